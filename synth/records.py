@@ -1,0 +1,226 @@
+"""
+The nouns: frozen records that every part of Skiff hands to the next, and the errors that it may raise.
+
+Standard library only, no input or output. Ids are UUIDs: a text's id and a content hash are the first 128 bits of a
+SHA-256 of the normalised content (the same content gets the same id on every machine); the ids of revisions, runs and
+reviews are time-ordered (UUID version 7), so that a store sorted by id is sorted by time.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+import unicodedata
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+class SkiffError(Exception):
+    """Something Skiff can explain: one line that says what, where and the remedy. `exit_code` is the command's."""
+
+    exit_code = 1
+
+
+class UserError(SkiffError):
+    """The input is wrong (an option, a file, a line, a name): mend it and run again."""
+
+    exit_code = 2
+
+
+class StoreError(SkiffError):
+    """The store could not be read or written."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the store and did not let go in time."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer Skiff."""
+
+    exit_code = 2
+
+
+class LLMError(SkiffError):
+    """The LLM server could not serve: unreachable, refusing the key or the model, or failing after all retries."""
+
+
+class BadReply(SkiffError):
+    """One reply of the LLM does not fit its recipe; the seed is reported, the run goes on."""
+
+
+class Task(StrEnum):
+    """What a sample trains."""
+
+    RETRIEVAL = "retrieval"
+    STS = "sts"
+    CLASSIFICATION = "classification"
+
+
+class Use(StrEnum):
+    """What a source may be used for; texts declared `eval` never reach a release's training samples."""
+
+    TRAIN = "train"
+    EVAL = "eval"
+
+
+class Verdict(StrEnum):
+    """What a reviewer said of a revision."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """A query and the passages that answer it. `instruction` is put before the query by the embedding model."""
+
+    query: str
+    positives: tuple[str, ...]
+    instruction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sts:
+    """Two texts and how similar people found them; only the order of scores within one source matters."""
+
+    text1: str
+    text2: str
+    score: float
+    instruction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A text and its class."""
+
+    text: str
+    label: str
+    instruction: str = ""
+
+
+Content = Retrieval | Sts | Classification
+TASK_OF: dict[type[Content], Task] = {
+    Retrieval: Task.RETRIEVAL,
+    Sts: Task.STS,
+    Classification: Task.CLASSIFICATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One split of one imported data set or folder. `version` is a hash of what was imported."""
+
+    name: str
+    split: str
+    declared_use: Use
+    kind: str  # retrieval, pairs, labelled or documents: the layout it was read from
+    origin: str
+    licence: str
+    version: str
+
+    @property
+    def source_id(self) -> UUID:
+        """The same name, split and version are the same source on every machine."""
+        return key_of(self.name, self.split, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of a source's corpus. `text` is what is embedded: the title, if any, is its first line."""
+
+    text_id: UUID
+    text: str
+    title: str
+    source_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sample on its way into the store: content, and where it came from."""
+
+    content: Content
+    source_id: UUID
+    operation: str  # ingest, query, edit, ...
+    method: str = ""  # how the operation was carried out: inverse-cloze, title, llm, ...
+    seed_id: UUID | None = None  # the passage it was made from; never mined as its negative
+    model: str = ""
+    prompt_version: str = ""
+    external_id: str = ""  # the id the source itself gave, if any
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A passage found not to answer a sample's query, with all that is known of how it was found."""
+
+    sample_id: UUID
+    revision_id: UUID
+    text_id: UUID
+    origin: str  # mined, labelled, generated or relabelled
+    rank: int  # among the corpus, best first, from 1; the query's positives do not count
+    score: float  # cosine of query and negative
+    positive_score: float  # the lowest cosine of the query and one of its positives
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewEvent:
+    """
+    One judgement, never changed: of a revision, or, with `negative_id`, of one of its negatives.
+
+    `review_id` is made by whoever judges, so that sending it twice stores it once. An undo is an event that names the
+    event it undoes in `undoes`; its own verdict does not count.
+    """
+
+    review_id: UUID
+    reviewer: str
+    sample_id: UUID
+    revision_id: UUID
+    verdict: Verdict
+    negative_id: UUID | None = None
+    reasons: tuple[str, ...] = ()
+    difficulty: int | None = None  # 1 easy to 4 very hard
+    seconds: float | None = None  # from the moment the card was painted
+    undoes: UUID | None = None
+    reviewer_kind: str = "human"  # or policy
+
+
+def normalise(text: str) -> str:
+    """Unicode NFC, each run of white space one space, none at the ends: decides whether two texts are the same."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def text_id(text: str) -> UUID:
+    """The id of a text: the same for texts that differ only in white space or Unicode composition."""
+    return UUID(bytes=hashlib.sha256(normalise(text).encode()).digest()[:16])
+
+
+def content_hash(content: Content) -> UUID:
+    """The identity of a sample's content, its task included: equal content is stored once."""
+    fields = {
+        key: [normalise(item) for item in value] if isinstance(value, tuple) else _normalised(value)
+        for key, value in asdict(content).items()
+    }
+    canonical = json.dumps([TASK_OF[type(content)], fields], sort_keys=True, ensure_ascii=False)
+    return UUID(bytes=hashlib.sha256(canonical.encode()).digest()[:16])
+
+
+def _normalised(value: object) -> object:
+    return normalise(value) if isinstance(value, str) else value
+
+
+def key_of(*parts: object) -> UUID:
+    """A key of everything that determines a result: equal parts (as JSON) give an equal key on every machine."""
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return UUID(bytes=hashlib.sha256(canonical.encode()).digest()[:16])
+
+
+def new_id() -> UUID:
+    """A time-ordered id (UUID version 7, RFC 9562): 48 bits of milliseconds, then random bits."""
+    bits = int.from_bytes(os.urandom(10), "big") & ((1 << 74) - 1)
+    value = (
+        (int(time.time() * 1000) << 80) | (0x7 << 76) | ((bits >> 62) << 64) | (0b10 << 62) | (bits & ((1 << 62) - 1))
+    )
+    return UUID(int=value)

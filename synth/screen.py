@@ -1,0 +1,116 @@
+"""
+The edge between Skiff and a terminal: how an error, a progress bar and a hostile text reach the screen.
+
+Both commands (`synth`, `trainer`) use it; nothing else writes to the terminal. Results go to standard output, progress
+and errors to standard error, so that a pipe carries results alone.
+"""
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from synth.records import SkiffError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+INTERRUPTED = 130  # what a shell reports of a process that Ctrl-C ended
+
+
+def printable(text: str) -> str:
+    """
+    The text with every character shown that a terminal would obey or hide: control and escape characters, zero-width
+    and direction-changing ones become `\\x1b`-like escapes. New lines and tabs stay.
+    """
+    return "".join(_escape(char) if _obeyed_or_hidden(char) else char for char in text)
+
+
+def _obeyed_or_hidden(char: str) -> bool:
+    return char not in "\n\t" and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console that takes text as text: no markup, no emoji codes, no colouring of what looks like a number."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print one result to standard output, escaped for the terminal."""
+    typer.echo(printable(text))
+
+
+def show(table: "Table") -> None:
+    """Print a rich table to standard output. Its cells must have gone through `cell`."""
+    console().print(table)
+
+
+def cell(value: object, *, width: int = 60) -> Any:
+    """A table cell: the value as text on one line, escaped for the terminal, cut to `width` characters."""
+    from rich.text import Text
+
+    text = "" if value is None else printable(str(value).replace("\n", "⏎ ").replace("\t", " "))
+    return Text(text if len(text) <= width else text[: width - 1] + "…")
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Show a SkiffError once, as one line on standard error, and leave with its exit code; Ctrl-C leaves with 130."""
+    try:
+        yield
+    except SkiffError as error:
+        typer.echo(f"error: {printable(str(error)).replace(chr(10), ' ')}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was done is kept, run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """
+    A progress bar with rate and time left on standard error; yields a function that advances it by a count.
+
+    Where standard error is no terminal, one line is written when it ends.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            return Text("" if rate is None else f"{rate:,.1f}/s")
+
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        done = 0
+
+        def count(step: int) -> None:
+            nonlocal done
+            done += step
+
+        yield count
+        sys.stderr.write(f"{description}: {done} of {total}\n")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=screen) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda step: bar.advance(task, step)

@@ -1,0 +1,204 @@
+"""
+How a process reaches the store: short leases on one DuckDB file that nobody holds.
+
+DuckDB lets one process write and locks out every other one, readers too, for as long as the file is open. So each
+process keeps one in-memory instance and, for the time of one lease, attaches the file under an advisory lock on a file
+beside it: shared to read, exclusive to write. Nothing slow (an LLM call, an encoding, a person) belongs inside a lease.
+Nobody else may open the file, not even to copy it: closing any handle on it drops DuckDB's own lock.
+"""
+
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from synth.records import StoreError, StoreLocked
+from synth.store.migrate import migrate, refuse_unless_current
+
+STORAGE_VERSION = "v1.5.0"  # so that every DuckDB from 1.5 on can read the file
+LOCK_TIMEOUT = 60.0  # seconds; a checkpoint that merges row groups can hold a writer for several
+
+
+class Store:
+    """
+    The sample store at `path`. `read` and `write` give a cursor for one lease; the functions of this package take the
+    store as their first argument.
+
+    Safe to share between threads: the leases of one process follow one another.
+    """
+
+    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self.path = path
+        self.lock_timeout = lock_timeout
+        self._instance = duckdb.connect(":memory:")
+        self._one_lease = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path) -> "Store":
+        """Make the file and its tables. Raises StoreError if it cannot be written; an existing store is kept."""
+        store = cls(path)
+        with store._lease(writing=True) as cursor:
+            migrate(cursor, backup=None)
+        return store
+
+    @classmethod
+    def open(cls, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> "Store":
+        """
+        Open an existing store, bringing its tables up to date (after a copy of the file) if it is older than this code.
+
+        Raises StoreError if there is none, StoreTooNew if it was written by a newer Skiff, StoreLocked if another
+        process keeps it for longer than `lock_timeout` seconds.
+        """
+        if not path.is_file():
+            raise StoreError(f"{path}: there is no store here; run `synth init {path.parent}` first")
+        store = cls(path, lock_timeout=lock_timeout)
+        with store._lease(writing=False) as cursor:
+            current = refuse_unless_current(cursor, path)
+        if not current:
+            backup = path.with_name(f"{path.name}.before-migration")
+            with store._lease(writing=True, copy_to=backup) as cursor:
+                migrate(cursor, backup=backup)
+        return store
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A lease to read: the cursor sees one state of the store and cannot write."""
+        with self._lease(writing=False) as cursor:
+            yield cursor
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A lease to write, as one transaction: committed at the end, undone if the body raises."""
+        with self._lease(writing=True) as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                with suppress(duckdb.TransactionException):  # a failed commit has ended the transaction itself
+                    cursor.execute("ROLLBACK")
+                if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)):
+                    raise _explained(error, self.path) from None
+                raise
+
+    @contextmanager
+    def sandbox(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """
+        A lease to read for SQL that we did not write: a connection of its own that can neither write, nor reach a file,
+        another database or an extension, nor see this process's variables, nor undo any of this.
+        """
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+        }
+        with (
+            _locked(self.path, exclusive=False, timeout=self.lock_timeout),
+            closing(duckdb.connect(":memory:", config=settings)) as connection,
+        ):
+            try:
+                connection.execute(f"ATTACH {_quoted(str(self.path))} AS store (READ_ONLY)")
+            except duckdb.Error as error:
+                raise _explained(error, self.path) from None
+            connection.execute("USE store")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
+
+    @contextmanager
+    def _lease(self, *, writing: bool, copy_to: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self._one_lease.acquire(timeout=self.lock_timeout):
+            raise StoreLocked(f"{self.path}: another thread kept the store for {self.lock_timeout:g} s; try again")
+        try:
+            with _locked(self.path, exclusive=writing, timeout=self.lock_timeout):
+                if copy_to is not None:
+                    copy_to.write_bytes(self.path.read_bytes())  # the file is attached nowhere: the lock is exclusive
+                yield from self._attached(writing=writing)
+        finally:
+            self._one_lease.release()
+
+    def _attached(self, *, writing: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        options = f"(STORAGE_VERSION '{STORAGE_VERSION}')" if writing and not self.path.exists() else ""
+        if not writing:
+            options = "(READ_ONLY)"
+        with closing(self._instance.cursor()) as cursor:
+            try:
+                cursor.execute(f"ATTACH {_quoted(str(self.path))} AS store {options}")
+            except duckdb.Error as error:
+                raise _explained(error, self.path) from None
+            try:
+                cursor.execute("USE store")
+                yield cursor
+            finally:
+                cursor.execute("USE memory")
+                try:
+                    cursor.execute("DETACH store")
+                except duckdb.Error as error:
+                    raise _explained(error, self.path) from None
+
+
+@contextmanager
+def _locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
+    """Hold the lock file beside the store. Waiting is done by the kernel, first come first served, in a thread."""
+    lock_path = path.with_name(f"{path.name}.lock")
+    try:
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(
+            f"{lock_path}: cannot be opened ({error.strerror}); the store needs a writable folder"
+        ) from None
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _wait_for(descriptor, mode, path, timeout)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, mode: int, path: Path, timeout: float) -> None:
+    """Wait in a thread for the lock; one that comes after we gave up is let go at once."""
+    taken, gave_up, guard = threading.Event(), threading.Event(), threading.Lock()
+
+    def wait() -> None:
+        fcntl.flock(descriptor, mode)
+        with guard:
+            if gave_up.is_set():
+                os.close(descriptor)
+            taken.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        taken.wait(timeout)
+    finally:  # also on Ctrl-C
+        with guard:
+            if not taken.is_set():
+                gave_up.set()
+    if gave_up.is_set():
+        raise StoreLocked(
+            f"{path}: another process has kept the store for {timeout:g} s; wait for it, or stop it, and run again"
+        )
+
+
+def _explained(error: duckdb.Error, path: Path) -> StoreError:
+    text = str(error)
+    first_line = text.split("\n", 1)[0].removeprefix("IO Error: ")
+    if "Could not set lock" in text or "Conflicting lock" in text:
+        holder = re.search(r"\(PID (\d+)\)", text)
+        who = f"process {holder[1]}" if holder else "another program"
+        return StoreLocked(f"{path}: {who} has the file open outside Skiff; close it (a `duckdb` shell?) and run again")
+    if "not a valid DuckDB database" in text:
+        return StoreError(
+            f"{path}: not a Skiff store (not a DuckDB file); restore a copy, or move it away and start anew"
+        )
+    return StoreError(f"{path}: the store failed: {first_line}; check disk space and permissions, then run again")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

