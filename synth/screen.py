@@ -7,18 +7,19 @@ and errors to standard error, so that a pipe carries results alone.
 
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from synth.records import SkiffError
+from synth.records import SkiffError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+PIPE_WIDTH = 400
 INTERRUPTED = 130  # what a shell reports of a process that Ctrl-C ended
 
 
@@ -42,7 +43,10 @@ def console(*, stderr: bool = False) -> "Console":
     """A rich console that takes text as text: no markup, no emoji codes, no colouring of what looks like a number."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    found = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not found.is_terminal:
+        found.width = PIPE_WIDTH  # a pipe has no width to wrap at
+    return found
 
 
 def say(text: str) -> None:
@@ -76,10 +80,38 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-@contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def run_app(app: typer.Typer) -> None:
     """
-    A progress bar with rate and time left on standard error; yields a function that advances it by a count.
+    Run a command and leave the process with its exit code: every error that Skiff or the user can mend is one line on
+    standard error, with code 2 for wrong input and 1 for a failure; Ctrl-C gives 130.
+    """
+    try:
+        with user_errors():
+            code = app(standalone_mode=False)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.TyperException as error:  # options and arguments that do not fit
+        message = " ".join(error.format_message().split()) or "see --help"
+        typer.echo(f"error: {printable(message)}", err=True)
+        sys.exit(UserError.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def new_table(columns: Sequence[str]) -> "Table":
+    """An empty table with these column names, to be filled with `cell`s and given to `show`."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(cell(column), overflow="fold")
+    return table
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """
+    A progress bar with rate and, where the total is known, time left, on standard error; yields what advances it.
 
     Where standard error is no terminal, one line is written when it ends.
     """
@@ -90,6 +122,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         ProgressColumn,
         Task,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
@@ -108,9 +141,16 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
             done += step
 
         yield count
-        sys.stderr.write(f"{description}: {done} of {total}\n")
+        sys.stderr.write(f"{description}: {done}{'' if total is None else f' of {total}'}\n")
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=screen) as bar:
         task = bar.add_task(description, total=total)
         yield lambda step: bar.advance(task, step)

@@ -1,6 +1,11 @@
 """SQL over the store, for people: one statement that reads, in a sandbox, with a time limit."""
 
+import csv
+import io
+import json
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -37,6 +42,47 @@ def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
             raise UserError(f"the SQL does not run: {_reason(error)}") from None
         finally:
             timer.cancel()
+
+
+def write_result(result: "pyarrow.Table", output_format: str, output: Path | None) -> None:
+    """
+    Write a result as csv, json (an array of objects) or parquet: to a file that appears when it is complete, or (not
+    parquet) to standard output.
+
+    Raises UserError if parquet has no file to go to, or the file cannot be written.
+    """
+    if output is None:
+        if output_format == "parquet":
+            raise UserError("parquet is not for the screen; name a file with --output FILE")
+        sys.stdout.write(_as_text(result, output_format))
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        if output_format == "parquet":
+            from pyarrow import parquet
+
+            parquet.write_table(result, partial, compression="zstd")
+        else:
+            partial.write_text(_as_text(result, output_format), encoding="utf-8")
+        partial.replace(output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
+
+
+def _as_text(result: "pyarrow.Table", output_format: str) -> str:
+    rows = result.to_pylist()
+    if output_format == "json":
+        return json.dumps(rows, ensure_ascii=False, default=str, indent=1) + "\n"
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(result.column_names)
+    for row in rows:
+        writer.writerow(
+            json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
+            for value in row.values()
+        )
+    return lines.getvalue()
 
 
 def _reason(error: duckdb.Error) -> str:

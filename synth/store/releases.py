@@ -10,7 +10,7 @@ import duckdb
 
 from synth.records import Passage, UserError, new_id
 from synth.store.connection import Store
-from synth.store.rows import insert, now
+from synth.store.rows import first, insert, now
 from synth.store.sources import corpora
 
 APPROVED = """
@@ -108,7 +108,7 @@ def source_cards(store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
 def find_release(store: Store, name: str) -> ReleaseRecord | None:
     """The release of this name, or None."""
     with store.read() as cursor:
-        row = cursor.execute("SELECT name, digest, path FROM release WHERE name = ?", [name]).fetchone()
+        row = first(cursor.execute("SELECT name, digest, path FROM release WHERE name = ?", [name]))
     return ReleaseRecord(*row) if row else None
 
 

@@ -9,7 +9,7 @@ import duckdb
 
 from synth.records import ReviewEvent, UserError
 from synth.store.connection import Store
-from synth.store.rows import batch, insert, now
+from synth.store.rows import batch, first, insert, now
 from synth.store.samples import refresh_state
 
 
@@ -79,7 +79,8 @@ def cards(
         chosen = cursor.execute(
             "SELECT st.sample_id, st.revision_id, s.name, st.operation, st.decided_by FROM sample_state st"
             f" JOIN source s USING (source_id) ANTI JOIN ({STANDING}) mine ON mine.revision_id = st.revision_id"
-            " WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND NOT list_contains($except_for, st.sample_id)"
+            " WHERE st.task = 'retrieval' AND st.declared_use = 'train'"
+            " AND NOT list_contains($except_for, st.sample_id)"
             f" AND {QUEUE_CONDITION[queue]} ORDER BY st.hardness DESC NULLS LAST, st.sample_id LIMIT $limit",
             {"reviewer": reviewer, "limit": limit, "except_for": list(except_for)},
         ).fetchall()
@@ -123,11 +124,13 @@ def review_progress(store: Store, *, reviewer: str, queue: Queue) -> ReviewProgr
                 {"reviewer": reviewer},
             ).fetchall()
         )
-        left = cursor.execute(
-            f"SELECT count(*) FROM sample_state st ANTI JOIN ({STANDING}) mine ON mine.revision_id = st.revision_id"
-            f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}",
-            {"reviewer": reviewer},
-        ).fetchone()
+        left = first(
+            cursor.execute(
+                f"SELECT count(*) FROM sample_state st ANTI JOIN ({STANDING}) mine ON mine.revision_id = st.revision_id"
+                f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}",
+                {"reviewer": reviewer},
+            )
+        )
     return ReviewProgress(
         verdicts.get("approve", 0), verdicts.get("reject", 0), verdicts.get("skip", 0), left[0] if left else 0
     )
@@ -144,10 +147,12 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
     rows = [asdict(event) | {"created_at": now(), "run_id": run_id} for event in events]
     with store.write() as cursor:
         with batch(cursor, rows):
-            unknown = cursor.execute(
-                "SELECT sample_id FROM batch b WHERE NOT EXISTS"
-                " (SELECT 1 FROM sample_state st WHERE st.sample_id = b.sample_id::UUID) LIMIT 1"
-            ).fetchone()
+            unknown = first(
+                cursor.execute(
+                    "SELECT sample_id FROM batch b WHERE NOT EXISTS"
+                    " (SELECT 1 FROM sample_state st WHERE st.sample_id = b.sample_id::UUID) LIMIT 1"
+                )
+            )
             known = {
                 str(review_id)
                 for (review_id,) in cursor.execute(

@@ -23,6 +23,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def first(cursor: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
+    """The first row of a result, or None. Reads the result to its end: DuckDB refuses other work before that."""
+    rows = cursor.fetchall()
+    return rows[0] if rows else None
+
+
 @contextmanager
 def batch(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]], name: str = "batch") -> Any:
     """Make the rows readable as the table `name` for the time of the block. All rows must have the same keys."""

@@ -1,5 +1,6 @@
 """Runs: what was done, with its full configuration and its outcome."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ def recorded(
     try:
         yield run
         status = "done"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C reaches a coroutine as a cancellation
         status = "stopped"
         raise
     finally:

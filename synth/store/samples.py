@@ -11,7 +11,7 @@ import duckdb
 
 from synth.records import TASK_OF, Draft, Negative, content_hash, new_id
 from synth.store.connection import Store
-from synth.store.rows import batch, insert, now
+from synth.store.rows import batch, first, insert, now
 
 
 def add_drafts(cursor: duckdb.DuckDBPyConnection, drafts: Iterable[Draft], run_id: UUID) -> int:
@@ -103,10 +103,12 @@ def rebuild_state(store: Store) -> int:
     derived = _state_sql().format(ids="(SELECT DISTINCT sample_id FROM revision)")
     with store.write() as cursor:
         cursor.execute(f"CREATE TEMP TABLE derived AS {derived}")
-        row = cursor.execute(
-            "SELECT count(*) FROM ((FROM derived EXCEPT FROM sample_state)"
-            " UNION ALL (FROM sample_state EXCEPT FROM derived))"
-        ).fetchone()
+        row = first(
+            cursor.execute(
+                "SELECT count(*) FROM ((FROM derived EXCEPT FROM sample_state)"
+                " UNION ALL (FROM sample_state EXCEPT FROM derived))"
+            )
+        )
         cursor.execute("DELETE FROM sample_state")
         cursor.execute("INSERT INTO sample_state BY NAME FROM derived")
         cursor.execute("DROP TABLE derived")
@@ -154,8 +156,8 @@ class Minable:
     revision_id: UUID
     query: str
     positives: tuple[str, ...]
+    answers: tuple[str, ...]  # the positives of every sample that asks this query, held-out ones too
     seed_id: UUID | None
-    instruction: str
     source: str  # name: its corpus is searched
 
 
@@ -163,14 +165,17 @@ def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Mi
     """The retrieval samples to train on that a mine stage of this configuration has not finished, in a fixed order."""
     with store.read() as cursor:
         rows = cursor.execute(
-            "SELECT r.sample_id, r.revision_id, r.query, r.positives, r.seed_id, r.instruction, s.name"
-            " FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id"
-            " ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) m ON m.revision_id = r.revision_id"
-            " WHERE st.task = 'retrieval' AND st.declared_use = 'train'"
-            " AND (len($names) = 0 OR s.name IN (SELECT unnest($names))) ORDER BY s.name, r.content_hash",
+            "WITH head AS (SELECT r.* FROM sample_state st JOIN revision r USING (revision_id)"
+            " WHERE st.task = 'retrieval'),"
+            " known AS (SELECT query, list_distinct(flatten(list(positives))) AS answers FROM head GROUP BY query)"
+            " SELECT h.sample_id, h.revision_id, h.query, h.positives, k.answers, h.seed_id, s.name"
+            " FROM head h JOIN known k ON k.query = h.query JOIN source s ON s.source_id = h.source_id"
+            " ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) m ON m.revision_id = h.revision_id"
+            " WHERE s.declared_use = 'train'"
+            " AND (len($names) = 0 OR s.name IN (SELECT unnest($names))) ORDER BY s.name, h.content_hash",
             {"key": stage_key, "names": list(names)},
         ).fetchall()
-    return [Minable(row[0], row[1], row[2], tuple(row[3]), *row[4:]) for row in rows]
+    return [Minable(row[0], row[1], row[2], tuple(row[3]), tuple(row[4]), *row[5:]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

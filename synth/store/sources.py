@@ -6,9 +6,9 @@ from uuid import UUID
 
 import duckdb
 
-from synth.records import Passage, Source, UserError
+from synth.records import Passage, Source, Use, UserError
 from synth.store.connection import Store
-from synth.store.rows import batch, insert, now
+from synth.store.rows import batch, first, insert, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class NewPassage:
 
 def add_source(cursor: duckdb.DuckDBPyConnection, source: Source, run_id: UUID) -> bool:
     """Store a source; False if the very same (name, split and version) is there already."""
-    if cursor.execute("SELECT 1 FROM source WHERE source_id = ?", [source.source_id]).fetchone():
+    if first(cursor.execute("SELECT 1 FROM source WHERE source_id = ?", [source.source_id])):
         return False
     row = {name: getattr(source, name) for name in ("source_id", *source.__dataclass_fields__)}
     insert(cursor, "source", [row | {"run_id": run_id, "created_at": now()}])
@@ -67,18 +67,19 @@ def check_sources(store: Store, names: Sequence[str]) -> None:
             raise UserError(f"no source is called {name}; this store has: {', '.join(known) or 'none yet'}")
 
 
-def corpora(store: Store, names: Sequence[str] = ()) -> dict[str, list[Passage]]:
+def corpora(store: Store, names: Sequence[str] = (), *, declared_use: Use | None = None) -> dict[str, list[Passage]]:
     """
     The corpus of every source (or of those named): name -> its passages, ordered by text id.
 
-    All splits and versions of one name share one corpus.
+    All splits and versions of one name share one corpus. With `declared_use`, only what was declared so.
     """
     with store.read() as cursor:
         rows = cursor.execute(
             "SELECT s.name, p.text_id, any_value(t.text), any_value(p.title), min(p.source_id)"
             " FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id)"
-            " WHERE len($names) = 0 OR s.name IN (SELECT unnest($names)) GROUP BY ALL ORDER BY s.name, p.text_id",
-            {"names": list(names)},
+            " WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names)))"
+            " AND ($use IS NULL OR s.declared_use = $use) GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
+            {"names": list(names), "use": declared_use},
         ).fetchall()
     found: dict[str, list[Passage]] = {}
     for name, text_id, text, title, source_id in rows:

@@ -1,0 +1,65 @@
+# make demo        install and run the whole story on the bundled data (GPU=1: with CUDA)
+# make test        install and run every check and test
+# make quick       the tests without the slow ones
+PYTHON ?= python3
+GPU ?=
+DEMO ?= demo
+
+FAISS := $(if $(GPU),gpu,cpu)
+OTHER_FAISS := $(if $(GPU),cpu,gpu)
+CONSTRAINTS := $(if $(GPU),,-c constraints.txt)
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+INSTALLED := .venv/.installed-$(FAISS)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: install demo test quick check chromium clean
+
+install: $(INSTALLED)
+
+# torch comes first, so that nothing else decides which build of it is taken.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Skiff needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet $(CONSTRAINTS) torch
+	$(if $(wildcard .venv/.installed-$(OTHER_FAISS)),$(PIP) uninstall --quiet --yes faiss-$(OTHER_FAISS))
+	$(PIP) install --quiet $(CONSTRAINTS) --editable '.[$(FAISS),demo,dev]'
+	@rm -f .venv/.installed-* && touch $@
+
+# Print a command, run it, print how long it took.
+define step
+@printf '\n$$ %s\n' '$(1)'; start=$$(date +%s); $(1) && printf '[%s s]\n' "$$(( $$(date +%s) - start ))"
+endef
+
+demo: install
+	$(call step,synth init $(DEMO))
+	$(call step,synth ingest data/sample -w $(DEMO))
+	$(call step,synth generate --task retrieval -w $(DEMO))
+	$(call step,synth mine -w $(DEMO))
+	$(call step,synth review --policy consistent -w $(DEMO))
+	$(call step,synth release create first -w $(DEMO))
+	$(call step,trainer run --release first --config demo -w $(DEMO))
+	$(call step,trainer evaluate $(DEMO)/models/first-demo --release first -w $(DEMO))
+	@printf '\nLook at the samples yourself:  .venv/bin/synth review -w $(DEMO) --queue audit\n'
+	@printf 'Ask the store in SQL:          .venv/bin/synth sql "FROM samples LIMIT 5" -w $(DEMO)\n'
+
+test: install check chromium
+	pytest
+
+quick: install check
+	pytest -m 'not slow'
+
+check: install
+	ruff check .
+	ruff format --check .
+	mypy
+
+# The browser tests need Chromium; on Debian, and as root, it is installed.
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$CHROMIUM" || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-noto-cjk >/dev/null; } || \
+	  { echo 'Chromium is needed for the browser tests: install it, or set CHROMIUM to its path' >&2; exit 1; }
+
+clean:
+	rm -rf .venv $(DEMO) build *.egg-info

@@ -1,0 +1,362 @@
+"""
+The `synth` command: options become one call of a stage, and its outcome goes to the screen. Decides nothing.
+
+Heavy imports (duckdb, torch, openai) stand inside the commands, so that `--help` is instant.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth.records import Task, Use, UserError
+from synth.screen import cell, new_table, progress, run_app, say, show
+
+app = typer.Typer(
+    help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
+    "Every command goes on where it was stopped when it is run again. Exit codes: 0 done, 1 failed, 2 wrong input, "
+    "130 stopped by Ctrl-C.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+release_app = typer.Typer(help="Freeze approved samples into releases.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(release_app, name="release")
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
+SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
+
+
+class SqlFormat(StrEnum):
+    """How a query's result is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class PolicyName(StrEnum):
+    """The policies of `synth review --policy`."""
+
+    LABELLED = "labelled"
+    CONSISTENT = "consistent"
+    EVERYTHING = "everything"
+
+
+class QueueName(StrEnum):
+    """What the review app shows."""
+
+    UNREVIEWED = "unreviewed"
+    AUDIT = "audit"
+
+
+def main() -> None:
+    """Run the command and leave the process with its exit code."""
+    run_app(app)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="The workspace to make.")] = Path(".")) -> None:
+    """
+    Make a workspace: a folder with synth.toml and an empty store. What is there already is kept.
+
+    Example: synth init my-search
+    """
+    from synth.workspace import Workspace
+
+    workspace = Workspace.create(folder)
+    say(f"workspace {workspace.root} is ready; next: synth ingest PATH --workspace {workspace.root}")
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="A file or folder.")],
+    use: Annotated[
+        Use | None, typer.Option(help="Declare everything to train on or held out, whatever its split says.")
+    ] = None,
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Read data sets and documents into the store; one broken line, and nothing of the path is stored.
+
+    Layouts: a folder with corpus.jsonl, queries.jsonl and qrels.jsonl (BEIR); NAME.jsonl with text1, text2, score;
+    NAME.jsonl with text, label; NAME.jsonl with text (documents); folders of .md, .rst and .txt files. A sources.toml
+    in the folder names sets, licences and origins. Rows of the splits test, dev, validation are held out from training.
+
+    Example: synth ingest data/sample
+    """
+    from synth.stages.ingest import ingest as run_ingest
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    with progress("ingest", None) as advance:
+        results = run_ingest(opened.store, path, declared_use=use, on_progress=advance)
+    if as_json:
+        _print_json([asdict(result) for result in results])
+        return
+    rows = [
+        (r.name, r.split, r.declared_use, r.kind, r.num_passages or "", r.num_samples or "", r.num_new) for r in results
+    ]
+    _print_table(["source", "split", "use", "layout", "passages", "samples", "new"], rows)
+
+
+@app.command()
+def generate(
+    task: Annotated[Task, typer.Option(help="What the samples train.")] = Task.RETRIEVAL,
+    operation: Annotated[str, typer.Option(help="How samples are made.")] = "query",
+    source: SourceOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many seed passages.")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, max=20, help="Queries of one passage.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the extractive engine's choices.")] = 0,
+    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")] = None,
+    model: Annotated[str | None, typer.Option(help="The LLM to ask, over synth.toml's.")] = None,
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Make samples of passages: by an LLM where one is configured, else by the extractive engine, which needs none.
+
+    The key is read from the environment (OPENAI_API_KEY, or what api_key_env in synth.toml names). Every reply is kept
+    in the workspace's journal before anything else, so the same command again asks nothing twice.
+
+    Example: synth generate --task retrieval --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct
+    """
+    from synth.stages.generate import generate_samples, plan_generate
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    plan = plan_generate(
+        opened.store,
+        llm=opened.llm(base_url=base_url, model=model),
+        journal=opened.journal,
+        task=task,
+        operation=operation,
+        names=source or [],
+        num_queries=num_queries,
+        seed=seed,
+        limit=limit,
+    )
+    with progress(f"generate with {plan.engine}", len(plan.seeds)) as advance:
+        outcome = asyncio.run(generate_samples(opened.store, plan, on_progress=advance))
+    if as_json:
+        _print_json(asdict(outcome) | {"engine": plan.engine})
+        return
+    say(f"engine: {plan.engine}")
+    say(f"stored {outcome.num_stored} samples of {outcome.num_seeds} passages; {outcome.num_known} were known")
+    if outcome.tokens_in or outcome.tokens_out:
+        say(f"paid {outcome.tokens_in} tokens in, {outcome.tokens_out} tokens out")
+    for reason, number in sorted(outcome.rejections.items()):
+        say(f"rejected {number}: {reason}")
+    for failure, number in sorted(outcome.failures.items()):
+        say(f"left {number} for the next run: {failure}")
+
+
+@app.command()
+def mine(
+    source: SourceOption = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="sentence-transformers model (folder, hub name, package), over synth.toml's.")
+    ] = None,
+    rank_min: Annotated[int, typer.Option(min=1, help="Best rank of a negative.")] = 10,
+    rank_max: Annotated[int, typer.Option(min=1, help="Worst rank of a negative.")] = 30,
+    relative_cap: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A negative scores below this share of the positive's score.")
+    ] = 0.95,
+    num_negatives: Annotated[int, typer.Option(min=1, help="Negatives of one sample.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the random choice within the window.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Find hard negatives for retrieval samples: exact search in their source's corpus, a window of ranks and a cap
+    relative to the positive's score. Positives, the seed passage and duplicates are never negatives.
+
+    Example: synth mine --encoder sentence-transformers/all-MiniLM-L6-v2 --rank-min 5
+    """
+    from synth.stages.mine import MineSettings, mine_negatives, plan_mine
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    settings = MineSettings(
+        encoder=encoder or opened.config.mine.encoder,
+        rank_min=rank_min,
+        rank_max=rank_max,
+        relative_cap=relative_cap,
+        num_negatives=num_negatives,
+        seed=seed,
+    )
+    plan = plan_mine(opened.store, settings, source or [], device=device)
+    with progress("encode", plan.num_texts) as advance:
+        outcome = mine_negatives(opened.store, plan, opened.embeddings, on_progress=advance)
+    if as_json:
+        _print_json(asdict(outcome))
+        return
+    say(f"encoder: {outcome.encoder}")
+    say(f"search: {outcome.search}")
+    say(f"stored {outcome.num_negatives} negatives for {outcome.num_samples} samples")
+    for status, number in sorted(outcome.statuses.items()):
+        say(f"{number} {status}")
+    for note in outcome.notes:
+        say(note)
+
+
+@app.command()
+def review(
+    policy: Annotated[
+        PolicyName | None, typer.Option(help="Let a policy decide what nobody has, instead of opening the app.")
+    ] = None,
+    max_rank: Annotated[int, typer.Option(min=1, help="Of the policy `consistent`: the positive's worst rank.")] = 20,
+    reviewer: Annotated[str | None, typer.Option(help="Your name in the app.")] = None,
+    queue: Annotated[QueueName, typer.Option(help="What the app shows: undecided, or approved by a policy only.")] = (
+        QueueName.UNREVIEWED
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the app, on this machine only.")] = 8501,
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Open the review app, or with --policy give verdicts by a stated rule, recorded under the policy's name.
+
+    Policies: `labelled` approves what people labelled; `consistent` also approves generated samples whose positive the
+    miner finds within --max-rank, and rejects the other mined ones; `everything` approves all.
+
+    Example: synth review --policy consistent
+    """
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    if policy is None:
+        _open_review_app(opened.root, reviewer, queue, port)
+        return
+    from synth.stages.review import apply_policy
+
+    outcome = apply_policy(opened.store, policy, max_rank=max_rank)
+    if as_json:
+        names = ("task", "verdict", "reason", "count")
+        rows = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
+        _print_json({"reviewer": outcome.reviewer, "counts": rows})
+        return
+    say(f"reviewer: {outcome.reviewer}")
+    _print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
+
+
+def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "review_app", str(root), "--port", str(port), "--queue", queue]
+    if reviewer:
+        command += ["--reviewer", reviewer]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@release_app.command("create")
+def release_create(
+    name: Annotated[str, typer.Argument(help="Of the release, and of its folder.")],
+    max_negatives: Annotated[int, typer.Option(min=0, help="At most so many negatives of each sample.")] = 4,
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Freeze what is approved into a folder that never changes; `trainer run` reads only that.
+
+    Example: synth release create first
+    """
+    from synth.stages.release import create_release
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    with progress("release", None) as advance:
+        released = create_release(opened.store, opened.releases, name, max_negatives=max_negatives, on_progress=advance)
+    if as_json:
+        _print_json(asdict(released))
+        return
+    say(f"release {name} {'was made before' if released.existed else 'is made'}: {released.path}")
+    say(f"digest: {released.digest}")
+    _print_table(["what", "count"], list(released.counts.items()))
+
+
+@release_app.command("list")
+def release_list(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
+    """
+    List the releases of a workspace.
+
+    Example: synth release list
+    """
+    _print_query("SELECT name, created_at, num_samples, num_negatives, digest FROM releases", workspace, as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One statement that reads.")],
+    output_format: Annotated[SqlFormat, typer.Option("--format", help="How the result is written.")] = SqlFormat.TABLE,
+    output: Annotated[Path | None, typer.Option(help="Write to this file; parquet needs it.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
+    workspace: WorkspaceOption = Path("."),
+) -> None:
+    """
+    Ask the store in SQL. The views are sources, passages, samples, negatives, reviews, runs, releases and lineage.
+
+    Nothing can be written, and no file outside the store can be read.
+
+    Example: synth sql "SELECT source, status, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL"
+    """
+    from synth.store.console import query as run_query
+    from synth.store.console import write_result
+    from synth.workspace import Workspace
+
+    result = run_query(Workspace.open(workspace).store, query, timeout=timeout)
+    if output_format is SqlFormat.TABLE:
+        if output is not None:
+            raise UserError("a table is for the screen; choose --format csv, json or parquet for a file")
+        _print_table(result.column_names, [tuple(row.values()) for row in result.to_pylist()])
+    else:
+        write_result(result, output_format, output)
+
+
+@app.command()
+def stats(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
+    """
+    Count what the store holds: samples by source, operation and verdict, with their negatives.
+
+    Example: synth stats
+    """
+    query = (
+        'SELECT source, declared_use AS "use", task, operation, count(*) AS samples,'
+        " count(*) FILTER (status = 'approved') AS approved, count(*) FILTER (status = 'rejected') AS rejected,"
+        " count(*) FILTER (status = 'pending') AS pending, sum(num_negatives)::BIGINT AS negatives"
+        " FROM samples GROUP BY ALL ORDER BY ALL"
+    )
+    _print_query(query, workspace, as_json)
+
+
+def _print_query(query: str, workspace: Path, as_json: bool) -> None:
+    from synth.store.console import query as run_query
+    from synth.workspace import Workspace
+
+    result = run_query(Workspace.open(workspace).store, query)
+    if as_json:
+        _print_json(result.to_pylist())
+    else:
+        _print_table(result.column_names, [tuple(row.values()) for row in result.to_pylist()])
+
+
+def _print_json(outcome: Any) -> None:
+    typer.echo(json.dumps(outcome, default=str, ensure_ascii=True))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    table = new_table(columns)
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    show(table)

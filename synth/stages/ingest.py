@@ -1,0 +1,219 @@
+"""
+Ingest: files on disk become sources, passages and samples.
+
+Everything is read and checked before anything is stored: one broken line, and nothing of the path is kept.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synth.records import Classification, Draft, Retrieval, Source, Sts, Use, UserError, text_id
+from synth.stages.documents import cut_document
+from synth.stages.layouts import FoundSet, documents_in, find_sets, id_of, number_of, read_lines, text_of
+from synth.store import runs, samples, sources
+from synth.store.connection import Store
+from synth.store.sources import NewPassage
+
+HELD_OUT_SPLITS = {"test", "dev", "development", "valid", "validation", "val", "eval", "evaluation", "holdout"}
+
+
+@dataclass
+class ParsedSet:
+    """A set as read: passages of its corpus, and content by split."""
+
+    found: FoundSet
+    passages: list[NewPassage] = field(default_factory=list)
+    rows: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)  # split -> (external id, content)
+
+    def add(self, row: dict[str, Any], external_id: str, content: Any, where: str) -> None:
+        """Add one row's content under its split (train, if it names none)."""
+        split = row.get("split") or "train"
+        if not isinstance(split, str):
+            raise UserError(f"{where}: `split` must be a text, not {split!r:.60}")
+        self.rows.setdefault(split, []).append((external_id, content))
+
+    def digest(self) -> str:
+        """A hash of all that was read: equal content is the same version."""
+        lines = [f"{p.external_id}\t{p.text}" for p in self.passages]
+        lines += [f"{split}\t{row}" for split, found in sorted(self.rows.items()) for row in found]
+        lines.append(repr(self.found.about))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one split of one set brought: how many passages and samples are new, of how many read."""
+
+    name: str
+    split: str
+    declared_use: Use
+    kind: str
+    num_passages: int
+    num_samples: int
+    num_new: int
+
+
+def ingest(store: Store, path: Path, *, declared_use: Use | None, on_progress: Callable[[int], None]) -> list[Ingested]:
+    """
+    Read every set under `path` and store what is new.
+
+    Args:
+        declared_use: of all rows; None takes it from each row's split (test, dev, validation and the like are held
+            out). A retrieval corpus whose queries are all held out is held out as well.
+        on_progress: called with 1 for each set stored.
+
+    Raises UserError, with nothing stored, at the first file or line that cannot be read.
+    """
+    parsed = [READERS[found.kind](found) for found in find_sets(path)]
+    results: list[Ingested] = []
+    config = {"path": str(path), "declared_use": declared_use}
+    with runs.recorded(store, "ingest", config) as run:
+        for each in parsed:
+            with store.write() as cursor:
+                for part in _parts(each, declared_use):
+                    sources.add_source(cursor, part.source, run.run_id)
+                    new_passages = sources.add_passages(cursor, part.source.source_id, part.passages)
+                    new_samples = samples.add_drafts(cursor, part.drafts, run.run_id)
+                    results.append(
+                        Ingested(
+                            part.source.name,
+                            part.source.split,
+                            part.source.declared_use,
+                            part.source.kind,
+                            len(part.passages),
+                            len(part.drafts),
+                            new_passages + new_samples,
+                        )
+                    )
+                    run.count(passages=new_passages, samples=new_samples)
+            on_progress(1)
+    return results
+
+
+@dataclass(frozen=True)
+class _Part:
+    source: Source
+    passages: list[NewPassage]
+    drafts: list[Draft]
+
+
+def _parts(parsed: ParsedSet, declared_use: Use | None) -> Iterable[_Part]:
+    about, version = parsed.found.about, parsed.digest()
+
+    def source(split: str, use: Use) -> Source:
+        return Source(about.name, split, use, parsed.found.kind, about.origin, about.licence, version)
+
+    uses = {split: declared_use or use_of_split(split) for split in parsed.rows}
+    if parsed.passages:
+        only_held_out = bool(uses) and all(use is Use.EVAL for use in uses.values())
+        corpus_use = declared_use or (Use.EVAL if only_held_out else Use.TRAIN)
+        yield _Part(source("corpus", corpus_use), parsed.passages, [])
+    for split, rows in sorted(parsed.rows.items()):
+        origin = source(split, uses[split])
+        drafts = [Draft(content, origin.source_id, "ingest", external_id=key) for key, content in rows]
+        yield _Part(origin, [], drafts)
+
+
+def use_of_split(split: str) -> Use:
+    """Held out if the split is called test, dev, validation or the like; to train on otherwise."""
+    return Use.EVAL if split.lower() in HELD_OUT_SPLITS else Use.TRAIN
+
+
+def read_retrieval(found: FoundSet) -> ParsedSet:
+    """BEIR's layout. A judgement of score 0 or less is no positive; a query without a positive is passed over."""
+    parsed = ParsedSet(found)
+    texts: dict[str, str] = {}
+    for where, row in read_lines(found.path / "corpus.jsonl"):
+        key = id_of(row, ("doc_id", "_id", "id"), where)
+        if key in texts:
+            raise UserError(f"{where}: the id {key} is taken by an earlier line; ids must be unique")
+        title = row.get("title") if isinstance(row.get("title"), str) else ""
+        passage = _passage(title or "", text_of(row, "text", where), key)
+        texts[key] = passage.text
+        parsed.passages.append(passage)
+    if not texts:
+        raise UserError(f"{found.path / 'corpus.jsonl'}: an empty corpus; there is nothing to search")
+    positives: dict[str, list[str]] = {}
+    for where, row in read_lines(found.path / "qrels.jsonl"):
+        query_key = id_of(row, ("query_id", "query-id"), where)
+        key = id_of(row, ("doc_id", "corpus-id"), where)
+        if key not in texts:
+            raise UserError(f"{where}: the passage {key} is not in corpus.jsonl; take the line out or add the passage")
+        if "score" not in row or number_of(row, "score", where) > 0:
+            positives.setdefault(query_key, []).append(texts[key])
+    for where, row in read_lines(found.path / "queries.jsonl"):
+        key = id_of(row, ("query_id", "_id", "id"), where)
+        content = Retrieval(
+            text_of(row, "text", where), tuple(positives.get(key, ())), instruction=found.about.instruction
+        )
+        if content.positives:
+            parsed.add(row, key, content, where)
+    return parsed
+
+
+def read_pairs(found: FoundSet) -> ParsedSet:
+    """Scored pairs."""
+    parsed = ParsedSet(found)
+    for where, row in read_lines(found.path):
+        content = Sts(
+            text_of(row, "text1", where),
+            text_of(row, "text2", where),
+            number_of(row, "score", where),
+            instruction=found.about.instruction,
+        )
+        parsed.add(row, str(row.get("pair_id", "")), content, where)
+    return parsed
+
+
+def read_labelled(found: FoundSet) -> ParsedSet:
+    """Texts with a class."""
+    parsed = ParsedSet(found)
+    for where, row in read_lines(found.path):
+        label = str(row["label"]) if isinstance(row.get("label"), int) else text_of(row, "label", where)
+        content = Classification(text_of(row, "text", where), label, instruction=found.about.instruction)
+        parsed.add(row, "", content, where)
+    return parsed
+
+
+def read_documents(found: FoundSet) -> ParsedSet:
+    """Documents, cut into passages along their headings and paragraphs."""
+    parsed = ParsedSet(found)
+    if found.path.suffix == ".jsonl":
+        for where, row in read_lines(found.path):
+            name = row.get("path") if isinstance(row.get("path"), str) else str(row.get("doc_id", where))
+            suffix = Path(str(name)).suffix.lower()
+            _add_document(parsed, text_of(row, "text", where), suffix or ".txt", str(name))
+    else:
+        for path in documents_in(found.path):
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError:
+                raise UserError(f"{path}: not UTF-8; convert the file first, or move it away") from None
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+            _add_document(parsed, text, path.suffix, path.name)
+    if not parsed.passages:
+        raise UserError(f"{found.path}: its documents hold no text to make passages of")
+    return parsed
+
+
+def _add_document(parsed: ParsedSet, text: str, suffix: str, name: str) -> None:
+    for number, cut in enumerate(cut_document(text, suffix=suffix), start=1):
+        parsed.passages.append(_passage(cut.title, cut.body, f"{name}#{number}"))
+
+
+def _passage(title: str, body: str, external_id: str) -> NewPassage:
+    title = " ".join(title.split())
+    text = f"{title}\n{body}" if title else body
+    return NewPassage(text_id(text), text, title, external_id)
+
+
+READERS: dict[str, Callable[[FoundSet], ParsedSet]] = {
+    "retrieval": read_retrieval,
+    "pairs": read_pairs,
+    "labelled": read_labelled,
+    "documents": read_documents,
+}

@@ -1,0 +1,185 @@
+"""
+The layouts that `synth ingest` reads, and how a folder is searched for them. Reads files; knows no store.
+
+    retrieval   a folder with corpus.jsonl {doc_id,title,text}, queries.jsonl {query_id,text[,split]} and
+                qrels.jsonl {query_id,doc_id[,score]} (BEIR's layout; BEIR's own key _id is taken too)
+    pairs       NAME.jsonl {text1,text2,score[,split]}
+    labelled    NAME.jsonl {text,label[,split]}
+    documents   a folder of .md, .rst and .txt files, or NAME.jsonl {text[,title,path]}
+
+A file named sources.toml in a folder says which sets are in it, with name, licence, origin and instruction of each;
+without one the folder is searched.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth.records import UserError
+from synth.settings import read_toml, record_of
+
+MANIFEST = "sources.toml"
+DOCUMENT_SUFFIXES = (".md", ".rst", ".txt")
+RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "qrels.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What sources.toml may say of one set."""
+
+    name: str = ""
+    licence: str = ""
+    origin: str = ""
+    instruction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSet:
+    """One data set found on disk, with its layout."""
+
+    path: Path
+    kind: str
+    about: Described
+
+
+def find_sets(path: Path) -> list[FoundSet]:
+    """
+    The sets under a file or folder, in a fixed order, each with a name of its own.
+
+    Raises UserError if the path does not exist, holds none, or two sets would have one name.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    found = list(_listed(path) if (path / MANIFEST).is_file() else _searched(path))
+    if not found:
+        raise UserError(f"{path}: nothing to ingest here; see `synth ingest --help` for the layouts")
+    names: dict[str, Path] = {}
+    for each in found:
+        if each.about.name in names:
+            raise UserError(
+                f"{each.path}: would be named {each.about.name} like {names[each.about.name]}; name both in {MANIFEST}"
+            )
+        names[each.about.name] = each.path
+    return found
+
+
+def _listed(folder: Path) -> Iterator[FoundSet]:
+    manifest = folder / MANIFEST
+    for relative, table in read_toml(manifest).items():
+        about = record_of(Described, table, f"{manifest}: [{relative}]")
+        path = folder / relative
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{manifest}: {relative} leaves the folder; sets must be inside it")
+        if not path.exists():
+            raise UserError(f"{manifest}: {relative} does not exist; mend the path or take the entry out")
+        kind = _kind(path)
+        if kind is None:
+            raise UserError(f"{path}: none of the layouts that can be ingested; see `synth ingest --help`")
+        yield FoundSet(path, kind, _named(path, about))
+
+
+def _searched(path: Path) -> Iterator[FoundSet]:
+    kind = _kind(path)
+    if kind is not None:
+        yield FoundSet(path, kind, _named(path, Described()))
+    if path.is_dir() and kind != "retrieval":
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and not child.name.startswith("."):
+                yield from _searched(child)
+            elif child.suffix == ".jsonl":
+                kind = _kind(child)
+                if kind is None:
+                    raise UserError(f"{child}: its first line has the keys of no layout; see `synth ingest --help`")
+                yield FoundSet(child, kind, _named(child, Described()))
+
+
+def _named(path: Path, about: Described) -> Described:
+    name = about.name or (path.resolve().name if path.is_dir() else path.stem)
+    return Described(name, about.licence, about.origin or str(path), about.instruction)
+
+
+def _kind(path: Path) -> str | None:
+    if path.is_dir():
+        if all((path / name).is_file() for name in RETRIEVAL_FILES):
+            return "retrieval"
+        return "documents" if any(_is_document(child) for child in path.iterdir()) else None
+    if _is_document(path):
+        return "documents"
+    if path.suffix != ".jsonl":
+        return None
+    first = next(read_lines(path), None)
+    if first is None:
+        raise UserError(f"{path}: this file is empty")
+    keys = first[1].keys()
+    if {"text1", "text2", "score"} <= keys:
+        return "pairs"
+    if {"text", "label"} <= keys:
+        return "labelled"
+    return "documents" if "text" in keys else None
+
+
+def _is_document(path: Path) -> bool:
+    return path.is_file() and path.suffix in DOCUMENT_SUFFIXES
+
+
+def documents_in(path: Path) -> list[Path]:
+    """The document files of a folder (not of the folders inside it), or the file itself."""
+    return [path] if path.is_file() else sorted(child for child in path.iterdir() if _is_document(child))
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """
+    The objects of a JSON Lines file, each with `FILE:LINE` for messages; blank lines are passed over.
+
+    Raises UserError at the first line that is not UTF-8 or not one JSON object.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                where = f"{path}:{number}"
+                if line.strip():
+                    yield where, _object(line, where)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not UTF-8; convert the file first") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON ({error.msg}); every line must be one JSON object") from None
+    except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
+        raise UserError(f"{where}: too deep or too large to be a row of a data set") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object but {type(row).__name__}; every line must be one JSON object")
+    return row
+
+
+def text_of(row: dict[str, Any], key: str, where: str) -> str:
+    """The text under a key. Raises UserError if it is missing, no text, or blank."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: `{key}` must be a text that is not empty, not {value!r:.60}")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise UserError(f"{where}: `{key}` holds half of a surrogate pair; mend the encoding of this line")
+    return value
+
+
+def id_of(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
+    """The id under the first key that is there, as text. Raises UserError if there is none."""
+    for key in keys:
+        if isinstance(row.get(key), (str, int)):
+            return str(row[key])
+    raise UserError(f"{where}: needs an id under {' or '.join(f'`{key}`' for key in keys)}")
+
+
+def number_of(row: dict[str, Any], key: str, where: str) -> float:
+    """The finite number under a key. Raises UserError if it is none."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        raise UserError(f"{where}: `{key}` must be a number, not {value!r:.60}")
+    return float(value)

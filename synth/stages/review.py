@@ -1,0 +1,94 @@
+"""
+Review by a policy: verdicts given by a stated rule, under the rule's name, so that nothing pretends to be a person.
+
+A policy decides only what nobody decided; a person's verdict always counts before a policy's.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from synth.records import ReviewEvent, Verdict, new_id
+from synth.store import reviews, runs
+from synth.store.connection import Store
+from synth.store.reviews import Candidate
+
+LABELLED_OPERATION = "ingest"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy says of one sample; None leaves it to people."""
+
+    verdict: Verdict | None
+    reason: str
+
+
+def labelled(candidate: Candidate, max_rank: int) -> Decision:
+    """Approves what people labelled (everything that came in by ingest); leaves the rest to people."""
+    if candidate.operation == LABELLED_OPERATION:
+        return Decision(Verdict.APPROVE, "labelled by people")
+    return Decision(None, "left to people")
+
+
+def consistent(candidate: Candidate, max_rank: int) -> Decision:
+    """
+    Approves what people labelled, and a generated retrieval sample if the miner finds its positive within the best
+    `max_rank` of the corpus and at least one negative (the ranking-consistency filter of KaLM-Embedding,
+    arXiv 2501.01028); rejects the other mined ones, leaves what was not mined to people.
+    """
+    if candidate.operation == LABELLED_OPERATION:
+        return Decision(Verdict.APPROVE, "labelled by people")
+    if candidate.positive_rank is None:
+        return Decision(None, "not mined yet")
+    if candidate.positive_rank > max_rank:
+        return Decision(Verdict.REJECT, f"positive ranks below {max_rank}")
+    if candidate.num_negatives == 0:
+        return Decision(Verdict.REJECT, "no negative")
+    return Decision(Verdict.APPROVE, f"positive ranks within {max_rank}")
+
+
+def everything(candidate: Candidate, max_rank: int) -> Decision:
+    """Approves every sample that nobody decided."""
+    return Decision(Verdict.APPROVE, "everything approved")
+
+
+POLICIES: Mapping[str, Callable[[Candidate, int], Decision]] = {
+    "labelled": labelled,
+    "consistent": consistent,
+    "everything": everything,
+}
+
+
+@dataclass(frozen=True)
+class PolicyOutcome:
+    """What a policy did: verdicts by (task, verdict or left, reason)."""
+
+    reviewer: str
+    counts: Mapping[tuple[str, str, str], int]
+
+
+def apply_policy(store: Store, name: str, *, max_rank: int) -> PolicyOutcome:
+    """Give the named policy's verdict to every sample to train on that has none, recorded as `policy:NAME`."""
+    reviewer = f"policy:{name}"
+    counts: Counter[tuple[str, str, str]] = Counter()
+    events = []
+    with runs.recorded(store, "review", {"policy": name, "max_rank": max_rank}) as run:
+        for candidate in reviews.undecided(store):
+            decision = POLICIES[name](candidate, max_rank)
+            counts[candidate.task, decision.verdict or "left", decision.reason] += 1
+            if decision.verdict is not None:
+                events.append(
+                    ReviewEvent(
+                        new_id(),
+                        reviewer,
+                        candidate.sample_id,
+                        candidate.revision_id,
+                        decision.verdict,
+                        reasons=(decision.reason,),
+                        reviewer_kind="policy",
+                    )
+                )
+        reviews.add_reviews(store, events, run_id=run.run_id)
+        run.count(decided=len(events))
+    return PolicyOutcome(reviewer, dict(counts))

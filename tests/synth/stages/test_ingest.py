@@ -1,0 +1,178 @@
+"""Ingest: real sets come in whole, once; a broken line is named and nothing is kept."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.records import Use, UserError
+from synth.stages.ingest import Ingested, ingest
+from synth.store.connection import Store
+from synth.store.console import query
+from tests.conftest import SAMPLE
+
+
+def run(store: Store, path: Path, use: Use | None = None) -> list[Ingested]:
+    return ingest(store, path, declared_use=use, on_progress=lambda _: None)
+
+
+def rows(store: Store, sql: str) -> list[dict[str, Any]]:
+    return query(store, sql).to_pylist()
+
+
+def write_lines(path: Path, *lines: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def beir(tmp_path: Path) -> Path:
+    """A tiny retrieval set in BEIR's layout, with BEIR's own key names."""
+    folder = tmp_path / "animals"
+    write_lines(
+        folder / "corpus.jsonl",
+        {"_id": "1", "title": "Cats", "text": "A cat purrs."},
+        {"_id": "2", "title": "", "text": "A dog barks."},
+    )
+    write_lines(folder / "queries.jsonl", {"_id": "q", "text": "what purrs?"}, {"_id": "r", "text": "what flies?"})
+    write_lines(
+        folder / "qrels.jsonl",
+        {"query-id": "q", "corpus-id": "1", "score": 1},
+        {"query-id": "q", "corpus-id": "2", "score": 0},
+    )
+    return folder
+
+
+def test_the_bundled_sample_comes_in_with_licences_and_held_out_splits(store: Store) -> None:
+    results = run(store, SAMPLE)
+    by_split = {(r.name, r.split): r for r in results}
+    assert by_split["cmrc-zh", "corpus"].num_passages == 141
+    assert by_split["squad-en", "test"].declared_use is Use.EVAL
+    assert by_split["stsb-zh", "dev"].num_samples == 200
+    assert by_split["documents-zh", "corpus"].num_passages > 50
+    assert rows(store, "SELECT count(*) AS n FROM sources WHERE licence = ''") == [{"n": 0}]
+    held_out = rows(store, "SELECT DISTINCT split FROM samples WHERE declared_use = 'eval' ORDER BY ALL")
+    assert [row["split"] for row in held_out] == ["dev", "test"]
+
+
+def test_a_second_run_stores_nothing_new(store: Store, beir: Path) -> None:
+    assert sum(r.num_new for r in run(store, beir)) == 3
+    assert sum(r.num_new for r in run(store, beir)) == 0
+
+
+def test_a_retrieval_set_takes_only_positive_judgements_and_puts_titles_on_the_first_line(
+    store: Store, beir: Path
+) -> None:
+    run(store, beir)
+    assert rows(store, "SELECT query, positives FROM samples") == [
+        {"query": "what purrs?", "positives": ["Cats\nA cat purrs."]}
+    ]
+
+
+def test_a_set_whose_queries_are_all_held_out_holds_its_corpus_out_too(store: Store, beir: Path) -> None:
+    write_lines(beir / "queries.jsonl", {"_id": "q", "text": "what purrs?", "split": "test"})
+    assert {r.declared_use for r in run(store, beir)} == {Use.EVAL}
+
+
+def test_the_use_can_be_declared_for_all(store: Store, beir: Path) -> None:
+    assert {r.declared_use for r in run(store, beir, Use.EVAL)} == {Use.EVAL}
+
+
+def test_documents_in_a_folder_or_as_json_lines_become_passages(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "a.md").write_text("# Boats\n\nA skiff is a small boat that one person can row.\n")
+    write_lines(
+        tmp_path / "pages.jsonl", {"doc_id": 1, "path": "b.md", "text": "# 船\n\n轻舟已过万重山，两岸猿声啼不住。"}
+    )
+    run(store, tmp_path)
+    found = rows(store, "SELECT source, title FROM passages ORDER BY source")
+    assert found == [{"source": "guide", "title": "Boats"}, {"source": "pages", "title": "船"}]
+
+
+PAIR = {"text1": "a", "text2": "b", "score": 1}
+BROKEN = [
+    ("pairs.jsonl", [PAIR, '{"text1": '], r"pairs\.jsonl:2: not valid JSON"),
+    ("pairs.jsonl", [PAIR, "[1]\n"], r"pairs\.jsonl:2: not a JSON object"),
+    ("pairs.jsonl", [PAIR, PAIR | {"score": "high"}], r"pairs\.jsonl:2: `score` must be a number"),
+    ("pairs.jsonl", [PAIR, PAIR | {"score": float("nan")}], r"pairs\.jsonl:2: `score` must be a number"),
+    ("pairs.jsonl", [PAIR, '{"text1": "a", "text2": "b", "score": 1' + "0" * 5000 + "}\n"], r"pairs\.jsonl:2"),
+    ("pairs.jsonl", [PAIR, "[" * 100_000 + "\n"], r"pairs\.jsonl:2"),
+    ("pairs.jsonl", [PAIR, PAIR | {"text2": " "}], r"pairs\.jsonl:2: `text2` must be a text that is not empty"),
+    ("pairs.jsonl", [PAIR, PAIR | {"text2": "\ud83d"}], r"pairs\.jsonl:2: `text2` holds half of a surrogate pair"),
+    ("pairs.jsonl", [PAIR, PAIR | {"split": 3}], r"pairs\.jsonl:2: `split` must be a text"),
+    ("classes.jsonl", [{"text": "a", "label": "b"}, {"text": "a"}], r"classes\.jsonl:2: `label`"),
+    ("what.jsonl", [{"foo": 1}], r"what\.jsonl: its first line has the keys of no layout"),
+    ("empty.jsonl", [], r"empty\.jsonl: this file is empty"),
+    ("page.md", ["# \n"], "hold no text"),
+]
+
+
+@pytest.mark.parametrize(("name", "lines", "message"), BROKEN)
+def test_a_broken_line_is_named_and_nothing_is_stored(
+    store: Store, beir: Path, name: str, lines: list[object], message: str
+) -> None:
+    write_lines(beir.parent / "broken" / name, *lines)
+    with pytest.raises(UserError, match=message):
+        run(store, beir.parent)
+    assert rows(store, "FROM sources") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("qrels.jsonl", {"query_id": "q", "doc_id": "9", "score": 1}, "the passage 9 is not in corpus"),
+        ("corpus.jsonl", {"_id": "1", "text": "again"}, "the id 1 is taken"),
+        ("corpus.jsonl", {"text": "no id"}, "needs an id under `doc_id` or `_id`"),
+    ],
+)
+def test_a_retrieval_set_that_contradicts_itself_is_refused(
+    store: Store, beir: Path, name: str, line: object, message: str
+) -> None:
+    with (beir / name).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=message):
+        run(store, beir)
+
+
+def test_an_empty_corpus_is_refused(store: Store, beir: Path) -> None:
+    (beir / "corpus.jsonl").write_text("")
+    with pytest.raises(UserError, match="empty corpus"):
+        run(store, beir)
+
+
+def test_a_file_that_is_not_utf8_is_named(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_bytes("# Déjà vu".encode("latin-1"))
+    with pytest.raises(UserError, match=r"page\.md: not UTF-8"):
+        run(store, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ('["../secret"]\nname = "x"', "leaves the folder"),
+        ('["nowhere"]\nname = "x"', "does not exist"),
+        ('["animals"]\nlicense = "x"', "did you mean licence"),
+        ('["animals"]\nname = 3', "name must be a text"),
+        ("[animals", "cannot be read"),
+    ],
+)
+def test_a_broken_manifest_is_named(store: Store, beir: Path, manifest: str, message: str) -> None:
+    (beir.parent / "sources.toml").write_text(manifest)
+    with pytest.raises(UserError, match=message):
+        run(store, beir.parent)
+
+
+def test_two_sets_of_one_name_are_refused(store: Store, beir: Path) -> None:
+    shutil.copytree(beir, beir.parent / "more" / "animals")
+    with pytest.raises(UserError, match="would be named animals"):
+        run(store, beir.parent)
+
+
+def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        run(store, tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nothing to ingest"):
+        run(store, tmp_path / "store.duckdb.lock")

@@ -1,0 +1,150 @@
+"""Leases: several processes and threads share one store, and nothing is lost or locked out."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from synth.records import Draft, Retrieval, Source, StoreError, StoreLocked, new_id
+from synth.store import samples
+from synth.store.connection import Store
+
+
+def add_samples(path: Path, source: Source, start: int, number: int) -> None:
+    store = Store.open(path)
+    for index in range(start, start + number):
+        draft = Draft(Retrieval(f"query {index}", (f"passage {index}",)), source.source_id, "query")
+        with store.write() as cursor:
+            samples.add_drafts(cursor, [draft], new_id())
+
+
+def count(store: Store) -> int:
+    with store.read() as cursor:
+        return len(cursor.execute("SELECT sample_id FROM samples").fetchall())
+
+
+def test_two_processes_and_a_reader_share_the_store_without_losing_a_row(store: Store, training_source: Source) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=add_samples, args=(store.path, training_source, start, 15)) for start in (0, 1000)
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        count(store)
+        time.sleep(0.02)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert count(store) == 30
+
+
+def test_threads_of_one_process_take_turns(store: Store, training_source: Source) -> None:
+    threads = [threading.Thread(target=add_samples, args=(store.path, training_source, 100 * n, 5)) for n in range(3)]
+    readers = [threading.Thread(target=count, args=(store,)) for _ in range(3)]
+    for thread in threads + readers:
+        thread.start()
+    for thread in threads + readers:
+        thread.join()
+    assert count(store) == 15
+
+
+def test_a_transaction_that_raises_leaves_nothing(store: Store, training_source: Source) -> None:
+    draft = Draft(Retrieval("q", ("p",)), training_source.source_id, "query")
+    with pytest.raises(ZeroDivisionError), store.write() as cursor:
+        samples.add_drafts(cursor, [draft], new_id())
+        raise ZeroDivisionError
+    assert count(store) == 0
+
+
+def test_a_writer_killed_inside_its_transaction_leaves_nothing_and_no_lock(
+    store: Store, training_source: Source
+) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom synth.store.connection import Store\n"
+        "store = Store.open(Path(sys.argv[1]))\n"
+        "with store.write() as cursor:\n"
+        "    cursor.execute('DELETE FROM source')\n"
+        "    print('inside', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(store.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "inside\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with store.read() as cursor:
+        assert len(cursor.execute("SELECT * FROM source").fetchall()) == 1
+
+
+@contextmanager
+def kept_by_another_process(path: Path) -> Iterator[None]:
+    script = (
+        "import fcntl, sys, time\n"
+        "lock = open(sys.argv[1], 'a')\nfcntl.flock(lock, fcntl.LOCK_EX)\nprint('locked', flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, f"{path}.lock"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_locked_store_is_one_line_after_the_time_limit_and_works_again_afterwards(store: Store) -> None:
+    with kept_by_another_process(store.path), pytest.raises(StoreLocked, match="another process has kept the store"):
+        Store.open(store.path, lock_timeout=0.2)
+    assert count(Store.open(store.path, lock_timeout=5)) == 0
+
+
+def test_a_waiting_lease_gets_the_lock_when_it_is_let_go(store: Store) -> None:
+    entered = threading.Event()
+    with kept_by_another_process(store.path):
+        waiting = threading.Thread(target=lambda: (count(Store.open(store.path)), entered.set()))
+        waiting.start()
+        assert not entered.wait(0.3)
+    waiting.join(timeout=10)
+    assert entered.is_set()
+
+
+def test_a_duckdb_shell_that_holds_the_file_is_named_with_the_remedy(store: Store) -> None:
+    script = "import duckdb, sys, time\nheld = duckdb.connect(sys.argv[1])\nprint('open', flush=True)\ntime.sleep(60)\n"
+    process = subprocess.Popen([sys.executable, "-c", script, str(store.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    try:
+        with pytest.raises(StoreLocked, match=f"process {process.pid} has the file open outside Skiff"):
+            Store.open(store.path)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"this is not a database" * 1000])
+def test_a_file_that_is_no_store_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.duckdb"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"store\.duckdb"):
+        Store.open(path)
+
+
+def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE recipes (name VARCHAR)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a Skiff store"):
+        Store.open(path)
+    assert path.read_bytes() == before

@@ -1,0 +1,39 @@
+"""Ids and hashes: the same content is the same everywhere."""
+
+import time
+
+import pytest
+
+from synth.records import Classification, Content, Retrieval, Sts, content_hash, key_of, new_id, text_id
+
+
+def test_texts_that_differ_in_white_space_or_composition_only_have_one_id() -> None:
+    assert text_id("caf\u00e9  au\n lait ") == text_id("cafe\u0301 au lait")
+    assert text_id("a") != text_id("A")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Retrieval("q", ("a", "b")), Retrieval("q", ("b", "a"))),
+        (Retrieval("q", ("a",)), Retrieval("q", ("a",), instruction="i")),
+        (Sts("a", "b", 1.0), Sts("a", "b", 2.0)),
+        (Classification("a", "b"), Sts("a", "b", 0.0)),
+        (Retrieval("q", ("a b",)), Retrieval("q", ("a", "b"))),
+    ],
+)
+def test_different_content_has_different_hashes(one: Content, other: Content) -> None:
+    assert content_hash(one) != content_hash(other)
+
+
+def test_the_hash_of_content_is_the_same_on_every_machine() -> None:
+    assert str(content_hash(Retrieval("q", ("p",)))) == "63f4a3f5-e4e3-5776-6318-22b7c6a135b5"
+    assert key_of("a", {"y": 1, "x": 2}) == key_of("a", {"x": 2, "y": 1})
+
+
+def test_new_ids_are_ordered_by_time_and_marked_as_version_7() -> None:
+    first = new_id()
+    time.sleep(0.002)
+    second = new_id()
+    assert first < second
+    assert (first.version, len({new_id() for _ in range(1000)})) == (7, 1000)
