@@ -215,7 +215,7 @@ def review(
     policy: Annotated[
         PolicyName | None, typer.Option(help="Let a policy decide what nobody has, instead of opening the app.")
     ] = None,
-    max_rank: Annotated[int, typer.Option(min=1, help="Of the policy `consistent`: the positive's worst rank.")] = 20,
+    max_rank: Annotated[int, typer.Option(min=1, help="Of the policy `consistent`: the positive's worst rank.")] = 50,
     reviewer: Annotated[str | None, typer.Option(help="Your name in the app.")] = None,
     queue: Annotated[QueueName, typer.Option(help="What the app shows: undecided, or approved by a policy only.")] = (
         QueueName.UNREVIEWED

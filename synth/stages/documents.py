@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 MAX_UNITS = 200
 TINY_UNITS = 30  # a section below this is read together with a neighbour
-# Above these a document is read as plain text: parsers slow down with the square of a paragraph's open marks.
-STRUCTURED_CHARACTERS, PARAGRAPH_CHARACTERS, PARAGRAPH_MARKS, LINE_CHARACTERS = 1_000_000, 20_000, 1_000, 9_000
+HEADING_UNITS = 60  # a heading above this is a paragraph that someone made large
+# Above these a document is read as plain text. Marks are asterisks and backticks: a parser slows down with the square
+# of those that a paragraph leaves open, and reports each one; docutils drops a document with a line of 10,000.
+MOST_CHARACTERS, MOST_MARKS, MOST_IN_PARAGRAPH, MOST_MARKS_IN_PARAGRAPH, MOST_IN_LINE = (
+    1_000_000,
+    30_000,
+    20_000,
+    1_000,
+    9_000,
+)
 
 _BREAK_IN_CJK = re.compile(rf"(?<=[{CJK}，。、；：？！（）])[ \t]*\n[ \t]*(?=[{CJK}，。、；：？！（）])")
 _SENTENCE_END = re.compile(r"(?<=[。！？；])|(?<=[.!?])\s+")
@@ -60,6 +68,7 @@ class _Block:
 class _Section:
     path: tuple[str, ...]
     blocks: tuple[str, ...]
+    grouped: bool = False  # holds short sections that stand below `path`, their headings among the blocks
 
     @property
     def units(self) -> int:
@@ -103,21 +112,25 @@ def cut_document(text: str, *, suffix: str, max_units: int = MAX_UNITS) -> list[
 
 
 def _is_safe_to_parse(text: str) -> bool:
-    if len(text) > STRUCTURED_CHARACTERS:
+    if len(text) > MOST_CHARACTERS or _marks(text) > MOST_MARKS:
         return False
-    for paragraph in re.split(r"\n[ ]*\n", text):
-        marks = paragraph.count("*") + paragraph.count("`")
-        longest = max(map(len, paragraph.split("\n")))
-        if len(paragraph) > PARAGRAPH_CHARACTERS or marks > PARAGRAPH_MARKS or longest > LINE_CHARACTERS:
-            return False
-    return True
+    return not any(
+        len(paragraph) > MOST_IN_PARAGRAPH
+        or _marks(paragraph) > MOST_MARKS_IN_PARAGRAPH
+        or max(map(len, paragraph.split("\n"))) > MOST_IN_LINE
+        for paragraph in re.split(r"\n[ ]*\n", text)
+    )
+
+
+def _marks(text: str) -> int:
+    return text.count("*") + text.count("`")
 
 
 def _sections(blocks: list[_Block]) -> Iterator[_Section]:
     path: list[tuple[int, str]] = []
     texts: list[str] = []
     for block in blocks:
-        if not block.level:
+        if not block.level or count_units(block.text) > HEADING_UNITS:
             texts.append(block.text)
             continue
         if texts:
@@ -144,15 +157,13 @@ def _merge_tiny(sections: list[_Section], max_units: int) -> list[_Section]:
 
 def _merged(first: _Section, second: _Section) -> _Section | None:
     """A tiny section with the one after it: its child keeps its own title, a tiny sibling shares the parent's."""
-    if second.path[: len(first.path)] == first.path:
-        below = second.path[len(first.path) :]
-        if len(below) == 1 or not first.path:
-            return _Section(second.path, first.blocks + second.blocks)
+    if not first.grouped and second.path[:-1] == first.path:
+        return _Section(second.path, first.blocks + second.blocks)
+    parent = first.path if first.grouped else first.path[:-1]
+    if not parent or second.path[:-1] != parent or second.units >= TINY_UNITS:
         return None
-    parent = first.path[:-1]
-    if parent and second.path[:-1] == parent and second.units < TINY_UNITS:
-        return _Section(parent, (first.path[-1], *first.blocks, second.path[-1], *second.blocks))
-    return None
+    before = first.blocks if first.grouped else (first.path[-1], *first.blocks)
+    return _Section(parent, (*before, second.path[-1], *second.blocks), grouped=True)
 
 
 def _pack(blocks: list[str], max_units: int) -> Iterator[str]:

@@ -17,7 +17,8 @@ from uuid import UUID
 from synth.llm.engine import Engine, LLMConfig
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
-from synth.recipes import RECIPES, Recipe
+from synth.recipes import RECIPES
+from synth.recipes.recipe import Recipe
 from synth.records import BadReply, Draft, Passage, Retrieval, Task, Use, UserError, key_of
 from synth.store import runs, samples, sources
 from synth.store.connection import Store
@@ -172,7 +173,7 @@ def _llm_plan(config: LLMConfig, journal_folder: Path, recipe: Recipe, *, num_qu
     return Plan(
         f"{config.model} at {config.base_url}",
         config.model,
-        recipe.version,
+        recipe.prompt_version,
         {"num_queries": num_queries, **sampling},
         seeds=(),
         concurrency=config.concurrency,
@@ -190,7 +191,8 @@ async def _ask(engine: Engine, recipe: Recipe, passage: Passage, num_queries: in
         drafts, rejections = recipe.parse(reply.text, passage)
     except BadReply:  # a reply that the recipe cannot use: asking the same again would replay it
         return Made((), {"reply not as asked": 1}, *paid)
-    return Made([replace(draft, model=engine.config.model) for draft in drafts], rejections, *paid)
+    counted = Counter(rejection.reason for rejection in rejections)
+    return Made([replace(draft, model=engine.config.model) for draft in drafts], counted, *paid)
 
 
 async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[int], None]) -> Generated:

