@@ -1,6 +1,7 @@
 # make demo        install and run the whole story on the bundled data (GPU=1: with CUDA)
 # make test        install and run every check and test
 # make quick       the tests without the slow ones
+# make docs        write docs/commands.md anew
 PYTHON ?= python3
 GPU ?=
 DEMO ?= demo
@@ -13,7 +14,7 @@ INSTALLED := .venv/.installed-$(FAISS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: install demo test quick check chromium clean
+.PHONY: install demo test quick check docs chromium clean
 
 install: $(INSTALLED)
 
@@ -53,6 +54,9 @@ check: install
 	ruff check .
 	ruff format --check .
 	mypy
+
+docs: install
+	.venv/bin/python -m tests.command_reference > docs/commands.md
 
 # The browser tests need Chromium; on Debian, and as root, it is installed.
 chromium:

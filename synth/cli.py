@@ -158,6 +158,8 @@ def generate(
         say(f"rejected {number}: {reason}")
     for failure, number in sorted(outcome.failures.items()):
         say(f"left {number} for the next run: {failure}")
+    for note in outcome.notes:
+        say(note)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -67,34 +67,25 @@ def cell(value: object, *, width: int = 60) -> Any:
     return Text(text if len(text) <= width else text[: width - 1] + "…")
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Show a SkiffError once, as one line on standard error, and leave with its exit code; Ctrl-C leaves with 130."""
-    try:
-        yield
-    except SkiffError as error:
-        typer.echo(f"error: {printable(str(error)).replace(chr(10), ' ')}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped; what was done is kept, run the same command again to go on", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
 def run_app(app: typer.Typer) -> None:
     """
     Run a command and leave the process with its exit code: every error that Skiff or the user can mend is one line on
     standard error, with code 2 for wrong input and 1 for a failure; Ctrl-C gives 130.
     """
     try:
-        with user_errors():
-            code = app(standalone_mode=False)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
+        code = app(standalone_mode=False)
+    except SkiffError as error:
+        _leave_with(str(error), error.exit_code)
     except typer.TyperException as error:  # options and arguments that do not fit
-        message = " ".join(error.format_message().split()) or "see --help"
-        typer.echo(f"error: {printable(message)}", err=True)
-        sys.exit(UserError.exit_code)
+        _leave_with(error.format_message() or "see --help", UserError.exit_code)
+    if code == INTERRUPTED:
+        typer.echo("stopped; what was done is kept, run the same command again to go on", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_with(message: str, code: int) -> NoReturn:
+    typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
+    sys.exit(code)
 
 
 def new_table(columns: Sequence[str]) -> "Table":
@@ -154,3 +145,13 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     with Progress(*columns, console=screen) as bar:
         task = bar.add_task(description, total=total)
         yield lambda step: bar.advance(task, step)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Show a SkiffError once, as one line on standard error, and leave with its exit code."""
+    try:
+        yield
+    except SkiffError as error:
+        typer.echo(f"error: {printable(str(error)).replace(chr(10), ' ')}", err=True)
+        raise typer.Exit(error.exit_code) from None

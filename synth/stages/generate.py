@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
-from synth.llm.engine import Engine, LLMConfig
+from synth.llm.engine import Engine, LLMConfig, Usage
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
 from synth.recipes import RECIPES
@@ -30,18 +30,22 @@ QUERY = "query"
 @dataclass(frozen=True, slots=True)
 class Made:
     """
-    What one seed gave: drafts, rejected candidates by reason, and what was paid for it. With a `failure` the
-    seed is not done: the next run comes back to it.
+    What one seed gave: drafts, and rejected candidates by reason. With a `failure` the seed is not done: the next run
+    comes back to it.
     """
 
     drafts: Sequence[Draft] = ()
     rejections: Mapping[str, int] | None = None
-    tokens_in: int = 0
-    tokens_out: int = 0
     failure: str = ""
 
 
-Make = Callable[[Passage], Awaitable[Made]]
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A plan's engine while it is open: what makes, what was paid so far, and what it has to say."""
+
+    make: Callable[[Passage], Awaitable[Made]]
+    usage: Callable[[], Usage] = Usage
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Plan:
     settings: Mapping[str, object]
     seeds: Sequence[Passage]
     concurrency: int
-    opened: Callable[[], AbstractAsyncContextManager[Make]]
+    opened: Callable[[], AbstractAsyncContextManager[Opened]]
 
     @property
     def stage_key(self) -> UUID:
@@ -73,6 +77,7 @@ class Generated:
     failures: Mapping[str, int]
     tokens_in: int
     tokens_out: int
+    notes: Sequence[str]
 
 
 def plan_generate(
@@ -123,7 +128,7 @@ def _recipe(task: Task, operation: str) -> Recipe:
 
 def _extractive_plan(corpora: Mapping[str, Sequence[Passage]], *, seed: int, num_queries: int) -> Plan:
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Make]:
+    async def opened() -> AsyncIterator[Opened]:
         engines = {
             name: ExtractiveEngine(corpus, seed=seed, num_queries=num_queries) for name, corpus in corpora.items()
         }
@@ -145,7 +150,7 @@ def _extractive_plan(corpora: Mapping[str, Sequence[Passage]], *, seed: int, num
             ]
             return Made(drafts, {} if drafts else {"too short or no prose": 1})
 
-        yield make
+        yield Opened(make)
 
     return Plan(
         "extractive (no model; configure base_url and model for an LLM)",
@@ -160,23 +165,23 @@ def _extractive_plan(corpora: Mapping[str, Sequence[Passage]], *, seed: int, num
 
 def _llm_plan(config: LLMConfig, journal_folder: Path, recipe: Recipe, *, num_queries: int) -> Plan:
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Make]:
+    async def opened() -> AsyncIterator[Opened]:
         with Journal(journal_folder) as journal:
             async with Engine(config, journal) as engine:
 
                 async def make(passage: Passage) -> Made:
                     return await _ask(engine, recipe, passage, num_queries)
 
-                yield make
+                yield Opened(make, lambda: engine.usage, journal.notes)
 
-    sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
     return Plan(
         f"{config.model} at {config.base_url}",
         config.model,
         recipe.prompt_version,
-        {"num_queries": num_queries, **sampling},
+        {"num_queries": num_queries, "temperature": config.temperature},
         seeds=(),
-        concurrency=config.concurrency,
+        # The engine bounds what is in flight; more workers than that fill in for those told to wait.
+        concurrency=2 * config.concurrency,
         opened=opened,
     )
 
@@ -186,13 +191,12 @@ async def _ask(engine: Engine, recipe: Recipe, passage: Passage, num_queries: in
         reply = await engine.complete(recipe.messages(passage, num_queries))
     except BadReply as error:  # no reply: the seed stays pending
         return Made(failure=str(error))
-    paid = (0, 0) if reply.replayed else (reply.tokens_in, reply.tokens_out)
     try:
         drafts, rejections = recipe.parse(reply.text, passage)
     except BadReply:  # a reply that the recipe cannot use: asking the same again would replay it
-        return Made((), {"reply not as asked": 1}, *paid)
+        return Made((), {"reply not as asked": 1})
     counted = Counter(rejection.reason for rejection in rejections)
-    return Made([replace(draft, model=engine.config.model) for draft in drafts], counted, *paid)
+    return Made([replace(draft, model=reply.model) for draft in drafts], counted)
 
 
 async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[int], None]) -> Generated:
@@ -215,9 +219,14 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
         seed=seed if isinstance(seed, int) else None,
     ) as run:
         writer = _Writer(store, plan.stage_key, run, on_progress)
+        notes: Sequence[str] = ()
         if plan.seeds:
-            async with plan.opened() as make:
-                await _work(plan, make, writer)
+            async with plan.opened() as opened:
+                notes = opened.notes
+                try:
+                    await _work(plan, opened, writer)
+                finally:
+                    run.tokens_in, run.tokens_out = opened.usage().tokens_in, opened.usage().tokens_out
     return Generated(
         len(plan.seeds),
         writer.num_stored,
@@ -226,15 +235,16 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
         writer.failures,
         run.tokens_in,
         run.tokens_out,
+        notes,
     )
 
 
-async def _work(plan: Plan, make: Make, writer: "_Writer") -> None:
+async def _work(plan: Plan, opened: Opened, writer: "_Writer") -> None:
     pending = iter(plan.seeds)
 
     async def worker() -> None:
         for passage in pending:  # one shared iterator: every seed goes to exactly one worker
-            await writer.add(passage.text_id, await make(passage))
+            await writer.add(passage.text_id, await opened.make(passage))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -258,8 +268,6 @@ class _Writer:
         self.failures: Counter[str] = Counter()
 
     async def add(self, seed_id: UUID, made: Made) -> None:
-        self._run.tokens_in += made.tokens_in
-        self._run.tokens_out += made.tokens_out
         self._on_progress(1)
         if made.failure:
             self.failures[made.failure] += 1

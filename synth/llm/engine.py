@@ -1,0 +1,295 @@
+"""
+One request in, one reply out, from any OpenAI-compatible server: a hosted API, vLLM, Ollama, llama.cpp.
+
+A stage asks from as many tasks as it likes; the engine bounds what is under way (limiter.py), asks again what broke,
+writes each reply to the journal (journal.py) before anyone reads it, and asks nothing that the journal can answer.
+Two kinds of error come out. LLMError: the server is of no use as configured; the run should stop, and every later
+request of this engine fails at once with the same words. BadReply: this one request; the run goes on.
+"""
+
+import asyncio
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable
+from synth.llm.journal import Journal, Reply
+from synth.llm.limiter import Gate
+from synth.records import BadReply, LLMError, UserError, key_of
+
+if TYPE_CHECKING:
+    from synth.llm.client import Completion
+
+Messages = Sequence[Mapping[str, str]]
+
+# No connection at all for this long, from any task: the server is not there.
+UNREACHABLE_SECONDS = 8.0
+# Nothing but refusals for this long, or one that asks to wait longer: a quota is spent, not a burst too many.
+REFUSED_SECONDS = 600.0
+# So many requests failing one after the other, none served between them: it is the server, not the requests.
+FAILED_IN_A_ROW = 3
+# A request that gets no reply in time may be paid each time, and its like tends to time out again.
+MOST_TIMEOUTS = 2
+
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
+_CREDIT = "the account of the key in {env} has no credit left: add some, then run the same command again"
+_REMEDIES = {
+    401: "set the environment variable {env} to a key that this server takes",
+    402: _CREDIT,
+    403: "ask its owner to let the key in {env} use this model",
+    404: "check the name of the model, and that base_url is the server's OpenAI-compatible one (often it ends in /v1)",
+    429: _CREDIT,  # only where the server says that the quota is spent; any other 429 is waited out
+    **dict.fromkeys((301, 302, 303, 307, 308), "it redirects: set base_url to where it wants to be asked"),
+}
+_REMEDY = "check model, temperature and max_tokens; if it knows no JSON mode, set response_format to none"
+
+
+@dataclass(frozen=True, slots=True)
+class LLMConfig:
+    """
+    Which server and model to ask, and how. The key itself is never here: `api_key_env` names where it is read from.
+
+    Raises:
+        UserError: a value makes no sense.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = 1.0  # E5-Mistral's synthesis; the only value that reasoning models take
+    max_tokens: int = 2048
+    concurrency: int = 16  # most requests under way at once
+    timeout_seconds: float = 120.0  # of one request, from sending to the whole reply
+    max_retries: int = 6  # of one request that broke on the way
+    response_format: Literal["json_object", "none"] = "json_object"  # none: for a server without JSON mode
+
+    def __post_init__(self) -> None:
+        faults = {
+            # first, and without its value: it is where a key is pasted by mistake
+            "api_key_env must name an environment variable, in capitals, and not be the key": not re.fullmatch(
+                r"[A-Z_][A-Z0-9_]*", self.api_key_env
+            ),
+            "base_url must be the address of a server, like http://localhost:8000/v1, with no user, key or query": (
+                not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", self.base_url)
+            ),
+            "model must be named": not self.model.strip(),
+            "temperature must be 0 or more": not 0 <= self.temperature < math.inf,
+            "max_tokens must be 1 or more": self.max_tokens < 1,
+            "concurrency must be 1 or more": self.concurrency < 1,
+            "timeout_seconds must be more than 0": not 0 < self.timeout_seconds < math.inf,
+            "max_retries must be 0 or more": self.max_retries < 0,
+        }
+        for fault, found in faults.items():
+            if found:
+                raise UserError(f"the settings of the LLM: {fault}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine did since it opened. Tokens are those bought now: a replayed reply was paid for earlier."""
+
+    requests: int = 0  # sent, the refused and broken ones too
+    refusals: int = 0
+    replies: int = 0  # bought
+    replayed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Engine:
+    """
+    Asks one server. Open it with `async with`: that reads the key. For one event loop, any number of tasks.
+
+    Args:
+        config: which server and model.
+        journal: an open journal; the engine neither opens nor closes it.
+    """
+
+    def __init__(self, config: LLMConfig, journal: Journal) -> None:
+        self.config = config
+        self.usage = Usage()
+        self._journal = journal
+        self._gate = Gate(config.concurrency)
+        self._broken = ""  # what every later request is told
+        self._unreachable_since: float | None = None
+        self._refused_since: float | None = None
+        self._failed_in_a_row = 0
+        self._limit_name = "max_tokens"
+
+    async def __aenter__(self) -> "Engine":
+        from synth.llm.client import ChatClient
+
+        config = self.config
+        self._client = ChatClient(
+            config.base_url, _key(config), connections=config.concurrency, timeout_seconds=config.timeout_seconds
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def complete(self, messages: Messages, attempt: int = 0) -> Reply:
+        """
+        The reply to these messages: from the journal if it was ever paid for, else from the server.
+
+        Args:
+            messages: as in OpenAI's chat API, {"role": ..., "content": ...} each.
+            attempt: ask the same again under another number to get another reply.
+
+        Raises:
+            LLMError: the server is of no use as it is configured; stop.
+            BadReply: no usable reply to this request; go on with others.
+            SkiffError: the reply could not be written to the journal.
+        """
+        config = self.config
+        sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
+        key = key_of(config.model, list(messages), sampling, config.response_format, attempt)
+        reply = self._journal.get(key)
+        if reply is not None:
+            self._count(replayed=1)
+        else:
+            reply = _reply(await self._buy(messages), config)
+            self._journal.append(key, reply)
+            self._count(replies=1, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+        return _usable(reply, config)
+
+    async def _buy(self, messages: Messages) -> "Completion":
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type((Transient, Unreachable)), stop=self._gives_up, wait=_wait, reraise=True
+        )
+        try:
+            completion: Completion = await policy(self._served, messages)
+        except Rejected as fault:
+            raise self._rejected(fault) from None
+        except Unreachable as fault:
+            raise self._no_use(f"cannot be reached: {fault}; start it, or correct base_url") from None
+        except Transient as fault:
+            raise self._failed(fault) from None
+        self._failed_in_a_row = 0
+        return completion
+
+    async def _served(self, messages: Messages) -> "Completion":
+        """One attempt, through the gate, for as long as the server says to come later."""
+        refusals = 0
+        while True:
+            async with self._gate.turn() as turn:
+                if self._broken:
+                    raise LLMError(self._broken)
+                try:
+                    return await self._post(messages)
+                except Refused as fault:
+                    refusals += 1
+                    turn.refused_for = self._wait_asked(fault, refusals)
+            # not all at the same moment, once the time is over
+            await asyncio.sleep(turn.refused_for * random.uniform(1.0, 1.25))
+
+    async def _post(self, messages: Messages) -> "Completion":
+        self._count(requests=1)
+        body = self._body(messages)
+        try:
+            completion = await self._client.post(body)
+        except Unreachable:
+            self._unreachable_since = self._unreachable_since or time.monotonic()
+            raise
+        except Fault as fault:
+            self._unreachable_since = None
+            # newer models of OpenAI take the same limit under another name only
+            if isinstance(fault, Rejected) and "max_tokens" in body and "max_completion_tokens" in str(fault):
+                self._limit_name = "max_completion_tokens"
+                return await self._post(messages)
+            raise
+        self._unreachable_since = self._refused_since = None
+        return completion
+
+    def _body(self, messages: Messages) -> dict[str, Any]:
+        config = self.config
+        body: dict[str, Any] = {"model": config.model, "messages": messages, "temperature": config.temperature}
+        body[self._limit_name] = config.max_tokens
+        if config.response_format != "none":
+            body["response_format"] = {"type": config.response_format}
+        return body
+
+    def _wait_asked(self, fault: Refused, refusals: int) -> float:
+        """Seconds to wait after a refusal: what the server asks for, else twice as long each time."""
+        self._count(refusals=1)
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        doubled = 2.0 ** min(refusals - 1, 8)
+        # a server that says "at once" each time is not taken at its word for long
+        seconds = min(30.0, 0.5 * doubled) if fault.seconds is None else max(fault.seconds, 0.02 * doubled)
+        if seconds > REFUSED_SECONDS or now - self._refused_since > REFUSED_SECONDS:
+            raise self._no_use(
+                f"takes no more requests for now ({fault}); wait {seconds:.0f} s, then run the same command"
+            )
+        return seconds
+
+    def _gives_up(self, state: RetryCallState) -> bool:
+        fault = state.outcome and state.outcome.exception()
+        if isinstance(fault, Unreachable):
+            since = self._unreachable_since  # of any task; None if another one has got through meanwhile
+            return since is not None and time.monotonic() - since > UNREACHABLE_SECONDS
+        most = self.config.max_retries
+        return state.attempt_number > (min(most, MOST_TIMEOUTS) if isinstance(fault, TimedOut) else most)
+
+    def _rejected(self, fault: Rejected) -> LLMError | BadReply:
+        # once this engine was served, its settings are right: what is wrong with a request now is its own
+        if fault.alone or (fault.status in (400, 422) and self.usage.replies):
+            return BadReply(f"model {self.config.model} does not take this request ({fault.status}): {fault}")
+        remedy = _REMEDIES.get(fault.status, _REMEDY).format(env=self.config.api_key_env)
+        return self._no_use(f"rejects the request ({fault.status}): {fault}; {remedy}")
+
+    def _failed(self, fault: Transient) -> LLMError | BadReply:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row < FAILED_IN_A_ROW:
+            return BadReply(f"no reply of model {self.config.model} after several attempts; the last: {fault}")
+        return self._no_use(f"fails again and again; the last: {fault}; see to the server, then run the same command")
+
+    def _no_use(self, what: str) -> LLMError:
+        self._broken = f"the LLM server at {self.config.base_url}, asked for model {self.config.model}, {what}"
+        return LLMError(self._broken)
+
+    def _count(self, **more: int) -> None:
+        self.usage = replace(self.usage, **{name: getattr(self.usage, name) + count for name, count in more.items()})
+
+
+def _key(config: LLMConfig) -> str:
+    key = os.environ.get(config.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the key in the environment variable {config.api_key_env} has characters that no key has")
+    return key
+
+
+def _wait(state: RetryCallState) -> float:
+    fault = state.outcome and state.outcome.exception()
+    return random.uniform(0.5, 1.0) if isinstance(fault, Unreachable) else _BACKOFF(state)
+
+
+def _reply(completion: "Completion", config: LLMConfig) -> Reply:
+    return Reply(
+        text=completion.text,
+        model=completion.model or config.model,
+        finish_reason=completion.finish_reason,
+        tokens_in=completion.tokens_in,
+        tokens_out=completion.tokens_out,
+        seconds=completion.seconds,
+    )
+
+
+def _usable(reply: Reply, config: LLMConfig) -> Reply:
+    if reply.finish_reason == "length":
+        raise BadReply(f"the reply of {reply.model} was cut at max_tokens = {config.max_tokens}; raise max_tokens")
+    if reply.finish_reason == "content_filter":
+        raise BadReply(f"the content filter of {reply.model} withheld the reply")
+    if not reply.text.strip():
+        raise BadReply(f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})")
+    return reply

@@ -1,0 +1,66 @@
+"""Settings: what is unknown, missing or of the wrong type is named with its place."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from synth.records import UserError
+from synth.settings import read_toml, record_of
+from synth.workspace import CONFIG, TEMPLATE, Workspace
+
+
+@dataclass(frozen=True)
+class Sails:
+    colour: str
+    area: float = 3.5
+    reefed: bool = False
+    rig: Literal["lug", "sprit"] = "lug"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def test_a_table_becomes_a_record_with_defaults() -> None:
+    assert record_of(Sails, {"colour": "red", "area": 4}, "boat.toml") == Sails("red", area=4.0)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"color": "red"}, "unknown key color: did you mean colour?"),
+        ({"colour": "red", "xyz": 1}, "unknown key xyz: known are colour, area, reefed, rig, extra"),
+        ({}, "missing colour"),
+        ({"colour": 3}, "colour must be a text, not 3"),
+        ({"colour": "red", "area": True}, "area must be a number, not True"),
+        ({"colour": "red", "reefed": 1}, "reefed must be true or false, not 1"),
+        ({"colour": "red", "rig": "gaff"}, "rig must be one of lug, sprit, not 'gaff'"),
+        ({"colour": "red", "extra": 1}, "extra must be a table, not 1"),
+        ([], "must be a table of settings"),
+    ],
+)
+def test_what_does_not_fit_is_named(table: object, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        record_of(Sails, table, "boat.toml")
+    assert str(raised.value).startswith("boat.toml")
+    assert message in str(raised.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="settings cannot be read"):
+        read_toml(tmp_path / "missing.toml")
+
+
+def test_the_template_of_synth_toml_is_valid_as_it_is_and_with_every_line_uncommented(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path)
+    assert workspace.llm(base_url=None, model=None) is None
+    settings = [line.removeprefix("# ") for line in TEMPLATE.splitlines() if " = " in line or line.startswith("[")]
+    (tmp_path / CONFIG).write_text("\n".join(settings))
+    llm = Workspace.open(tmp_path).llm(base_url=None, model="other")
+    assert llm is not None
+    assert (llm.base_url, llm.model) == ("http://127.0.0.1:8000/v1", "other")
+
+
+def test_making_a_workspace_again_keeps_what_is_there(tmp_path: Path) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text("[mine]\nencoder = 'mine'\n")
+    assert Workspace.create(tmp_path).config.mine.encoder == "mine"
