@@ -16,8 +16,8 @@ MAY_IMPORT = {
     "trainer": {"trainer", "synth", "mining"},
 }
 # Inside synth, a layer may import itself and those to its right.
-LAYERS = ("cli", "workspace", "stages", "recipes", "checks", "llm", "store", "screen", "settings", "records")
-ABOVE_ALL = {"screen", "settings"}  # the edges to the terminal and to TOML; they know the records alone
+LAYERS = ("cli", "workspace", "stages", "recipes", "checks", "llm", "store", "screen", "settings", "units", "records")
+ABOVE_ALL = {"screen", "settings", "units"}  # they know the records alone
 OWNERS = {
     "duckdb": ("synth/store/",),
     "faiss": ("mining/",),

@@ -9,26 +9,20 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 
+from synth.llm.salience import inverse_frequencies, ngrams, stop_words, terms, word_like_ngrams
 from synth.records import Passage, normalise
+from synth.units import CJK, CJK_RUN, WORD, count_units
 
 MIN_QUERY_UNITS = 3  # units: words, and characters of Chinese, Japanese and Korean
 MIN_SENTENCE_UNITS, MAX_SENTENCE_UNITS = 7, 60
 MIN_CROP_UNITS, MAX_CROP_UNITS = 7, 25
 MIN_ALONE_UNITS = 5  # of a heading that is a query without its document's title
 MIN_POSITIVE_UNITS = 20
-# Character n-grams are counted in at most so many passages (those with the smallest ids): memory stays bounded.
-NGRAM_SAMPLE, MAX_NGRAM = 5_000, 6
-MIN_COHESION = 20.0  # how many times as often as by chance the parts of a word meet
 
-CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_CJK_RUN = re.compile(f"[{CJK}]+")
-_WORD = re.compile(rf"[^\W\d_{CJK}][^\W{CJK}]*(?:[-.'’][^\W{CJK}]+)*")
-UNIT = re.compile(rf"[{CJK}]|[^\W{CJK}]{{1,20}}")
 _NAME = re.compile(rf"(?<=[a-z,;)] )[A-Z][^\W{CJK}]+|[^\W{CJK}]+(?:[_.-][^\W{CJK}]+)+")
 _LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•]|\d{1,3}[.)、])(?:\s+|$))?")
 _NUMBERING = re.compile(r"\A(?:#?\d+[.:)、]\s*)+")
@@ -52,16 +46,6 @@ _HANGS = re.compile(
     r"(?:while|if|because|although|though|when|whenever|since|unless|as|where|which|who|whose|that|to|in order)\b|"
     r"如果|若|当|虽然|尽管|由于|即使|只有|只要|无论|一旦|以及|从而|以便|可以|能够|需要|使得|相比|导致",
     re.IGNORECASE,
-)
-# Characters that seldom begin or end a Chinese word: particles, pronouns, prepositions, numerals.
-_FUNCTION = frozenset(
-    "的了是在和与及或也就都而被把将对等为以其这那有不个中上下之于并且但从到由向使让给可能会要还又已则即若如各每某该此本后前时里内外间"
-    "我你您他她它们所最更很较太只再才去来说看没一二三四五六七八九十百千万年月日"
-)
-# Frequent Chinese words that say nothing of a text's subject; no keyword holds one of them.
-_EMPTY_WORDS = re.compile(
-    "该|此|这|那|任何|进行|可以|需要|使用|根据|通过|如果|由于|因此|例如|以及|或者|没有|相比|注意|情况|之后|之前|其中|包括|所有|部分|不同|"
-    "相关|主要|目前|默认|时候|问题|成为|作为|开始|认为|表示|许多|对于|关于|具有|存在|得到|出现|参见|参考|超过|超出|以下|如下"
 )
 
 
@@ -89,20 +73,16 @@ class ExtractiveEngine:
         corpus: all passages of the source; a passage asked for should be one of them.
         seed: with the passage's text id it decides every random choice.
         num_queries: the most queries of a passage; a passage that is too short or no prose gives fewer, or none.
-        methods: names out of METHODS.
     """
 
     name = "extractive"
     version = "extractive-1"
 
-    def __init__(
-        self, corpus: Sequence[Passage], *, seed: int, num_queries: int, methods: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, corpus: Sequence[Passage], *, seed: int, num_queries: int) -> None:
         self._seed = seed
         self._num_queries = num_queries
-        self._methods = tuple(methods or METHODS)
-        self._idf = _inverse_frequencies(passage.text for passage in corpus)
-        self._ngrams = _word_like_ngrams(corpus)
+        self._idf = inverse_frequencies(passage.text for passage in corpus)
+        self._ngrams = word_like_ngrams(corpus)
         self._repeated = _repeated_sentences(corpus)
         self._titles = Counter(normalise(passage.title) for passage in corpus)
         self._leaves = Counter(_leaf(title) for title in self._titles)
@@ -110,7 +90,7 @@ class ExtractiveEngine:
     def queries(self, passage: Passage) -> list[ExtractedQuery]:
         """At most `num_queries` queries, the methods taking turns; all different, none equal to its positive."""
         seed = f"{self._seed} {passage.text_id}"
-        order = random.Random(seed).sample(self._methods, len(self._methods))
+        order = random.Random(seed).sample(list(METHODS), len(METHODS))
         offers = [METHODS[method](self, passage, random.Random(f"{seed} {method}")) for method in order]
         taken: dict[str, ExtractedQuery] = {}
         for turn in zip_longest(*offers):
@@ -177,7 +157,7 @@ class ExtractiveEngine:
         Three to five terms of highest tf-idf, in the order of the passage: what people type into a search box.
 
         tf-idf: Salton and Buckley 1988, "Term-weighting approaches in automatic text retrieval". Chinese terms are
-        character n-grams that the corpus itself shows to be words (see `_word_like_ngrams`).
+        character n-grams that the corpus itself shows to be words (see `word_like_ngrams`).
         """
         lines = [line for line in _body(passage).split("\n") if _is_prose(line, MIN_QUERY_UNITS, None)]
         prose = "\n".join([passage.title, *lines])
@@ -194,12 +174,12 @@ class ExtractiveEngine:
 
     def _keyword_weights(self, prose: str, title: str) -> dict[str, float]:
         """Tf-idf of the terms that a passage is about: in its title, said twice, or a name."""
-        titled, names = set(_terms(title)), {name.lower() for name in _NAME.findall(prose)}
+        titled, names = set(terms(title)), {name.lower() for name in _NAME.findall(prose)}
         surface: dict[str, str] = {}
         counts: Counter[str] = Counter()
-        for word in _WORD.findall(prose):
+        for word in WORD.findall(prose):
             key = word.lower()
-            if len(key) >= 3 and key not in _stop_words():
+            if len(key) >= 3 and key not in stop_words():
                 surface.setdefault(key, word)
                 counts[key] += 1
         weights = {
@@ -207,7 +187,7 @@ class ExtractiveEngine:
             for key, count in counts.items()
             if count > 1 or key in titled or key in names
         }
-        for gram, count in Counter(gram for gram in _ngrams(prose) if gram in self._ngrams).items():
+        for gram, count in Counter(gram for gram in ngrams(prose) if gram in self._ngrams).items():
             weight = (1 + math.log(count) + (gram in title)) * self._ngrams[gram]
             weights[gram] = weight * math.sqrt(len(gram) / 2)
         return weights
@@ -218,10 +198,10 @@ class ExtractiveEngine:
 
     def _by_salience(self, pieces: Sequence[str], passage: Passage) -> list[str]:
         """Pieces of a passage, those first whose tf-idf vectors have the highest cosine to the rest of the passage."""
-        everything = Counter(_terms(passage.text))
+        everything = Counter(terms(passage.text))
         salience = {}
         for piece in pieces:
-            own = Counter(_terms(piece))
+            own = Counter(terms(piece))
             weight = {term: count * self._idf.get(term, 0.0) for term, count in own.items()}
             rest = {term: (count - own[term]) * self._idf.get(term, 0.0) for term, count in everything.items()}
             norm = math.hypot(*weight.values()) * math.hypot(*rest.values())
@@ -236,15 +216,6 @@ METHODS: dict[str, Method] = {
     "title": ExtractiveEngine.title,
     "keywords": ExtractiveEngine.keywords,
 }
-
-
-def count_units(text: str) -> int:
-    """
-    The length of a text: characters of Chinese, Japanese and Korean plus words of other scripts.
-
-    A word of more than 20 letters counts as several, so that no text is long and counts as short.
-    """
-    return sum(1 for _ in UNIT.finditer(text))
 
 
 def _is_sound(offer: ExtractedQuery, passage: Passage) -> bool:
@@ -344,83 +315,10 @@ def _is_prose(text: str, min_units: int, max_units: int | None) -> bool:
     letters = sum(map(str.isalpha, text))
     if letters < 0.75 * sum(not character.isspace() for character in text):
         return False
-    if 4 * sum(map(len, _CJK_RUN.findall(text))) >= units or units < 6:
+    if 4 * sum(map(len, CJK_RUN.findall(text))) >= units or units < 6:
         return True
-    words = [word.lower() for word in _WORD.findall(text)]
-    return sum(word in _stop_words() for word in words) >= 0.15 * units
-
-
-@cache
-def _stop_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
-
-
-def _terms(text: str) -> list[str]:
-    """What tf-idf counts: words that are no stop words, and the character bigrams of Chinese."""
-    words = [word for word in map(str.lower, _WORD.findall(text)) if word not in _stop_words()]
-    return words + [run[i : i + 2] for run in _CJK_RUN.findall(text) for i in range(len(run) - 1)]
-
-
-def _inverse_frequencies(texts: Iterable[str]) -> dict[str, float]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(analyzer=_terms)
-    try:
-        vectorizer.fit(texts)
-    except ValueError:  # no text holds any term: nothing is salient
-        return {}
-    return dict(zip(vectorizer.get_feature_names_out(), map(float, vectorizer.idf_), strict=True))
-
-
-def _ngrams(text: str) -> Iterator[str]:
-    for run in _CJK_RUN.findall(text):
-        for size in range(2, MAX_NGRAM + 1):
-            yield from (run[i : i + size] for i in range(len(run) - size + 1))
-
-
-def _word_like_ngrams(corpus: Sequence[Passage]) -> dict[str, float]:
-    """
-    The character n-grams of Chinese that behave like words, each with its inverse passage frequency.
-
-    Like a word is what stands in several passages, holds together (its parts meet far more often than by chance) and
-    is free (no longer n-gram accounts for most of its occurrences). The idea of unsupervised word discovery by
-    cohesion and freedom; needs no dictionary and finds the corpus's own terms.
-    """
-    sample = sorted(corpus, key=lambda passage: passage.text_id)[:NGRAM_SAMPLE]
-    runs = [(number, run) for number, passage in enumerate(sample) for run in _CJK_RUN.findall(passage.text)]
-    counts: dict[str, int] = {}
-    passages: dict[str, set[int]] = {}
-    longest: dict[str, int] = {}  # the most occurrences of an n-gram one character longer
-    level: Counter[str] = Counter()
-    for size in range(1, MAX_NGRAM + 2):
-        frequent = {gram for gram, count in level.items() if count > 1}
-        level = Counter()
-        for number, run in runs:
-            for i in range(len(run) - size + 1):
-                gram = run[i : i + size]
-                if size == 1 or (gram[1:] in frequent and gram[:-1] in frequent):
-                    level[gram] += 1
-                    if 1 < size <= MAX_NGRAM:
-                        passages.setdefault(gram, set()).add(number)
-        counts.update(level)
-        for gram, count in level.items() if size > 1 else ():
-            for part in (gram[1:], gram[:-1]):
-                longest[part] = max(longest.get(part, 0), count)
-    total = sum(len(run) for _, run in runs)
-    return {
-        gram: math.log(1 + len(sample) / len(found))
-        for gram, found in passages.items()
-        if len(found) > 1 and longest.get(gram, 0) < 0.6 * counts[gram] and _holds_together(gram, counts, total)
-    }
-
-
-def _holds_together(gram: str, counts: dict[str, int], total: int) -> bool:
-    if gram[0] in _FUNCTION or gram[-1] in _FUNCTION or _EMPTY_WORDS.search(gram):
-        return False
-    chance = max(counts[gram[:i]] * counts[gram[i:]] for i in range(1, len(gram)))
-    return counts[gram] * total >= MIN_COHESION * chance
+    words = [word.lower() for word in WORD.findall(text)]
+    return sum(word in stop_words() for word in words) >= 0.15 * units
 
 
 def _without_overlaps(ranked: Sequence[str], most: int) -> list[str]:

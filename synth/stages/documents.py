@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synth.llm.extractive import CJK, UNIT, count_units
 from synth.records import UserError
+from synth.units import CJK, UNIT, count_units
 
 if TYPE_CHECKING:
     from docutils import nodes

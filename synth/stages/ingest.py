@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.records import Classification, Draft, Retrieval, Source, Sts, Use, UserError, text_id
-from synth.stages.documents import cut_document
+from synth.stages.documents import cut_document, decode_document
 from synth.stages.layouts import FoundSet, documents_in, find_sets, id_of, number_of, read_lines, text_of
 from synth.store import runs, samples, sources
 from synth.store.connection import Store
@@ -189,11 +189,11 @@ def read_documents(found: FoundSet) -> ParsedSet:
     else:
         for path in documents_in(found.path):
             try:
-                text = path.read_text(encoding="utf-8-sig")
-            except UnicodeDecodeError:
-                raise UserError(f"{path}: not UTF-8; convert the file first, or move it away") from None
+                text = decode_document(path.read_bytes())
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+            if text is None:
+                raise UserError(f"{path}: neither UTF-8 nor UTF-16; convert the file first, or move it away")
             _add_document(parsed, text, path.suffix, path.name)
     if not parsed.passages:
         raise UserError(f"{found.path}: its documents hold no text to make passages of")

@@ -145,7 +145,7 @@ def test_an_empty_corpus_is_refused(store: Store, beir: Path) -> None:
 
 def test_a_file_that_is_not_utf8_is_named(store: Store, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_bytes("# Déjà vu".encode("latin-1"))
-    with pytest.raises(UserError, match=r"page\.md: not UTF-8"):
+    with pytest.raises(UserError, match=r"page\.md: neither UTF-8 nor UTF-16"):
         run(store, tmp_path)
 
 
