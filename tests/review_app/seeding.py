@@ -1,0 +1,93 @@
+"""Samples for the review app's tests, put into a store as the stages put them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from synth.records import (
+    Content,
+    Draft,
+    Negative,
+    Retrieval,
+    ReviewEvent,
+    Source,
+    Use,
+    Verdict,
+    key_of,
+    new_id,
+    text_id,
+)
+from synth.store import reviews, samples, sources
+from synth.store.connection import Store
+
+GUIDE = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
+
+
+def add_samples(
+    store: Store,
+    queries: Sequence[str],
+    *,
+    positive: str = "The harbour opens at six.",
+    negatives: Sequence[str] = ("The harbour closes at nine.", "Boats are painted in March."),
+) -> list[UUID]:
+    """One mined retrieval sample per query; ids in the order in which the queue shows them."""
+    drafts = [Draft(Retrieval(query, (positive,)), GUIDE.source_id, "query", "llm") for query in queries]
+    run_id = new_id()
+    with store.write() as cursor:
+        sources.add_source(cursor, GUIDE, run_id)
+        passages = [sources.NewPassage(text_id(text), text, "", "") for text in (positive, *negatives)]
+        sources.add_passages(cursor, GUIDE.source_id, passages)
+        samples.add_drafts(cursor, drafts, run_id)
+    stage = key_of("a mining", *queries)
+    mined = [
+        samples.Mined(minable, "full", "", 1, tuple(_negatives(minable, negatives, queries.index(minable.query))))
+        for minable in samples.minable(store, stage)
+        if minable.query in queries
+    ]
+    with store.write() as cursor:
+        samples.add_mined(cursor, stage, run_id, mined)
+    by_query = {each.sample.query: each.sample.sample_id for each in mined}
+    return [by_query[query] for query in queries]
+
+
+def _negatives(minable: samples.Minable, texts: Sequence[str], place: int) -> list[Negative]:
+    """Scores fall with the sample's place, so that the queue (most contested first) keeps the order."""
+    return [
+        Negative(
+            minable.sample_id, minable.revision_id, text_id(text), "mined", rank, 0.7 - place / 1000 - rank / 10, 0.8
+        )
+        for rank, text in enumerate(texts, start=1)
+    ]
+
+
+def add_unmined(store: Store, content: Content) -> None:
+    """One sample without negatives."""
+    with store.write() as cursor:
+        sources.add_source(cursor, GUIDE, new_id())
+        samples.add_drafts(cursor, [Draft(content, GUIDE.source_id, "ingest")], new_id())
+
+
+def approve_by_policy(store: Store, sample_ids: Sequence[UUID]) -> None:
+    """What `synth judge` stores."""
+    reviews.add_reviews(
+        store,
+        [
+            ReviewEvent(new_id(), "policy:everything", each, each, Verdict.APPROVE, reviewer_kind="policy")
+            for each in sample_ids
+        ],
+    )
+
+
+def verdicts(store: Store, reviewer: str = "ada") -> list[tuple[str, str]]:
+    """A reviewer's verdicts on samples as (query, verdict), oldest first; undos and what they undid are left out."""
+    with store.read() as cursor:
+        return cursor.execute(
+            "SELECT s.query, v.verdict FROM reviews v JOIN samples s USING (sample_id) WHERE v.reviewer = ?"
+            " AND v.negative_id IS NULL AND NOT v.is_undo AND NOT v.is_undone ORDER BY v.review_id",
+            [reviewer],
+        ).fetchall()
+
+
+def num_events(store: Store) -> int:
+    """Every stored event, of whatever kind."""
+    with store.read() as cursor:
+        return int(cursor.execute("SELECT count(*) FROM reviews").fetchall()[0][0])

@@ -1,0 +1,111 @@
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from review_app.outbox import REASONS, event_of, receive
+from synth.records import UserError, Verdict, new_id
+from synth.store.connection import Store
+from synth.store.reviews import cards
+from tests.review_app.seeding import add_samples, num_events, verdicts
+
+
+def sent(sample_id: UUID | str, **fields: Any) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "review_id": str(new_id()),
+        "sample_id": str(sample_id),
+        "revision_id": str(sample_id),
+        "negative_id": None,
+        "verdict": "approve",
+        "reasons": [],
+        "difficulty": None,
+        "seconds": 2.5,
+    }
+    event = json.loads(json.dumps(event | fields))  # as it comes from the browser
+    return event
+
+
+def test_every_field_of_an_event_is_stored(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    negative = cards(store, reviewer="ada")[0].negatives[0]
+    verdict = sent(sample, verdict="reject", reasons=[REASONS[2]], difficulty=3)
+    drop = sent(sample, verdict="reject", negative_id=str(negative.negative_id))
+    assert set(receive(store, "ada", [verdict, drop]).stored) == {verdict["review_id"], drop["review_id"]}
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT reviewer, reviewer_kind, verdict, reasons, difficulty, seconds, negative_id FROM reviews"
+            " ORDER BY negative_id NULLS FIRST"
+        ).fetchall()
+    assert rows == [
+        ("ada", "human", "reject", ["false negative"], 3, 2.5, None),
+        ("ada", "human", "reject", [], None, 2.5, negative.negative_id),
+    ]
+
+
+def test_events_sent_again_are_acknowledged_again_and_stored_once(store: Store) -> None:
+    first, second = add_samples(store, ["When does it open?", "When does it close?"])
+    events = [sent(first), sent(second)]
+    assert receive(store, "ada", events[:1]).stored == receive(store, "ada", events[:1]).stored
+    assert len(receive(store, "ada", events).stored) == 2
+    assert num_events(store) == 2
+
+
+def test_an_undo_brings_the_sample_back(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    approve = sent(sample)
+    receive(store, "ada", [approve])
+    assert cards(store, reviewer="ada") == []
+    receive(store, "ada", [sent(sample, verdict="skip", undoes=approve["review_id"])])
+    assert verdicts(store) == []
+    assert [card.sample_id for card in cards(store, reviewer="ada")] == [sample]
+
+
+def test_an_event_of_a_sample_that_is_not_here_is_refused_and_the_others_are_stored(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    stray, good = sent(new_id()), sent(sample)
+    receipt = receive(store, "ada", [stray, good])
+    assert receipt.stored == (good["review_id"],)
+    assert "no sample" in (receipt.refused or {})[stray["review_id"]]
+    assert num_events(store) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"review_id": "not an id"},
+        {"review_id": 7},
+        {"verdict": "perhaps"},
+        {"reasons": ["because"]},
+        {"reasons": 3},
+        {"difficulty": 5},
+        {"difficulty": True},
+        {"seconds": -1},
+        {"seconds": "NaN"},
+        {"seconds": 1e9},
+        {"undoes": "everything"},
+        {"negative_id": ["x"]},
+    ],
+)
+def test_what_is_no_event_is_refused_by_its_id(store: Store, fields: dict[str, Any]) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    bad = sent(sample, **fields)
+    receipt = receive(store, "ada", [bad])
+    assert receipt.stored == ()
+    assert list(receipt.refused or {}) == [str(bad["review_id"])]
+    assert num_events(store) == 0
+
+
+@pytest.mark.parametrize("nonsense", [None, "text", {"events": []}, [None, 3, "x", ["y"]], []])
+def test_nonsense_stores_nothing(store: Store, nonsense: object) -> None:
+    assert receive(store, "ada", nonsense).stored == ()
+
+
+def test_the_reviewer_is_the_sessions_and_not_the_events(store: Store) -> None:
+    event = event_of(sent(new_id(), reviewer="mallory", reviewer_kind="policy"), "ada")
+    assert (event.reviewer, event.reviewer_kind, event.verdict) == ("ada", "human", Verdict.APPROVE)
+
+
+def test_the_error_names_what_was_wrong() -> None:
+    with pytest.raises(UserError, match="perhaps"):
+        event_of(sent(new_id(), verdict="perhaps"), "ada")

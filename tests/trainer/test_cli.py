@@ -1,0 +1,143 @@
+"""The command as a user runs it: outcomes, errors in one line with their exit codes, nothing heavy for --help."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.trainer.conftest import Write, command
+from trainer.cli import app, main
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    """Run the command's own entry in this process: its exit code, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    captured = capsys.readouterr()
+    return left.value.code or 0, captured.out, captured.err
+
+
+@pytest.mark.parametrize("arguments", ["", "'run', ", "'evaluate', "])
+def test_help_has_an_example_and_loads_nothing_heavy(arguments: str):
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from trainer.cli import app
+result = CliRunner().invoke(app, [{arguments}"--help"])
+assert result.exit_code == 0, result.output
+heavy = ["torch", "transformers", "sentence_transformers", "duckdb", "pyarrow", "numpy", "sklearn", "mining"]
+assert not [name for name in heavy if name in sys.modules], [name for name in heavy if name in sys.modules]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if arguments:
+        name = arguments.strip("', ")
+        assert f"Example: trainer {name} " in CliRunner().invoke(app, [name, "--help"]).output
+
+
+@pytest.mark.slow
+def test_the_whole_story_in_two_commands(write_release: Write, write_config: Write, tmp_path: Path):
+    write_release()
+    config = write_config()
+    trained = command("run", "--release", "tiny", "--config", config, "--workspace", tmp_path, "--json")
+    assert trained.returncode == 0, trained.stderr
+    outcome = json.loads(trained.stdout)
+    assert outcome["output"] == str(tmp_path / "models" / "tiny-tiny")
+    assert outcome["hardware"] == {"device": "cpu", "precision": "fp32", "reason": "as configured"}
+    assert trained.stderr == "training: 16 of 16\n"
+    measured = command("evaluate", outcome["output"], "--release", "tiny", "--workspace", tmp_path, "--json")
+    assert measured.returncode == 0, measured.stderr
+    found = json.loads(measured.stdout)
+    assert found["baseline"].endswith("qwen")  # the model that it was trained from
+    assert all(row["before"] is not None and row["change"] is not None for row in found["scores"])
+
+
+def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_release: Write,
+    write_config: Write,
+    models: dict[str, Path],
+    tmp_path: Path,
+):
+    line = ["run", "--release", write_release(), "--config", write_config(), "--output", tmp_path / "model"]
+    code, out, _ = run(capsys, monkeypatch, *line, "--model", models["bert"], "--seed", 5, "--device", "cpu")
+    assert code == 0
+    assert "trained 16 steps in" in out and "on cpu, fp32 (as configured)" in out
+    assert f"model: {tmp_path / 'model'}" in out
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["config"]["seed"], record["config"]["model"]) == (5, str(models["bert"]))
+    code, out, _ = run(capsys, monkeypatch, *line, "--model", models["bert"], "--seed", 5, "--device", "cpu")
+    assert (code, "is finished: nothing was trained" in out) == (0, True)
+    code, out, err = run(capsys, monkeypatch, *line)
+    assert (code, out) == (2, "")
+    assert "holds a run with another config.model" in err
+    code, out, _ = run(capsys, monkeypatch, "evaluate", tmp_path / "model", "--release", tmp_path / "releases" / "tiny")
+    assert code == 0
+    assert "measured on cpu, fp32" in out
+    assert [name for name in ("animals", "pairs", "moods", "nDCG@10", "before", "change") if name not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("no release", "no release nowhere"),
+        ("no manifest", "no release: it has no manifest.json"),
+        ("broken manifest", "manifest.json: cannot be read"),
+        ("newer", "format 2 is newer than this Skiff reads (1): upgrade Skiff"),
+        ("no samples", "this release has no samples"),
+        ("unknown key", "unknown key tempertaure: did you mean temperature?"),
+        ("no config", "no configuration nowhere.toml"),
+        ("no model", "no model ./nowhere"),
+        ("no device", "no device warp on this machine"),
+        ("seed", "options: seed must be 0 or more"),
+        ("taken", "was not made by this command: choose another --output"),
+        ("no option", "No such option"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_2_and_leaves_no_output(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_release: Write,
+    write_config: Write,
+    tmp_path: Path,
+    broken: str,
+    told: str,
+):
+    release = write_release({} if broken == "no samples" else None, **({"format": 2} if broken == "newer" else {}))
+    config = write_config(("temperature", "tempertaure")) if broken == "unknown key" else write_config()
+    if broken == "no manifest":
+        (release / "manifest.json").unlink()
+    if broken == "broken manifest":
+        (release / "manifest.json").write_text("{")
+    if broken == "taken":
+        shutil.copytree(release, tmp_path / "model")
+    options = {
+        "no release": ["--release", "nowhere"],
+        "no config": ["--config", "nowhere.toml"],
+        "no model": ["--model", "./nowhere"],
+        "no device": ["--device", "warp"],
+        "seed": ["--seed", -1],
+        "no option": ["--epochs", 3],
+    }.get(broken, [])
+    line = ["run", "--release", release, "--config", config, "--output", tmp_path / "model", *options]
+    code, out, err = run(capsys, monkeypatch, *line)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert told in err
+    assert broken == "taken" or not (tmp_path / "model").exists()
+
+
+def test_a_model_that_is_not_there_cannot_be_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write_release: Write
+):
+    code, out, err = run(capsys, monkeypatch, "evaluate", "./nowhere", "--release", write_release())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no model ./nowhere") and err.count("\n") == 1

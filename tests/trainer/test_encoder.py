@@ -1,0 +1,160 @@
+"""The encoder: attention both ways, padding without effect, lengths kept, and which models are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from synth.records import UserError
+from trainer.encoder import Encoder, Hardware, choose_hardware, load_encoder, mean_pool, mini_batches
+
+CPU = Hardware("cpu", "fp32", "a test")
+TEXTS = ["the cat is red", "the owl", "where does the fox of tale 7 live, near the red river or the blue river"]
+
+
+@pytest.fixture(params=["bert", "qwen"])
+def encoder(request: pytest.FixtureRequest, models: dict[str, Path]) -> Encoder:
+    return load_encoder(str(models[request.param]), CPU)
+
+
+def states(encoder: Encoder, token_ids: list[int], mask: list[int] | None = None) -> torch.Tensor:
+    ids, ones = torch.tensor([token_ids]), torch.tensor([mask or [1] * len(token_ids)])
+    with torch.no_grad():
+        return encoder.model(input_ids=ids, attention_mask=ones, use_cache=False).last_hidden_state[0]
+
+
+def test_a_decoder_becomes_bidirectional(models: dict[str, Path]):
+    from transformers import AutoModel
+
+    encoder = load_encoder(str(models["qwen"]), CPU)
+    assert encoder.made_bidirectional
+    changed = states(encoder, [5, 6, 7, 8])[0] - states(encoder, [5, 6, 7, 9])[0]
+    assert changed.abs().max() > 1e-4
+    causal = AutoModel.from_pretrained(models["qwen"])
+    first, second = causal(input_ids=torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])).last_hidden_state[:, 0]
+    assert torch.equal(first, second)
+
+
+def test_an_encoder_is_left_as_it_came(models: dict[str, Path]):
+    encoder = load_encoder(str(models["bert"]), CPU)
+    assert not encoder.made_bidirectional
+    assert encoder.model.config.to_dict().get("is_causal") is None
+
+
+def test_texts_have_the_same_vector_alone_and_among_longer_ones(encoder: Encoder):
+    token_ids = encoder.tokenise(TEXTS, [32] * 3)
+    together = encoder.embed(token_ids)
+    alone = torch.cat([encoder.embed([ids]) for ids in token_ids])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert torch.allclose(together.norm(dim=1), torch.ones(3))
+    assert together.dtype is torch.float32
+
+
+def test_padding_on_the_left_and_on_the_right_give_the_same_vector(models: dict[str, Path]):
+    encoder = load_encoder(str(models["qwen"]), CPU)
+    ids = encoder.tokenise(TEXTS[:1], [32])[0]
+    pad, ones, zeros = [0] * 5, [1] * len(ids), [0] * 5
+    left = mean_pool(states(encoder, pad + ids, zeros + ones)[None], torch.tensor([zeros + ones]).bool())
+    right = mean_pool(states(encoder, ids + pad, ones + zeros)[None], torch.tensor([ones + zeros]).bool())
+    alone = mean_pool(states(encoder, ids)[None], torch.tensor([ones]).bool())
+    assert torch.allclose(left, right, atol=1e-5)
+    assert torch.allclose(alone, right, atol=1e-5)
+
+
+def test_each_text_is_cut_to_its_own_length_and_keeps_its_last_special_token(models: dict[str, Path]):
+    encoder = load_encoder(str(models["bert"]), CPU)
+    long = " ".join(TEXTS)
+    first, second = encoder.tokenise([long, long], [8, 12])
+    assert (len(first), len(second)) == (8, 12)
+    assert first[-1] == second[-1] == encoder.tokenizer.sep_token_id
+    assert len(encoder.tokenise([long * 9], [1000])[0]) == encoder.max_tokens == 64
+
+
+def test_a_text_without_tokens_is_refused(models: dict[str, Path]):
+    with pytest.raises(UserError, match="makes no token of the text ''"):
+        load_encoder(str(models["qwen"]), CPU).tokenise([""], [8])
+
+
+def test_bf16_is_for_the_products_alone(models: dict[str, Path]):
+    exact = load_encoder(str(models["qwen"]), CPU)
+    rough = load_encoder(str(models["qwen"]), Hardware("cpu", "bf16", "a test"))
+    token_ids = exact.tokenise(TEXTS, [32] * 3)
+    vectors = rough.embed(token_ids)
+    assert vectors.dtype is torch.float32
+    assert {weight.dtype for weight in rough.model.parameters()} == {torch.float32}
+    difference = (vectors - exact.embed(token_ids)).abs().max()
+    assert 0 < difference < 0.05
+
+
+def test_a_checkpoint_in_bf16_is_trained_in_fp32(models: dict[str, Path], tmp_path: Path):
+    from transformers import AutoModel
+
+    shutil.copytree(models["qwen"], tmp_path / "model")
+    AutoModel.from_pretrained(models["qwen"], dtype=torch.bfloat16).save_pretrained(tmp_path / "model")
+    encoder = load_encoder(str(tmp_path / "model"), CPU)
+    assert {weight.dtype for weight in encoder.model.parameters()} == {torch.float32}
+
+
+def test_mini_batches_hold_every_text_once_longest_first_within_the_budget():
+    lengths = [3, 50, 7, 7, 12, 1, 90, 12]
+    groups = mini_batches(lengths, 48)
+    assert sorted(place for group in groups for place in group) == list(range(8))
+    assert [lengths[place] for group in groups for place in group] == sorted(lengths, reverse=True)
+    for group in groups:
+        assert len(group) * max(lengths[place] for place in group) <= 48 or len(group) == 1
+
+
+def test_the_device_and_the_precision_are_stated_with_the_reason():
+    assert str(choose_hardware("cpu", "fp32")) == "cpu, fp32 (as configured)"
+    able = torch.cpu.get_capabilities()
+    chosen = choose_hardware("cpu", "auto")
+    assert (chosen.precision == "bf16") == bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    assert "this processor has" in chosen.reason
+    for device in ("warp", "meta", "cpu:x"):
+        with pytest.raises(UserError, match=f"no device {device} on this machine"):
+            choose_hardware(device, "auto")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "no-such-package", "/nowhere/at/all", "package:nothing"])
+def test_a_model_that_is_not_there_is_refused_without_a_network(name: str):
+    with pytest.raises(UserError):
+        load_encoder(name, CPU)
+
+
+def test_a_folder_without_a_model_or_with_a_broken_one_is_refused(models: dict[str, Path], tmp_path: Path):
+    with pytest.raises(UserError, match="cannot load the model"):
+        load_encoder(str(tmp_path), CPU)
+    shutil.copytree(models["bert"], tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(UserError, match="cannot load the model"):
+        load_encoder(str(tmp_path / "broken"), CPU)
+
+
+def test_a_model_whose_file_lacks_weights_is_refused(models: dict[str, Path], tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(models["bert"], tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(path).items() if "layer.1." not in name}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"its file lacks 16 weights \(encoder\.layer\.1"):
+        load_encoder(str(tmp_path / "model"), CPU)
+
+
+def test_a_sentence_transformers_folder_with_a_layer_of_its_own_is_refused(models: dict[str, Path], tmp_path: Path):
+    shutil.copytree(models["bert"], tmp_path / "model")
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": ""} for kind in ("Transformer", "Dense")]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UserError, match="has a Dense layer, which is not trained here"):
+        load_encoder(str(tmp_path / "model"), CPU)
+
+
+def test_a_sentence_transformers_folder_may_keep_its_transformer_below(models: dict[str, Path], tmp_path: Path):
+    shutil.copytree(models["bert"], tmp_path / "model" / "0_Transformer")
+    modules = [{"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "model" / "0_Transformer" / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
+    encoder = load_encoder(str(tmp_path / "model"), CPU)
+    assert (encoder.stated_tokens, encoder.max_tokens) == (24, 64)

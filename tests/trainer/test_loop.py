@@ -1,0 +1,174 @@
+"""A run from release to model folder: it learns, it resumes to the bit, and it mixes with no other."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from synth.records import SkiffError, UserError
+from tests.trainer.conftest import Write, command
+from trainer.config import Config, read_config
+from trainer.loop import Outcome, learning_rate, read_log, train
+from trainer.release import Release, read_release
+
+
+@pytest.fixture
+def config(write_config: Write) -> Config:
+    return read_config(str(write_config()))
+
+
+@pytest.fixture
+def release(write_release: Write) -> Release:
+    return read_release(write_release())
+
+
+@pytest.fixture
+def trained(release: Release, config: Config, tmp_path: Path) -> Outcome:
+    return train(release, config, tmp_path / "model")
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_log(folder)]
+
+
+def test_a_run_lowers_the_loss_and_leaves_nothing_but_the_model_folder(trained: Outcome, tmp_path: Path):
+    log = read_log(trained.output)
+    first, *_, last = [row["loss"] for row in log if row["dataset"] == "animals" and row["stage"] == 1]
+    assert last < 0.8 * first
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model"]
+    assert trained.num_steps == len(log) == 16
+    assert (trained.hardware.device, trained.hardware.precision) == ("cpu", "fp32")
+
+
+def test_every_step_is_logged(trained: Outcome, config: Config):
+    log = read_log(trained.output)
+    assert [row["step"] for row in log] == list(range(1, 17))
+    assert [row["stage"] for row in log] == [1] * 8 + [2] * 8
+    assert all(row["tokens"] > 0 and row["seconds"] > 0 and row["gradient_norm"] > 0 for row in log)
+    assert [row["learning_rate"] for row in log[:3]] == [5e-4, 1e-3, 1e-3]
+
+
+def test_the_rate_rises_through_the_warm_up_and_falls_to_zero(config: Config):
+    stage = dataclasses.replace(config.stages[0], steps=10, warmup_steps=4, learning_rate=1.2)
+    rates = [learning_rate(stage, step) for step in range(1, 11)]
+    assert rates == pytest.approx([0.3, 0.6, 0.9, 1.2, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2])
+    assert learning_rate(dataclasses.replace(stage, warmup_steps=0), 1) == pytest.approx(1.2)
+
+
+def test_equal_runs_give_equal_weights(trained: Outcome, release: Release, config: Config, tmp_path: Path):
+    again = train(release, config, tmp_path / "again")
+    assert losses(trained.output) == losses(again.output)
+    first, second = (load_file(path / "model.safetensors") for path in (trained.output, again.output))
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_finished_run_is_said_to_be_finished_and_not_trained_again(
+    trained: Outcome, release: Release, config: Config
+):
+    written = (trained.output / "model.safetensors").stat().st_mtime_ns
+    again = train(release, config, trained.output)
+    assert again == dataclasses.replace(trained, already_finished=True)
+    assert (trained.output / "model.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"temperature": 0.1}, r"another config\.temperature \(0\.05 there, 0\.1 here\)"),
+        ({"seed": 4}, r"another config\.seed"),
+        ({"precision": "bf16"}, r"another config\.precision"),
+    ],
+)
+def test_an_output_of_another_run_is_refused(
+    trained: Outcome, release: Release, config: Config, change: dict[str, object], told: str
+):
+    with pytest.raises(UserError, match=f"{told}.*choose another --output"):
+        train(release, dataclasses.replace(config, **change), trained.output)
+
+
+def test_an_output_of_another_release_and_a_folder_of_something_else_are_refused(
+    trained: Outcome, release: Release, config: Config, tmp_path: Path
+):
+    with pytest.raises(UserError, match=r"another release\.digest"):
+        train(dataclasses.replace(release, digest="d2"), config, trained.output)
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(UserError, match="was not made by this command"):
+        train(release, config, tmp_path / "thesis")
+
+
+def test_a_run_under_way_is_refused_to_another_configuration_and_to_a_second_process(
+    release: Release, config: Config, tmp_path: Path
+):
+    folder = tmp_path / "model.training"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"format": 1, "release": {"name": "other"}}))
+    (folder / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"model\.training holds a run with another release"):
+        train(release, config, tmp_path / "model")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is training"):
+            train(release, config, tmp_path / "model")
+
+
+def test_a_run_that_came_to_no_checkpoint_is_in_nobodys_way(release: Release, config: Config, tmp_path: Path):
+    with pytest.raises(UserError, match="no model"):
+        train(release, dataclasses.replace(config, model="./nowhere"), tmp_path / "model")
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "run.json").write_text(json.dumps({"format": 1, "release": {"name": "other"}}))
+    (tmp_path / "model.training" / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    assert train(release, config, tmp_path / "model").num_steps == 16
+    assert len(losses(tmp_path / "model")) == 16
+
+
+def test_an_output_that_cannot_be_written_is_told(release: Release, config: Config, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SkiffError, match="cannot write"):
+        train(release, config, tmp_path / "file" / "model")
+
+
+def test_a_rate_that_makes_the_loss_explode_is_told_not_trained_through(
+    release: Release, config: Config, tmp_path: Path
+):
+    wild = tuple(dataclasses.replace(stage, learning_rate=1e30) for stage in config.stages)
+    with pytest.raises(SkiffError, match="lower learning_rate"):
+        train(release, dataclasses.replace(config, stages=wild), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_and_started_again_ends_with_the_bits_of_one_that_was_not(
+    write_release: Write, write_config: Write, tmp_path: Path
+):
+    # Steps of a real length, so that the kill falls between two of them.
+    path = write_config(("batch_size = 8", "batch_size = 36"), ("mini_batch_tokens = 128", "mini_batch_tokens = 48"))
+    line = ["run", "--release", write_release(), "--config", path, "--output"]
+    whole = command(*line, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    for steps in (6, 11):  # before and after the change of stage; checkpoints are at 4, 8 and 12
+        _kill_after(steps, [*line, tmp_path / "model"], tmp_path / "model.training" / "metrics.jsonl")
+    resumed = command(*line, tmp_path / "model", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["resumed_at"] in (8, 12)
+    assert losses(tmp_path / "model") == losses(tmp_path / "whole")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "model"))
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def _kill_after(steps: int, arguments: list[object], log: Path) -> None:
+    code = "from trainer.cli import main; main()"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment) as process:
+        deadline = time.monotonic() + 100
+        while not log.exists() or log.read_bytes().count(b"\n") < steps:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
