@@ -22,6 +22,7 @@ from synth.settings import read_toml, record_of
 
 MANIFEST = "sources.toml"
 DOCUMENT_SUFFIXES = (".md", ".rst", ".txt")
+ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
 RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "qrels.jsonl")
 
 
@@ -104,7 +105,8 @@ def _kind(path: Path) -> str | None:
     if path.is_dir():
         if all((path / name).is_file() for name in RETRIEVAL_FILES):
             return "retrieval"
-        return "documents" if any(_is_document(child) for child in path.iterdir()) else None
+        pages = (child for child in path.iterdir() if _is_document(child))
+        return "documents" if any(page.stem.upper() not in ABOUT_THE_DATA for page in pages) else None
     if _is_document(path):
         return "documents"
     if path.suffix != ".jsonl":

@@ -1,6 +1,5 @@
 """Every check: what it finds, and what it lets pass."""
 
-
 import pytest
 
 from synth.checks import copied, hidden, leaked, num_words, other_script, repeated, same_as, wrong_length

@@ -92,6 +92,15 @@ def test_documents_in_a_folder_or_as_json_lines_become_passages(store: Store, tm
     assert found == [{"source": "guide", "title": "Boats"}, {"source": "pages", "title": "船"}]
 
 
+def test_a_readme_beside_data_sets_is_no_document_but_one_among_pages_is(
+    store: Store, beir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text("# About\n\nWhere the data is from, in many more words than a title.\n")
+    assert {r.name for r in run(store, tmp_path)} == {"animals"}
+    (tmp_path / "page.md").write_text("# Page\n\nA page of a guide with more than a title in it.\n")
+    assert {r.kind for r in run(store, tmp_path)} == {"documents", "retrieval"}
+
+
 PAIR = {"text1": "a", "text2": "b", "score": 1}
 BROKEN = [
     ("pairs.jsonl", [PAIR, '{"text1": '], r"pairs\.jsonl:2: not valid JSON"),
