@@ -96,6 +96,27 @@ def test_a_busy_store_is_said_and_nothing_is_lost(review: Opened, server: Server
     assert [query for query, _ in verdicts(server.store, "busy")] == seen
 
 
+def test_an_empty_queue_leads_to_the_other_one_without_scrolling(page: Page, server: Server) -> None:
+    approve_by_policy(server.store, add_samples(server.store, ["Who lights the lighthouse?"]))
+    page.goto(f"{server.url}?reviewer=last")
+    page.wait_for_selector(".query .text:not(:empty)")
+    for _ in range(90):
+        page.wait_for_timeout(60)
+        if page.locator(".none").is_visible():
+            break
+        page.keyboard.press("s")
+    button = page.get_by_role("button", name="Go on with the audit queue")
+    expect(button).to_be_in_viewport()
+    button.click()
+    expect(page.get_by_text("Who lights the lighthouse?")).to_be_visible()
+    expect(page.locator(".card")).to_have_count(1)  # the other queue's card has gone
+    expect(page.locator(".chips")).to_contain_text("approved by policy:everything")
+    page.wait_for_timeout(150)
+    decide(page, "a")
+    wait_until_stored(page)
+    assert ("Who lights the lighthouse?", "approve") in verdicts(server.store, "last")
+
+
 def test_hostile_texts_are_shown_as_text_and_send_nothing(
     review: Opened, server: Server, beacon: tuple[str, list[str]]
 ) -> None:

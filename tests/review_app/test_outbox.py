@@ -66,7 +66,7 @@ def test_an_event_of_a_sample_that_is_not_here_is_refused_and_the_others_are_sto
     stray, good = sent(new_id()), sent(sample)
     receipt = receive(store, "ada", [stray, good])
     assert receipt.stored == (good["review_id"],)
-    assert "no sample" in (receipt.refused or {})[stray["review_id"]]
+    assert "no sample" in receipt.refused[stray["review_id"]]
     assert num_events(store) == 1
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_event_is_refused_by_its_id(store: Store, fields: dict[str, A
     bad = sent(sample, **fields)
     receipt = receive(store, "ada", [bad])
     assert receipt.stored == ()
-    assert list(receipt.refused or {}) == [str(bad["review_id"])]
+    assert list(receipt.refused) == [str(bad["review_id"])]
     assert num_events(store) == 0
 
 
