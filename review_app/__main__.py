@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import typer
 
 from synth.records import UserError
-from synth.screen import say, user_errors
+from synth.screen import run_app, say
 
 ADDRESS = "127.0.0.1"  # this machine only: the app asks for a name, not for a password
 SETTINGS = {
@@ -30,7 +30,7 @@ SETTINGS = {
     "logger.level": "warning",
 }
 
-command = typer.Typer(add_completion=False)
+command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @command.command()
@@ -49,14 +49,13 @@ def main(
 
     Example: python -m review_app . --reviewer ada
     """
-    with user_errors():
-        from synth.workspace import Workspace
+    from synth.workspace import Workspace
 
-        Workspace.open(workspace)
-        refuse_busy(port)
-        asked = {"reviewer": reviewer, "queue": queue} if reviewer else {"queue": queue}
-        address = f"http://{ADDRESS}:{port}/?{urlencode(asked)}"
-        serve(workspace, port, address, open_browser=open_browser)
+    Workspace.open(workspace)
+    refuse_busy(port)
+    asked = {"reviewer": reviewer, "queue": queue} if reviewer else {"queue": queue}
+    address = f"http://{ADDRESS}:{port}/?{urlencode(asked)}"
+    serve(workspace, port, address, open_browser=open_browser)
 
 
 def refuse_busy(port: int) -> None:
@@ -91,4 +90,4 @@ def serve(workspace: Path, port: int, address: str, *, open_browser: bool) -> No
 
 
 if __name__ == "__main__":
-    command()
+    run_app(command)

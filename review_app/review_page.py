@@ -79,7 +79,7 @@ def _explain_why_empty(num_samples: Mapping[str, int]) -> None:
         st.subheader("No retrieval samples to review")
         st.text(
             f"This workspace has {' and '.join(others)} samples. Only retrieval samples have a card in this version;"
-            " a policy can decide the others (synth judge)."
+            " a policy can decide the others (synth review --policy)."
         )
     else:
         st.subheader("No samples yet")

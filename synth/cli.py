@@ -223,6 +223,7 @@ def review(
         QueueName.UNREVIEWED
     ),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the app, on this machine only.")] = 8501,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
 ) -> None:
@@ -238,7 +239,7 @@ def review(
 
     opened = Workspace.open(workspace)
     if policy is None:
-        _open_review_app(opened.root, reviewer, queue, port)
+        _open_review_app(opened.root, reviewer, queue, port, browser=browser)
         return
     from synth.stages.review import apply_policy
 
@@ -252,13 +253,15 @@ def review(
     _print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
 
 
-def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int) -> None:
+def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int, *, browser: bool) -> None:
     import subprocess
     import sys
 
     command = [sys.executable, "-m", "review_app", str(root), "--port", str(port), "--queue", queue]
     if reviewer:
         command += ["--reviewer", reviewer]
+    if not browser:
+        command += ["--no-browser"]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

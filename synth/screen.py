@@ -145,13 +145,3 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     with Progress(*columns, console=screen) as bar:
         task = bar.add_task(description, total=total)
         yield lambda step: bar.advance(task, step)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Show a SkiffError once, as one line on standard error, and leave with its exit code."""
-    try:
-        yield
-    except SkiffError as error:
-        typer.echo(f"error: {printable(str(error)).replace(chr(10), ' ')}", err=True)
-        raise typer.Exit(error.exit_code) from None
