@@ -87,7 +87,9 @@ def _searched(path: Path) -> Iterator[FoundSet]:
         yield FoundSet(path, kind, _named(path, Described()))
     if path.is_dir() and kind != "retrieval":
         for child in sorted(path.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
+            if (
+                child.is_dir() and not child.name.startswith(".") and not child.is_symlink()
+            ):  # a link may lead back here
                 yield from _searched(child)
             elif child.suffix == ".jsonl":
                 kind = _kind(child)

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
             if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
                 raise UserError(f"only statements that read can be run here; this is {statements[0].type.name}")
             timer.start()
-            return connection.sql(sql).to_arrow_table()
+            result = connection.sql(sql).to_arrow_table()
+            return result.rename_columns(_unique(result.column_names))
         except duckdb.InterruptException:
             raise StoreError(
                 f"the query ran longer than {timeout:g} s and was stopped; narrow it, or raise --timeout"
@@ -42,6 +44,18 @@ def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
             raise UserError(f"the SQL does not run: {_reason(error)}") from None
         finally:
             timer.cancel()
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names with `_1`, `_2`, ... behind those that came before: a row becomes a dict, which keeps one of each."""
+    taken: dict[str, None] = {}
+    for name in names:
+        fresh, number = name, 0
+        while fresh in taken:
+            number += 1
+            fresh = f"{name}_{number}"
+        taken[fresh] = None
+    return list(taken)
 
 
 def write_result(result: "pyarrow.Table", output_format: str, output: Path | None) -> None:

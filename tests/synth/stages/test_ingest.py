@@ -101,6 +101,12 @@ def test_a_readme_beside_data_sets_is_no_document_but_one_among_pages_is(
     assert {r.kind for r in run(store, tmp_path)} == {"documents", "retrieval"}
 
 
+def test_a_link_that_leads_back_is_not_followed(store: Store, beir: Path) -> None:
+    (beir.parent / "loop").mkdir()
+    (beir.parent / "loop" / "back").symlink_to(beir.parent)
+    assert {r.name for r in run(store, beir.parent)} == {"animals"}
+
+
 PAIR = {"text1": "a", "text2": "b", "score": 1}
 BROKEN = [
     ("pairs.jsonl", [PAIR, '{"text1": '], r"pairs\.jsonl:2: not valid JSON"),

@@ -53,6 +53,10 @@ def test_nothing_can_be_written_or_read_outside(store: Store, training_source: S
     assert query(store, "FROM sources").num_rows == 1
 
 
+def test_columns_of_one_name_are_all_kept(store: Store) -> None:
+    assert query(store, "SELECT 1 AS a, 2 AS a, 3 AS a").to_pylist() == [{"a": 1, "a_1": 2, "a_2": 3}]
+
+
 def test_variables_of_this_process_are_out_of_reach(store: Store) -> None:
     import pyarrow
 
