@@ -22,6 +22,7 @@ seed = 3
 device = "cpu"
 precision = "fp32"
 temperature = 0.05
+sts_temperature = 0.2
 size_exponent = 0.5
 hard_negatives = 2
 query_tokens = 32
@@ -132,7 +133,8 @@ def write_eval(folder: Path) -> None:
     queries = [{"query_id": f"q-{animal}", "text": f"where does the {animal} live"} for animal in ANIMALS]
     write_lines(folder / "retrieval" / "animals" / "queries.jsonl", queries)
     qrels = [{"query_id": f"q-{animal}", "doc_id": animal, "score": 1} for animal in ANIMALS[:-1]]
-    write_lines(folder / "retrieval" / "animals" / "qrels.jsonl", qrels)
+    judged_wrong = [{"query_id": "q-cat", "doc_id": animal, "score": 0} for animal in ANIMALS[1:]]
+    write_lines(folder / "retrieval" / "animals" / "qrels.jsonl", qrels + judged_wrong)
     write_lines(
         folder / "pairs" / "pairs.jsonl",
         [{key: row[key] for key in ("text1", "text2", "score")} for row in sts_rows("pairs", 10)],

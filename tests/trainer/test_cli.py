@@ -71,6 +71,7 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
     code, out, _ = run(capsys, monkeypatch, *line, "--model", models["bert"], "--seed", 5, "--device", "cpu")
     assert code == 0
     assert "trained 16 steps in" in out and "on cpu, fp32 (as configured)" in out
+    assert "loss of retrieval: " in out and "loss of sts: " in out
     assert f"model: {tmp_path / 'model'}" in out
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert (record["config"]["seed"], record["config"]["model"]) == (5, str(models["bert"]))
@@ -112,7 +113,7 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_no_output(
     told: str,
 ):
     release = write_release({} if broken == "no samples" else None, **({"format": 2} if broken == "newer" else {}))
-    config = write_config(("temperature", "tempertaure")) if broken == "unknown key" else write_config()
+    config = write_config(("\ntemperature", "\ntempertaure")) if broken == "unknown key" else write_config()
     if broken == "no manifest":
         (release / "manifest.json").unlink()
     if broken == "broken manifest":

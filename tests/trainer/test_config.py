@@ -12,7 +12,12 @@ from trainer.config import check_config, read_config
 def test_qzhou_holds_the_figures_of_the_report():
     config = read_config("qzhou")
     first, second = config.stages
-    assert (config.temperature, config.hard_negatives, config.size_exponent) == (0.02, 4, 0.5)
+    assert (config.temperature, config.sts_temperature, config.hard_negatives, config.size_exponent) == (
+        0.02,
+        0.02,
+        4,
+        0.5,
+    )
     assert (config.query_tokens, config.passage_tokens, config.weight_decay) == (256, 1536, 0.01)
     assert (first.steps, first.learning_rate, first.retrieval_share) == (32000, 3e-5, 1.0)
     assert (second.steps, second.learning_rate, second.retrieval_share) == (8000, 2e-5, 0.72)
@@ -30,12 +35,12 @@ def test_demo_is_two_short_stages():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("temperature", "temprature"), "unknown key temprature: did you mean temperature?"),
+        (("\ntemperature", "\ntemprature"), "unknown key temprature: did you mean temperature?"),
         (("seed = 3\n", ""), "missing seed"),
         (("seed = 3", "seed = true"), "seed must be a whole number, not True"),
         (('"fp32"', '"fp8"'), "precision must be one of auto, bf16, fp32"),
-        (("temperature = 0.05", "temperature = 0"), "temperature must be above 0, not 0.0"),
-        (("temperature = 0.05", "temperature = nan"), "temperature must be above 0, not nan"),
+        (("\ntemperature = 0.05", "\ntemperature = 0"), "temperature must be above 0, not 0.0"),
+        (("\ntemperature = 0.05", "\ntemperature = nan"), "temperature must be above 0, not nan"),
         (("hard_negatives = 2", "hard_negatives = -1"), "hard_negatives must be 0 or more, not -1"),
         (("query_tokens = 32", "query_tokens = 2"), "query_tokens must be 8 or more"),
         (("mini_batch_tokens = 128", "mini_batch_tokens = 0"), "mini_batch_tokens must be 1 or more"),

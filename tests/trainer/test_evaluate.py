@@ -56,6 +56,24 @@ def test_ndcg_and_recall_are_those_of_the_formula(models: dict[str, Path], relea
     assert found["animals", "Recall@10"].after == pytest.approx(np.mean([rank < 10 for rank in ranks]), abs=1e-6)
 
 
+def test_pairs_are_compared_with_the_instruction_of_their_training_samples(
+    models: dict[str, Path], write_release: Write
+):
+    from scipy.stats import spearmanr
+    from sentence_transformers import SentenceTransformer
+
+    rows = [row | {"instruction": "Compare the animals"} for row in samples()["sts"]]
+    release = read_release(write_release({"sts": rows}))
+    pairs = [json.loads(line) for line in (release.path / "eval" / "pairs" / "pairs.jsonl").read_text().splitlines()]
+    model = SentenceTransformer(str(models["bert"]), device="cpu")
+    first, second = (
+        model.encode([f"Instruct: Compare the animals\nQuery: {row[name]}" for row in pairs], normalize_embeddings=True)
+        for name in ("text1", "text2")
+    )
+    expected = spearmanr([row["score"] for row in pairs], (first * second).sum(axis=1)).statistic
+    assert scores(models["bert"], release)["pairs", "Spearman"].after == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_change_is_after_less_before(models: dict[str, Path], release: Release):
     found = scores(models["qwen"], release, baseline=str(models["bert"]))
     before = scores(models["bert"], release)

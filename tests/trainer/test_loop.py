@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from synth.records import SkiffError, UserError
 from tests.trainer.conftest import Write, command
+from trainer.checkpoint import load_checkpoint
 from trainer.config import Config, read_config
 from trainer.loop import Outcome, learning_rate, read_log, train
 from trainer.release import Release, read_release
@@ -45,6 +47,13 @@ def test_a_run_lowers_the_loss_and_leaves_nothing_but_the_model_folder(trained: 
     assert last < 0.8 * first
     assert sorted(path.name for path in tmp_path.glob("model*")) == ["model"]
     assert trained.num_steps == len(log) == 16
+    pairs = [row["loss"] for row in log if row["task"] == "sts"]
+    assert trained.losses["sts"] == (pairs[0], pairs[-1]) and len(pairs) == 2
+    retrieval = [row["loss"] for row in log if row["task"] == "retrieval"]
+    assert trained.losses["retrieval"] == (
+        pytest.approx(sum(retrieval[:3]) / 3),
+        pytest.approx(sum(retrieval[-3:]) / 3),
+    )
     assert (trained.hardware.device, trained.hardware.precision) == ("cpu", "fp32")
 
 
@@ -61,6 +70,14 @@ def test_the_rate_rises_through_the_warm_up_and_falls_to_zero(config: Config):
     rates = [learning_rate(stage, step) for step in range(1, 11)]
     assert rates == pytest.approx([0.3, 0.6, 0.9, 1.2, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2])
     assert learning_rate(dataclasses.replace(stage, warmup_steps=0), 1) == pytest.approx(1.2)
+
+
+def test_gradients_are_clipped_to_the_norm(release: Release, config: Config, tmp_path: Path, models: dict[str, Path]):
+    # Clipped to next to nothing they vanish in Adam's epsilon, and the weights stay.
+    still = dataclasses.replace(config, max_gradient_norm=1e-14, weight_decay=0.0)
+    after = load_file(train(release, still, tmp_path / "model").output / "model.safetensors")
+    before = load_file(models["qwen"] / "model.safetensors")
+    assert all(after[name].allclose(before[name], atol=1e-5) for name in before)
 
 
 def test_equal_runs_give_equal_weights(trained: Outcome, release: Release, config: Config, tmp_path: Path):
@@ -84,7 +101,7 @@ def test_a_finished_run_is_said_to_be_finished_and_not_trained_again(
     [
         ({"temperature": 0.1}, r"another config\.temperature \(0\.05 there, 0\.1 here\)"),
         ({"seed": 4}, r"another config\.seed"),
-        ({"precision": "bf16"}, r"another config\.precision"),
+        ({"precision": "bf16"}, r"another hardware\.precision \(fp32 there, bf16 here\)"),
     ],
 )
 def test_an_output_of_another_run_is_refused(
@@ -92,6 +109,11 @@ def test_an_output_of_another_run_is_refused(
 ):
     with pytest.raises(UserError, match=f"{told}.*choose another --output"):
         train(release, dataclasses.replace(config, **change), trained.output)
+
+
+def test_what_changes_memory_alone_may_be_changed_within_a_run(trained: Outcome, release: Release, config: Config):
+    leaner = dataclasses.replace(config, mini_batch_tokens=64, gradient_cache=False, checkpoint_steps=9)
+    assert train(release, leaner, trained.output).already_finished
 
 
 def test_an_output_of_another_release_and_a_folder_of_something_else_are_refused(
@@ -133,6 +155,37 @@ def test_an_output_that_cannot_be_written_is_told(release: Release, config: Conf
     (tmp_path / "file").write_text("")
     with pytest.raises(SkiffError, match="cannot write"):
         train(release, config, tmp_path / "file" / "model")
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
+    trained: Outcome, release: Release, config: Config, tmp_path: Path
+):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # no file may grow beyond; a checkpoint would
+    try:
+        with pytest.raises(SkiffError, match=r"cannot write .*checkpoint\.pt\.part: .*: free space"):
+            train(release, config, tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert losses(train(release, config, tmp_path / "full").output) == losses(trained.output)
+
+
+def test_a_damaged_checkpoint_is_told(release: Release, config: Config, tmp_path: Path):
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "checkpoint.pt").write_bytes(b"PK not really")
+    (tmp_path / "model.training" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run with another"):
+        train(release, config, tmp_path / "model")
+    with pytest.raises(SkiffError, match="is damaged: remove"):
+        load_checkpoint(tmp_path / "model.training")
+
+
+def test_what_a_killed_run_left_beside_a_finished_model_is_cleared_away(
+    trained: Outcome, release: Release, config: Config, tmp_path: Path
+):
+    (tmp_path / "model.training").mkdir()
+    assert train(release, config, trained.output).already_finished
+    assert not (tmp_path / "model.training").exists()
 
 
 def test_a_rate_that_makes_the_loss_explode_is_told_not_trained_through(

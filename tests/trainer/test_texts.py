@@ -1,5 +1,6 @@
 """From a step to texts and loss: what is encoded, how it is written, and what counts as a negative."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_symmetric_tasks_have_the_instruction_before_every_text(write_release: W
     batch = read_batch(release, step, config)
     assert all(text.startswith("Instruct: Compare\nQuery: ") for text in batch.texts)
     assert batch.loss(embeddings(len(batch.texts))).isfinite()
+
+
+def test_pairs_have_a_temperature_of_their_own(write_release: Write, config: Config):
+    release = read_release(write_release())
+    step = next(step for step in make_plan(release, config).steps if step.task is Task.STS)
+    vectors = embeddings(len(read_batch(release, step, config).texts))
+    loss, other, same = (
+        read_batch(release, step, dataclasses.replace(config, **change)).loss(vectors).item()
+        for change in ({}, {"sts_temperature": 0.4}, {"temperature": 0.4})
+    )
+    assert loss == same != other
 
 
 def test_a_batch_is_as_the_release_has_it(write_release: Write, config: Config, tmp_path: Path):
