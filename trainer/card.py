@@ -1,0 +1,98 @@
+"""
+The model card: a README.md made from the run's record and, once there are any, its scores.
+
+Names and licences come from imported data and are hostile until escaped.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synth.records import SkiffError
+from synth.screen import printable
+from trainer.checkpoint import RUN_FILE, read_json, write_atomically
+
+SCORES_FILE = "evaluation.json"
+
+
+def write_card(folder: Path) -> None:
+    """
+    Write README.md into a model folder from its run.json and, if it is there, evaluation.json.
+
+    Raises:
+        SkiffError: the folder has no run.json, or the disk did not take the card.
+    """
+    run = read_json(folder / RUN_FILE)
+    if run is None:
+        raise SkiffError(f"{folder / RUN_FILE} is missing or broken: train the model again")
+    write_atomically(folder / "README.md", model_card(run, read_json(folder / SCORES_FILE)).encode())
+
+
+def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
+    """The card's text, in Markdown with the front matter that the Hugging Face hub reads."""
+    config, release = run["config"], run["release"]
+    settings = [(key, value) for key, value in config.items() if key != "stages"]
+    stages = [(number, *stage.values()) for number, stage in enumerate(config["stages"], start=1)]
+    sources = [[source.get(key, "") for key in ("name", "origin", "licence", "version")] for source in run["sources"]]
+    parts = [
+        _front_matter(config["model"]),
+        f"# {escape(release['name'])}: a text-embedding model",
+        f"Trained from {escape(config['model'])} on the release {escape(release['name'])} "
+        f"(digest {escape(release['digest'])}) with Skiff, by the recipe of the QZhou-Embedding report "
+        "(arXiv 2508.21632). Mean pooling over all tokens, then L2 normalisation; compare vectors by their cosine."
+        + (" Attention was causal and was made bidirectional." if run["made_bidirectional"] else ""),
+        "## Use",
+        "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
+        'model = SentenceTransformer("path/to/this/folder")\n'
+        'queries = model.encode_query(["..."])\npassages = model.encode_document(["..."])\n'
+        "scores = model.similarity(queries, passages)\n```",
+        "## Scores",
+        _scores(evaluation),
+        "## Training data",
+        _table(("source", "origin", "licence", "version"), sources) if sources else "The release names no sources.",
+        "## Training",
+        _table(("setting", "value"), settings),
+        _table(("stage", *config["stages"][0]), stages),
+        f"Trained on {escape(run['hardware']['device'])}, products in {escape(run['hardware']['precision'])}, weights "
+        f"in fp32, in {run['seconds']} seconds. `run.json` holds these settings, `steps.parquet` the samples of every "
+        f"step (plan {escape(run['plan'])}), `metrics.jsonl` the loss of each.",
+        *(f"- {escape(note)}" for note in run["notes"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(base_model: str) -> str:
+    # A JSON string is a YAML string; only a name of the hub may stand as base_model there.
+    base = [f"base_model: {json.dumps(base_model)}"] if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) else []
+    lines = ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity", *base]
+    return "\n".join(["---", *lines, "tags: [sentence-transformers, feature-extraction, skiff]", "---"])
+
+
+def _scores(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return "Not evaluated yet: run `trainer evaluate` on this folder."
+    rows = [
+        [row["set"], row["measure"], *(_number(row[key]) for key in ("before", "after", "change")), row["note"]]
+        for row in evaluation["scores"]
+    ]
+    before = evaluation["baseline"] or "nothing"
+    told = f"On the sets held out from {escape(evaluation['release'])}; before: {escape(before)}."
+    return f"{told}\n\n{_table(('set', 'measure', 'before', 'after', 'change', 'note'), rows)}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *([escape(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(value: object) -> str:
+    """The value as Markdown that shows it on one line and obeys none of it: no mark-up, no HTML, no table cells."""
+    text = printable(str(value).replace("\n", " ").replace("\t", " "))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#|~!])", r"\\\1", text)

@@ -1,0 +1,151 @@
+"""
+Reading a release: the directory of docs/release-format.md, checked before a minute of training is spent on it.
+
+The trainer reads nothing else, never the database. Tables stay in Arrow; a step takes the few rows that it needs.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth.records import Task, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+MANIFEST_KEYS = {"format": int, "name": str, "digest": str, "sources": list}
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release in memory: what its manifest says, and a table of samples for each task that has any."""
+
+    path: Path
+    name: str
+    digest: str
+    sources: tuple[dict[str, Any], ...]  # name, origin, licence and version of each
+    samples: "dict[Task, pa.Table]"
+
+
+def find_release(release: str, workspace: Path) -> Path:
+    """
+    The directory of a release: `release` itself if it is one, else WORKSPACE/releases/`release`.
+
+    Raises:
+        UserError: neither is a directory; the message lists the releases that the workspace has.
+    """
+    named = workspace / "releases" / release
+    for path in (Path(release), named):
+        if path.is_dir():
+            return path
+    known = sorted(path.parent.name for path in named.parent.glob("*/manifest.json"))
+    there = f"{named.parent} has {', '.join(known)}" if known else "make one with `synth release`"
+    raise UserError(f"no release {release}: neither a directory nor one of the workspace's: {there}")
+
+
+def read_release(path: Path) -> Release:
+    """
+    Read and check a release's manifest and samples. A task without a file, or with an empty one, is left out.
+
+    Raises:
+        UserError: no manifest, a broken or a newer one, a file that is not Parquet, a missing column, a blank text.
+    """
+    manifest = _read_manifest(path / "manifest.json")
+    tables = {task: _read_samples(path / "samples" / f"{task}.parquet", task) for task in Task}
+    samples = {task: table for task, table in tables.items() if table is not None and table.num_rows}
+    if not samples:
+        raise UserError(f"{path}: this release has no samples: approve some, then make a release again")
+    return Release(path, manifest["name"], manifest["digest"], tuple(manifest["sources"]), samples)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: no release: it has no manifest.json") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}: make the release again") from None
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path}: is no JSON object: make the release again")
+    number = manifest.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise UserError(f"{path}: format {number} is newer than this Skiff reads ({FORMAT}): upgrade Skiff")
+    for key, wanted in MANIFEST_KEYS.items():
+        if type(manifest.get(key)) is not wanted:
+            raise UserError(f"{path}: {key} is missing or of the wrong type: make the release again")
+    if not all(isinstance(source, dict) for source in manifest["sources"]):
+        raise UserError(f"{path}: sources is not a list of objects: make the release again")
+    return manifest
+
+
+def schema(task: Task) -> "pa.Schema":
+    """The columns that the trainer keeps of a task's samples; of negatives the text alone, whatever is told of them."""
+    import pyarrow as pa
+
+    text = pa.string()
+    always = {"sample_id": text, "content_hash": text, "dataset": text, "instruction": text}
+    own = {
+        Task.RETRIEVAL: {"query": text, "positives": pa.list_(text), "negatives": pa.list_(text)},
+        Task.STS: {"text1": text, "text2": text, "score": pa.float64()},
+        Task.CLASSIFICATION: {"text": text, "label": text},
+    }
+    return pa.schema(always | own[task])
+
+
+def _read_samples(path: Path, task: Task) -> "pa.Table | None":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return None
+    wanted = schema(task)
+    try:
+        found = pq.ParquetFile(path)
+        if missing := set(wanted.names) - set(found.schema_arrow.names):
+            raise UserError(f"{path}: misses the columns {', '.join(sorted(missing))}: make the release again")
+        table = found.read(columns=wanted.names)
+        table = pa.table([_as_type(table.column(field.name), field.type) for field in wanted], schema=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read: {error}: make the release again") from None
+    for column, row in _flaws(table):
+        raise UserError(f"{path}, row {row}: {column} is blank or no number: make the release again")
+    return table
+
+
+def _as_type(column: "pa.ChunkedArray", wanted: "pa.DataType") -> "pa.Array":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if pa.types.is_list(array.type) and pa.types.is_struct(array.type.value_type):
+        array = pa.ListArray.from_arrays(array.offsets, pc.struct_field(array.values, "text"))
+    return array.cast(wanted)
+
+
+def _flaws(table: "pa.Table") -> Iterator[tuple[str, int]]:
+    """The column and the row (from 1) of what no training step could use."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def first(mask: "pa.Array") -> int:
+        return int(pc.index(pc.fill_null(mask, True), True).as_py())
+
+    def blank(texts: "pa.Array") -> int:
+        return first(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        row = -1
+        if pa.types.is_floating(column.type):
+            row = first(pc.invert(pc.is_finite(column)))
+        elif pa.types.is_list(column.type):
+            item = blank(pc.list_flatten(column))
+            row = -1 if item < 0 else int(pc.list_parent_indices(column)[item].as_py())
+            if name == "positives" and row < 0:
+                row = first(pc.equal(pc.list_value_length(column), 0))
+        elif name != "instruction":
+            row = blank(column)
+        if row >= 0:
+            yield name, row + 1
