@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-PRECISIONS = ("auto", "fp32", "bf16")
 # Small batches waste the least padding and stay in a CPU's caches (16 was faster than 32 and 64 for MiniLM); a GPU
 # needs more rows to be busy.
 BATCH_CPU, BATCH_GPU = 16, 128
@@ -169,9 +168,10 @@ def load_encoder(name: str, *, device: str = "auto", precision: str = "auto", ma
     """
     import torch
 
-    chosen_device = _choose_device(device)
-    chosen_precision = _choose_precision(precision, chosen_device)
-    model = _load_model(name, chosen_device)
+    from mining.hardware import choose_hardware
+
+    hardware = choose_hardware(device, precision)
+    model = _load_model(name, hardware.device)
     limit = _position_limit(model)
     if max_length is not None and not 1 <= max_length <= (limit or max_length):
         raise MiningError(f"max_length is {max_length}, but {name} sees 1 to {limit or 'any number of'} tokens")
@@ -185,43 +185,17 @@ def load_encoder(name: str, *, device: str = "auto", precision: str = "auto", ma
         model=model,
         name=name,
         model_digest=digest,
-        device=chosen_device,
-        precision=chosen_precision,
+        device=hardware.device,
+        precision=hardware.precision,
         max_length=model.max_seq_length,
         prompt=model.prompts.get(model.default_prompt_name or "") or "",
     )
 
 
-def _choose_device(device: str) -> str:
-    import torch
-
-    mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
-    if not present.get(device.split(":")[0], False):
-        there = ", ".join(kind for kind, there in present.items() if there)
-        raise MiningError(f"there is no device {device!r} on this machine: use auto or one of {there}")
-    return device
-
-
-def _choose_precision(precision: str, device: str) -> str:
-    import torch
-
-    if precision not in PRECISIONS:
-        raise MiningError(f"there is no precision {precision!r}: use one of {', '.join(PRECISIONS)}")
-    if precision != "auto":
-        return precision
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    able = torch.cpu.get_capabilities()
-    return "bf16" if device == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16")) else "fp32"
-
-
 def _load_model(name: str, device: str) -> "SentenceTransformer":
     path = resolve_model(name)
     if not Path(path).is_dir():
-        _refuse_what_the_hub_cannot_give(path)
+        refuse_what_the_hub_cannot_give(path)
     import torch
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
@@ -242,8 +216,13 @@ def _load_model(name: str, device: str) -> "SentenceTransformer":
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _refuse_what_the_hub_cannot_give(name: str) -> None:
-    """Ask the hub once, briefly: its own client retries for minutes and ends in a traceback."""
+def refuse_what_the_hub_cannot_give(name: str) -> None:
+    """
+    Ask the hub once, briefly: its own client retries for minutes and ends in a traceback.
+
+    Raises:
+        MiningError: the name is a missing folder, the hub has no such model, or it cannot be reached.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Train a text-embedding model on a release, and measure it on what the release holds out.",
 )
 
 ReleaseOption = Annotated[str, typer.Option(help="A release's directory, or its name in WORKSPACE/releases.")]
-WorkspaceOption = Annotated[Path, typer.Option(help="The folder that holds releases/ and models/.")]
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -56,10 +57,15 @@ def run(
     found = find_release(release, workspace)
     release_read = read_release(found)
     _quiet()
+    from trainer.lineage import recorded_in
     from trainer.loop import train
 
     place = output or workspace / "models" / f"{found.resolve().name}-{Path(config).stem}"
-    _show_outcome(train(release_read, settings, place), as_json=as_json)
+    what = dataclasses.asdict(settings) | {"output": str(place)}
+    with recorded_in(workspace, "train", release_read, what, model=settings.model, seed=settings.seed) as recorded:
+        outcome = train(release_read, settings, place)
+        recorded.count(steps=0 if outcome.already_finished else outcome.num_steps - outcome.resumed_at)
+    _show_outcome(outcome, as_json=as_json)
 
 
 @app.command()
@@ -88,10 +94,15 @@ def evaluate(
     _quiet()
     from trainer.evaluate import evaluate as evaluate_model
     from trainer.evaluate import made_here
+    from trainer.lineage import recorded_in
 
     record = made_here(model)
     compared = baseline if baseline is not None else record["config"]["model"] if record else ""
-    outcome = evaluate_model(model, release_read, sets or found / "eval", baseline=compared, device=device or "auto")
+    with recorded_in(workspace, "evaluate", release_read, {"baseline": compared}, model=model) as recorded:
+        outcome = evaluate_model(
+            model, release_read, sets or found / "eval", baseline=compared, device=device or "auto"
+        )
+        recorded.count(scores=len(outcome.scores))
     _show_evaluation(outcome, as_json=as_json)
 
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mining import MiningError, hardware
+from mining.hardware import Hardware
 from synth.records import UserError
 
 if TYPE_CHECKING:
@@ -26,52 +28,17 @@ if TYPE_CHECKING:
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """Where a model runs and in what precision it multiplies; `reason` says why, for the screen and the record."""
-
-    device: str
-    precision: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.device}, {self.precision} ({self.reason})"
-
-
 def choose_hardware(device: str, precision: str) -> Hardware:
     """
-    Turn `auto` into a device and a precision of this machine.
-
-    Args:
-        device: auto, or a device of torch (cpu, cuda, cuda:1, mps).
-        precision: auto, bf16 or fp32; auto is bf16 where the hardware multiplies bf16 itself.
+    A device and a precision of this machine: see `mining.hardware`.
 
     Raises:
         UserError: this machine has no such device.
     """
-    if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = found.type if found else "cpu"
     try:
-        torch.zeros(1, device=device).item()  # refuses `meta` too, which can be named but holds nothing
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        first_line = str(error).splitlines()[0]
-        raise UserError(f"no device {device} on this machine ({first_line}): use --device auto or cpu") from None
-    if precision != "auto":
-        return Hardware(device, precision, "as configured")
-    fast, reason = _bf16_support(torch.device(device).type)
-    return Hardware(device, "bf16" if fast else "fp32", reason)
-
-
-def _bf16_support(kind: str) -> tuple[bool, str]:
-    if kind == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return fast, f"{torch.cuda.get_device_name()} {'computes' if fast else 'does not compute'} bf16"
-    if kind == "cpu":
-        able = torch.cpu.get_capabilities()
-        units = [name for name in ("amx_bf16", "avx512_bf16") if able.get(name)]
-        return bool(units), f"this processor has {' and '.join(units) or 'no unit for bf16'}"
-    return False, f"bf16 is not chosen on {kind}"
+        return hardware.choose_hardware(device, precision)
+    except MiningError as error:
+        raise UserError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +143,14 @@ def find_model(name: str) -> str:
     A folder, or a name for the Hugging Face hub, of a model named by folder, installed package or hub name.
 
     Raises:
-        UserError: it can be none of them. Whether the hub has it shows only when it is loaded.
+        UserError: it is none of them.
     """
-    from mining import MiningError
-    from mining.encode import resolve_model
+    from mining.encode import refuse_what_the_hub_cannot_give, resolve_model
 
     try:
         path = resolve_model(name)
+        if not Path(path).is_dir() and HUB_NAME.fullmatch(path):
+            refuse_what_the_hub_cannot_give(path)
     except MiningError as error:
         raise UserError(str(error)) from None
     if not Path(path).is_dir() and not HUB_NAME.fullmatch(path):

@@ -14,10 +14,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mining.hardware import Hardware
 from synth.records import Task, UserError
 from trainer.card import SCORES_FILE, write_card
 from trainer.checkpoint import RUN_FILE, read_json, write_atomically
-from trainer.encoder import Hardware, choose_hardware, find_model
+from trainer.encoder import choose_hardware, find_model
 from trainer.export import instructions
 from trainer.release import Release
 from trainer.texts import query_prefix

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from mining.hardware import Hardware
 from synth.records import SkiffError
 from synth.screen import progress
 from trainer.batches import Plan, Step, make_plan, write_plan
@@ -34,7 +35,7 @@ from trainer.checkpoint import (
     write_atomically,
 )
 from trainer.config import Config, Stage
-from trainer.encoder import Encoder, Hardware, choose_hardware, load_encoder
+from trainer.encoder import Encoder, choose_hardware, load_encoder
 from trainer.export import export_model
 from trainer.gradients import add_gradients
 from trainer.release import Release

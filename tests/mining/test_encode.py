@@ -207,7 +207,7 @@ def test_damaged_weights_are_one_line(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "warp"}, "no device 'warp'"),
+        ({"device": "warp"}, "no device warp"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"max_length": 0}, "max_length is 0"),
         ({"max_length": 513}, "sees 1 to 512 tokens"),

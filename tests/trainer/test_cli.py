@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from synth.store.console import query
+from synth.workspace import Workspace
 from tests.trainer.conftest import Write, command
 from trainer.cli import app, main
 
@@ -40,6 +42,26 @@ assert not [name for name in heavy if name in sys.modules], [name for name in he
     if arguments:
         name = arguments.strip("', ")
         assert f"Example: trainer {name} " in CliRunner().invoke(app, [name, "--help"]).output
+
+
+def test_in_a_workspace_training_is_recorded_with_its_release_whatever_comes_of_it(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_release: Write,
+    write_config: Write,
+    models: dict[str, Path],
+    tmp_path: Path,
+):
+    store = Workspace.create(tmp_path).store
+    release = write_release()
+    line = ["run", "--release", release, "--config", write_config(), "-w", tmp_path, "--seed", 5]
+    assert run(capsys, monkeypatch, *line, "--model", models["bert"])[0] == 0
+    assert run(capsys, monkeypatch, *line, "--model", "/no/such/model")[0] == 2
+    rows = query(store, "SELECT kind, status, seed, counts, config FROM runs ORDER BY started_at").to_pylist()
+    assert [(row["kind"], row["status"], row["seed"]) for row in rows] == [("train", "done", 5), ("train", "failed", 5)]
+    assert json.loads(rows[0]["counts"]) == {"steps": 16}
+    manifest = json.loads((release / "manifest.json").read_text())
+    assert json.loads(rows[0]["config"])["release_digest"] == manifest["digest"]
 
 
 @pytest.mark.slow

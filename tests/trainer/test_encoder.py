@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mining.hardware import Hardware
 from synth.records import UserError
-from trainer.encoder import Encoder, Hardware, choose_hardware, load_encoder, mean_pool, mini_batches
+from trainer.encoder import Encoder, choose_hardware, load_encoder, mean_pool, mini_batches
 
 CPU = Hardware("cpu", "fp32", "a test")
 TEXTS = ["the cat is red", "the owl", "where does the fox of tale 7 live, near the red river or the blue river"]

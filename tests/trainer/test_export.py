@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from mining.hardware import Hardware
 from synth.records import SkiffError
 from tests.trainer.conftest import INSTRUCTION, Write, samples
 from trainer.card import escape, model_card, write_card
 from trainer.config import Config, read_config
-from trainer.encoder import Encoder, Hardware, load_encoder, mean_pool
+from trainer.encoder import Encoder, load_encoder, mean_pool
 from trainer.export import export_model, query_prompts
 from trainer.release import Release, read_release
 

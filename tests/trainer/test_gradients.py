@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mining.hardware import Hardware
 from synth.records import SkiffError, Task
 from tests.trainer.conftest import Write
 from trainer.batches import make_plan
 from trainer.config import Config, read_config
-from trainer.encoder import Encoder, Hardware, load_encoder
+from trainer.encoder import Encoder, load_encoder
 from trainer.gradients import Measured, add_gradients
 from trainer.release import Release, read_release
 from trainer.texts import Batch, read_batch
