@@ -115,6 +115,8 @@ def _read_shard(path: Path, dimension: int) -> tuple[list[bytes], NDArray[np.flo
     fits = ids.dtype == np.uint8 and ids.shape == (len(vectors_SD), 16) and vectors_SD.shape == (len(ids), dimension)
     if not fits or vectors_SD.dtype != np.float32:
         return None
+    if not np.allclose(np.linalg.norm(vectors_SD, axis=1), 1.0, atol=1e-3):  # not what was written, not finite
+        return None
     return [row.tobytes() for row in ids], vectors_SD
 
 

@@ -124,8 +124,8 @@ class Source:
 
     @property
     def source_id(self) -> UUID:
-        """The same name, split and version are the same source on every machine."""
-        return key_of(self.name, self.split, self.version)
+        """The same name, split, use and version are the same source on every machine."""
+        return key_of(self.name, self.split, self.declared_use, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,11 @@ class ReviewEvent:
 def normalise(text: str) -> str:
     """Unicode NFC, each run of white space one space, none at the ends: decides whether two texts are the same."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be a file's, a folder's and a table's cell: printable, at most 100 characters, no path."""
+    return 0 < len(name) <= 100 and name.isprintable() and name == name.strip() and not re.search(r"[/\\]|^\.", name)
 
 
 def text_id(text: str) -> UUID:

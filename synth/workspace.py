@@ -73,11 +73,12 @@ class Workspace:
             root.mkdir(parents=True, exist_ok=True)
             config = root / CONFIG
             if not config.exists():
-                config.write_text(TEMPLATE)
+                partial = root / f".{CONFIG}.partial"
+                partial.write_text(TEMPLATE, encoding="utf-8")
+                partial.replace(config)
         except OSError as error:
             raise UserError(f"{root}: a workspace cannot be made here ({error.strerror})") from None
-        if not (root / STORE).exists():
-            Store.create(root / STORE)
+        Store.create(root / STORE)
         return cls.open(root)
 
     @classmethod

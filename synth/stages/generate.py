@@ -19,7 +19,7 @@ from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
 from synth.recipes import RECIPES
 from synth.recipes.recipe import Recipe
-from synth.records import BadReply, Draft, Passage, Retrieval, Task, Use, UserError, key_of
+from synth.records import BadReply, Draft, LLMError, Passage, Retrieval, Task, Use, UserError, key_of
 from synth.store import runs, samples, sources
 from synth.store.connection import Store
 
@@ -210,14 +210,17 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
     """
     config = {**plan.settings, "num_seeds": len(plan.seeds)}
     seed = plan.settings.get("seed")
-    with runs.recorded(
-        store,
-        "generate",
-        config,
-        model=plan.model,
-        prompt_version=plan.prompt_version,
-        seed=seed if isinstance(seed, int) else None,
-    ) as run:
+    with (
+        store.sole(plan.stage_key, "generate"),
+        runs.recorded(
+            store,
+            "generate",
+            config,
+            model=plan.model,
+            prompt_version=plan.prompt_version,
+            seed=seed if isinstance(seed, int) else None,
+        ) as run,
+    ):
         writer = _Writer(store, plan.stage_key, run, on_progress)
         notes: Sequence[str] = ()
         if plan.seeds:
@@ -227,6 +230,8 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
                     await _work(plan, opened, writer)
                 finally:
                     run.tokens_in, run.tokens_out = opened.usage().tokens_in, opened.usage().tokens_out
+                if sum(writer.failures.values()) == len(plan.seeds):
+                    raise LLMError(f"not one of {len(plan.seeds)} passages got a reply: {next(iter(writer.failures))}")
     return Generated(
         len(plan.seeds),
         writer.num_stored,

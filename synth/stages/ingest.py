@@ -5,19 +5,33 @@ Everything is read and checked before anything is stored: one broken line, and n
 """
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from synth.records import Classification, Draft, Retrieval, Source, Sts, Use, UserError, text_id
+from synth.records import Classification, Draft, Retrieval, Source, Sts, Use, UserError, is_plain_name, text_id
 from synth.stages.documents import cut_document, decode_document
-from synth.stages.layouts import FoundSet, documents_in, find_sets, id_of, number_of, read_lines, text_of
+from synth.stages.layouts import (
+    DOCUMENT_SUFFIXES,
+    MANIFEST,
+    FoundSet,
+    documents_in,
+    find_sets,
+    id_of,
+    number_of,
+    read_lines,
+    text_of,
+)
 from synth.store import runs, samples, sources
 from synth.store.connection import Store
 from synth.store.sources import NewPassage
 
-HELD_OUT_SPLITS = {"test", "dev", "development", "valid", "validation", "val", "eval", "evaluation", "holdout"}
+# A split is held out if a word of its name begins so: test, tests, devtest, validation_matched, held-out, dev1.
+HELD_OUT_WORDS = ("test", "dev", "val", "eval", "holdout", "heldout")
+HELD_OUT_CHINESE = ("测试", "验证", "评测")
 
 
 @dataclass
@@ -30,9 +44,12 @@ class ParsedSet:
 
     def add(self, row: dict[str, Any], external_id: str, content: Any, where: str) -> None:
         """Add one row's content under its split (train, if it names none)."""
-        split = row.get("split") or "train"
-        if not isinstance(split, str):
-            raise UserError(f"{where}: `split` must be a text, not {split!r:.60}")
+        split = row.get("split")
+        if split is None:
+            split = "train"
+        if not isinstance(split, str) or not is_plain_name(split.strip()):
+            raise UserError(f"{where}: `split` must be a short text, not {split!r:.60}")
+        split = split.strip()
         self.rows.setdefault(split, []).append((external_id, content))
 
     def digest(self) -> str:
@@ -68,6 +85,14 @@ def ingest(store: Store, path: Path, *, declared_use: Use | None, on_progress: C
     Raises UserError, with nothing stored, at the first file or line that cannot be read.
     """
     parsed = [READERS[found.kind](found) for found in find_sets(path)]
+    kinds = sources.kinds(store)
+    for each in parsed:
+        about, kind = each.found.about, each.found.kind
+        if kinds.get(about.name, kind) != kind:
+            raise UserError(
+                f"{each.found.path}: {about.name} is the name of {kinds[about.name]} in this store, and this is {kind};"
+                f" give it another name in {MANIFEST}"
+            )
     results: list[Ingested] = []
     config = {"path": str(path), "declared_use": declared_use}
     with runs.recorded(store, "ingest", config) as run:
@@ -118,8 +143,11 @@ def _parts(parsed: ParsedSet, declared_use: Use | None) -> Iterable[_Part]:
 
 
 def use_of_split(split: str) -> Use:
-    """Held out if the split is called test, dev, validation or the like; to train on otherwise."""
-    return Use.EVAL if split.lower() in HELD_OUT_SPLITS else Use.TRAIN
+    """Held out if the split is called test, dev, validation or the like, however it is written; else to train on."""
+    name = unicodedata.normalize("NFKC", split).casefold()
+    words = re.findall(r"[a-z]+", name)
+    held_out = any(word.startswith(HELD_OUT_WORDS) for word in [*words, "".join(words)])
+    return Use.EVAL if held_out or any(word in name for word in HELD_OUT_CHINESE) else Use.TRAIN
 
 
 def read_retrieval(found: FoundSet) -> ParsedSet:
@@ -130,8 +158,8 @@ def read_retrieval(found: FoundSet) -> ParsedSet:
         key = id_of(row, ("doc_id", "_id", "id"), where)
         if key in texts:
             raise UserError(f"{where}: the id {key} is taken by an earlier line; ids must be unique")
-        title = row.get("title") if isinstance(row.get("title"), str) else ""
-        passage = _passage(title or "", text_of(row, "text", where), key)
+        title = row["title"] if isinstance(row.get("title"), str) else ""
+        passage = _passage(title, text_of(row, "text", where), key)
         texts[key] = passage.text
         parsed.passages.append(passage)
     if not texts:
@@ -144,8 +172,12 @@ def read_retrieval(found: FoundSet) -> ParsedSet:
             raise UserError(f"{where}: the passage {key} is not in corpus.jsonl; take the line out or add the passage")
         if "score" not in row or number_of(row, "score", where) > 0:
             positives.setdefault(query_key, []).append(texts[key])
+    known: set[str] = set()
     for where, row in read_lines(found.path / "queries.jsonl"):
         key = id_of(row, ("query_id", "_id", "id"), where)
+        if key in known:
+            raise UserError(f"{where}: the id {key} is taken by an earlier line; ids must be unique")
+        known.add(key)
         content = Retrieval(
             text_of(row, "text", where), tuple(positives.get(key, ())), instruction=found.about.instruction
         )
@@ -172,7 +204,7 @@ def read_labelled(found: FoundSet) -> ParsedSet:
     """Texts with a class."""
     parsed = ParsedSet(found)
     for where, row in read_lines(found.path):
-        label = str(row["label"]) if isinstance(row.get("label"), int) else text_of(row, "label", where)
+        label = str(row["label"]) if type(row.get("label")) is int else text_of(row, "label", where)
         content = Classification(text_of(row, "text", where), label, instruction=found.about.instruction)
         parsed.add(row, "", content, where)
     return parsed
@@ -183,9 +215,11 @@ def read_documents(found: FoundSet) -> ParsedSet:
     parsed = ParsedSet(found)
     if found.path.suffix == ".jsonl":
         for where, row in read_lines(found.path):
-            name = row.get("path") if isinstance(row.get("path"), str) else str(row.get("doc_id", where))
-            suffix = Path(str(name)).suffix.lower()
-            _add_document(parsed, text_of(row, "text", where), suffix or ".txt", str(name))
+            name = row["path"] if isinstance(row.get("path"), str) else ""
+            suffix = PurePath(name).suffix.lower()
+            heading = row["title"] if isinstance(row.get("title"), str) else ""
+            text = text_of(row, "text", where)
+            _add_document(parsed, text, suffix if suffix in DOCUMENT_SUFFIXES else ".txt", name or where, heading)
     else:
         for path in documents_in(found.path):
             try:
@@ -200,9 +234,10 @@ def read_documents(found: FoundSet) -> ParsedSet:
     return parsed
 
 
-def _add_document(parsed: ParsedSet, text: str, suffix: str, name: str) -> None:
+def _add_document(parsed: ParsedSet, text: str, suffix: str, name: str, title: str = "") -> None:
     for number, cut in enumerate(cut_document(text, suffix=suffix), start=1):
-        parsed.passages.append(_passage(cut.title, cut.body, f"{name}#{number}"))
+        headings = cut.title if cut.title.startswith(title) else f"{title} > {cut.title}"
+        parsed.passages.append(_passage(headings if cut.title else title, cut.body, f"{name}#{number}"))
 
 
 def _passage(title: str, body: str, external_id: str) -> NewPassage:

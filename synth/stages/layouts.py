@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth.records import UserError
+from synth.records import UserError, is_plain_name
 from synth.settings import read_toml, record_of
 
 MANIFEST = "sources.toml"
 DOCUMENT_SUFFIXES = (".md", ".rst", ".txt")
+READ_SUFFIXES = (*DOCUMENT_SUFFIXES, ".jsonl")
 ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
 RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "qrels.jsonl")
 
@@ -53,17 +54,37 @@ def find_sets(path: Path) -> list[FoundSet]:
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
+    _check_files(path)
     found = list(_listed(path) if (path / MANIFEST).is_file() else _searched(path))
     if not found:
         raise UserError(f"{path}: nothing to ingest here; see `synth ingest --help` for the layouts")
     names: dict[str, Path] = {}
     for each in found:
+        if not is_plain_name(each.about.name):
+            raise UserError(f"{each.path}: {each.about.name!r:.120} is no name for a source; give it one in {MANIFEST}")
         if each.about.name in names:
             raise UserError(
                 f"{each.path}: would be named {each.about.name} like {names[each.about.name]}; name both in {MANIFEST}"
             )
         names[each.about.name] = each.path
     return found
+
+
+def _check_files(root: Path) -> None:
+    """
+    Raise UserError for what must not be read: a file that is none (a pipe, a device), a link that leaves the folder,
+    a name that no text can hold.
+    """
+    inside = root.resolve()
+    for path in [root, *(sorted(root.rglob("*")) if root.is_dir() else ())]:
+        if not str(path).isprintable():
+            raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
+        if path.suffix not in READ_SUFFIXES or path.is_dir():
+            continue
+        if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(f"{path}: a link that leaves the folder; put the file itself here, or ingest its target")
+        if not path.is_file():
+            raise UserError(f"{path}: not a regular file; take it away")
 
 
 def _listed(folder: Path) -> Iterator[FoundSet]:
@@ -158,9 +179,19 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not valid JSON ({error.msg}); every line must be one JSON object") from None
     except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
         raise UserError(f"{where}: too deep or too large to be a row of a data set") from None
+    if b"\\u" in line and not _is_encodable(row):
+        raise UserError(f"{where}: holds half of a surrogate pair; mend the encoding of this line")
     if not isinstance(row, dict):
         raise UserError(f"{where}: not a JSON object but {type(row).__name__}; every line must be one JSON object")
     return row
+
+
+def _is_encodable(row: object) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text_of(row: dict[str, Any], key: str, where: str) -> str:
@@ -168,16 +199,15 @@ def text_of(row: dict[str, Any], key: str, where: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: `{key}` must be a text that is not empty, not {value!r:.60}")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise UserError(f"{where}: `{key}` holds half of a surrogate pair; mend the encoding of this line")
     return value
 
 
 def id_of(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
     """The id under the first key that is there, as text. Raises UserError if there is none."""
     for key in keys:
-        if isinstance(row.get(key), (str, int)):
-            return str(row[key])
+        value = row.get(key)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
+            return str(value)
     raise UserError(f"{where}: needs an id under {' or '.join(f'`{key}`' for key in keys)}")
 
 

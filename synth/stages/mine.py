@@ -119,6 +119,7 @@ def mine_negatives(store: Store, plan: MinePlan, folder: Path, *, on_progress: C
     notes: list[str] = []
     with (
         _mining_errors(),
+        store.sole(plan.stage_key, "mine"),
         runs.recorded(
             store,
             "mine",

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth.records import Passage, Task, UserError, text_id
+from synth.records import Passage, SkiffError, Task, UserError, is_plain_name, text_id
 from synth.store import releases, runs
 from synth.store.connection import Store
 from synth.store.releases import HeldOut
@@ -39,7 +40,10 @@ class ReleasePolicy:
 
     max_negatives: int
     verdicts: str = "approved by a person, else by a policy"
-    contamination: str = "left out if any of its texts (positives and negatives apart) is a held-out text"
+    contamination: str = (
+        "left out if any of its texts (positives and negatives apart) is a held-out text, whatever its case, "
+        "punctuation and spacing"
+    )
 
 
 @dataclass(frozen=True)
@@ -77,31 +81,46 @@ def create_release(
     if known is not None:
         if known.digest != digest:
             raise UserError(f"the release {name} exists and differs from what is approved now; choose another name")
-        return Released(path, digest, True, counts)
+        if path.is_dir():
+            return Released(path, digest, True, counts)
+    elif path.exists() and not _is_leftover(path, name):
+        raise UserError(f"{path} is there already and no release; move it away, or choose another name")
     with runs.recorded(store, "release", {"name": name, **asdict(policy)}) as run:
         manifest = _manifest(store, name, digest, policy, counts, rows, held_out)
         partial = folder / f".{name}.{os.getpid()}.partial"
         try:
             _write(partial, manifest, rows, held_out, on_progress)
             with store.write() as cursor:
-                releases.add_release(
+                made = known is None and releases.add_release(
                     cursor,
                     name=name,
                     digest=digest,
                     policy=asdict(policy),
                     counts=counts,
-                    path=str(path),
+                    path=str(path.resolve()),
                     run_id=run.run_id,
                     items=[_item(row) for row in rows],
                 )
+                if known is None and not made:
+                    raise UserError(f"another process has just made a release called {name}; run again to compare")
                 shutil.rmtree(path, ignore_errors=True)  # left by a command that was killed before it was recorded
                 partial.rename(path)
         except OSError as error:
-            raise UserError(f"{path}: the release cannot be written ({error.strerror})") from None
+            reason = error.strerror or "the disk is full?"
+            raise SkiffError(f"{path}: the release cannot be written ({reason}); nothing of it is kept") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         run.count(**{key: value for key, value in counts.items() if isinstance(value, int)})
     return Released(path, digest, False, counts)
+
+
+def _is_leftover(path: Path, name: str) -> bool:
+    """Whether a folder is a release of this name that was complete, but killed before it was recorded."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("name") == name and manifest.get("format") == FORMAT
 
 
 def _check_name(name: str) -> None:
@@ -117,10 +136,10 @@ def _item(row: Mapping[str, Any]) -> tuple[Any, Any, list[Any]]:
 def _without_contaminated(
     rows: Sequence[dict[str, Any]], held_out: Sequence[HeldOut]
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    forbidden = {text_id(text) for each in held_out for row in each.rows for text in _asked_texts(row)}
+    forbidden = {_trace(text) for each in held_out for row in each.rows for text in _asked_texts(row)}
     kept, left_out = [], Counter[str]()
     for row in rows:
-        if any(text_id(text) in forbidden for text in _asked_texts(row)):
+        if any(_trace(text) in forbidden for text in _asked_texts(row)):
             left_out["contaminated"] += 1
         else:
             kept.append(row)
@@ -130,6 +149,17 @@ def _without_contaminated(
 def _asked_texts(row: Mapping[str, Any]) -> Iterable[str]:
     """The texts that an evaluation asks about: a query, both texts of a pair, a labelled text. Not its corpus."""
     return (row[key] for key in ("query", "text1", "text2", "text") if row[key] is not None)
+
+
+def _trace(text: str) -> str:
+    """What two texts have in common that differ in case, punctuation, white space, width and invisible characters."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    letters = "".join(char if unicodedata.category(char)[0] in "LNMS" else " " for char in _visible(folded))
+    return " ".join(letters.split()) or folded
+
+
+def _visible(text: str) -> str:
+    return "".join(char for char in text if unicodedata.category(char) != "Cf")
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -195,8 +225,8 @@ def _write(
         on_progress(len(of_task))
     for each in held_out:
         _write_held_out(folder / "eval", each)
-    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
-    (folder / "README.md").write_text(_datasheet(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_datasheet(manifest), encoding="utf-8")
 
 
 def _table(task: Task, rows: Sequence[Mapping[str, Any]]) -> "pyarrow.Table":
@@ -224,6 +254,8 @@ def _table(task: Task, rows: Sequence[Mapping[str, Any]]) -> "pyarrow.Table":
 
 
 def _write_held_out(folder: Path, each: HeldOut) -> None:
+    if not is_plain_name(each.name):
+        raise UserError(f"the source {each.name!r:.120} has a name that no file can have; ingest it under another one")
     if each.kind == "retrieval":
         target = folder / "retrieval" / each.name
         ids = [(row["external_id"] or str(text_id(row["query"])), row) for row in each.rows]

@@ -7,6 +7,7 @@ beside it: shared to read, exclusive to write. Nothing slow (an LLM call, an enc
 Nobody else may open the file, not even to copy it: closing any handle on it drops DuckDB's own lock.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 
@@ -21,6 +23,15 @@ from synth.records import StoreError, StoreLocked
 from synth.store.migrate import migrate, refuse_unless_current
 
 STORAGE_VERSION = "v1.5.0"  # so that every DuckDB from 1.5 on can read the file
+# What a full disk, a truncated file or flipped bits make DuckDB raise; anything else is a mistake of ours.
+DAMAGE = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.OutOfMemoryException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,
+)
 LOCK_TIMEOUT = 60.0  # seconds; a checkpoint that merges row groups can hold a writer for several
 
 
@@ -40,11 +51,20 @@ class Store:
 
     @classmethod
     def create(cls, path: Path) -> "Store":
-        """Make the file and its tables. Raises StoreError if it cannot be written; an existing store is kept."""
-        store = cls(path)
-        with store._lease(writing=True) as cursor:
-            migrate(cursor, backup=None)
-        return store
+        """
+        Make the file with its tables; it gets its name when it is complete. A store that is there is kept.
+
+        Raises StoreError if it cannot be written.
+        """
+        with _locked(path, exclusive=True, timeout=LOCK_TIMEOUT):
+            if not path.exists() or path.stat().st_size == 0:
+                partial = path.with_name(f".{path.name}.partial")
+                for leftover in (partial, partial.with_name(f"{partial.name}.wal")):
+                    leftover.unlink(missing_ok=True)
+                for cursor in cls(partial)._attached(writing=True):
+                    migrate(cursor, backup=None)
+                partial.replace(path)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> "Store":
@@ -67,7 +87,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A lease to read: the cursor sees one state of the store and cannot write."""
+        """A lease to read: the cursor sees one state of the store, and cannot write. StoreError if it is damaged."""
         with self._lease(writing=False) as cursor:
             yield cursor
 
@@ -79,12 +99,26 @@ class Store:
             try:
                 yield cursor
                 cursor.execute("COMMIT")
-            except BaseException as error:
-                with suppress(duckdb.TransactionException):  # a failed commit has ended the transaction itself
+            except BaseException:
+                with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
                     cursor.execute("ROLLBACK")
-                if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)):
-                    raise _explained(error, self.path) from None
                 raise
+
+    @contextmanager
+    def sole(self, key: UUID, doing: str) -> Iterator[None]:
+        """
+        Only one process at a time may be in here with the same key: long work that another one would pay for again.
+
+        Raises StoreLocked at once if another one is. Ends with the process, however that ends.
+        """
+        with self.path.with_name(f"{self.path.name}.work").open("ab") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, key.int % (1 << 62))
+            except OSError:
+                raise StoreLocked(
+                    f"{self.path}: another process is at it ({doing} with the same settings); wait for it to end"
+                ) from None
+            yield
 
     @contextmanager
     def sandbox(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -133,6 +167,8 @@ class Store:
             try:
                 cursor.execute("USE store")
                 yield cursor
+            except DAMAGE as error:
+                raise _explained(error, self.path) from None
             finally:
                 cursor.execute("USE memory")
                 try:
@@ -145,12 +181,7 @@ class Store:
 def _locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
     """Hold the lock file beside the store. Waiting is done by the kernel, first come first served, in a thread."""
     lock_path = path.with_name(f"{path.name}.lock")
-    try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(
-            f"{lock_path}: cannot be opened ({error.strerror}); the store needs a writable folder"
-        ) from None
+    descriptor = _open_lock(lock_path, exclusive=exclusive)
     mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
@@ -160,6 +191,17 @@ def _locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: Path, *, exclusive: bool) -> int:
+    """A descriptor of the lock file; on a read-only disk, where nobody writes, readers do without their own."""
+    flags = os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    except OSError as error:
+        if error.errno == errno.EROFS and not exclusive:
+            return os.open(path if path.exists() else os.devnull, os.O_RDONLY | flags)
+        raise StoreError(f"{path}: cannot be opened ({error.strerror}); the store needs a writable folder") from None
 
 
 def _wait_for(descriptor: int, mode: int, path: Path, timeout: float) -> None:
@@ -197,7 +239,15 @@ def _explained(error: duckdb.Error, path: Path) -> StoreError:
         return StoreError(
             f"{path}: not a Skiff store (not a DuckDB file); restore a copy, or move it away and start anew"
         )
-    return StoreError(f"{path}: the store failed: {first_line}; check disk space and permissions, then run again")
+    if "CHECKPOINT" in text:
+        return StoreError(
+            f"{path}: no room to finish writing; what was committed is kept: free some disk and run again"
+        )
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)) and "space" in text.lower():
+        return StoreError(f"{path}: the disk is full ({first_line}); free some and run again")
+    return StoreError(
+        f"{path}: the store failed: {first_line}; check disk and permissions, and if it fails again, restore a copy"
+    )
 
 
 def _quoted(text: str) -> str:

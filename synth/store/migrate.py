@@ -34,11 +34,11 @@ class Migration:
 def history(folder: Path = FOLDER) -> list[Migration]:
     """The migrations this code knows, in order."""
     paths = sorted((folder / "migrations").glob("*.sql"))
-    return [Migration(int(path.name[:4]), path.name, path.read_text()) for path in paths]
+    return [Migration(int(path.name[:4]), path.name, path.read_text(encoding="utf-8")) for path in paths]
 
 
 def _views(folder: Path = FOLDER) -> Migration:
-    return Migration(0, VIEWS, (folder / VIEWS).read_text())
+    return Migration(0, VIEWS, (folder / VIEWS).read_text(encoding="utf-8"))
 
 
 def refuse_unless_current(cursor: duckdb.DuckDBPyConnection, path: Path) -> bool:

@@ -133,8 +133,13 @@ def add_release(
     path: str,
     run_id: UUID,
     items: Sequence[tuple[UUID, UUID, Sequence[UUID]]],
-) -> None:
-    """Record a release and its members: (sample id, revision id, ids of the chosen negatives) each."""
+) -> bool:
+    """
+    Record a release and its members: (sample id, revision id, ids of the chosen negatives) each. False, recording
+    nothing, if the name is taken.
+    """
+    if first(cursor.execute("SELECT 1 FROM release WHERE name = ?", [name])):
+        return False
     release_id = new_id()
     row = {
         "release_id": release_id,
@@ -152,3 +157,4 @@ def add_release(
         for sample, revision, negatives in items
     ]
     insert(cursor, "release_item", members)
+    return True

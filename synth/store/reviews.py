@@ -138,7 +138,8 @@ def review_progress(store: Store, *, reviewer: str, queue: Queue) -> ReviewProgr
 
 def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | None = None) -> int:
     """
-    Store review events, each once however often it is sent. Returns how many are new.
+    Store review events, each once however often it is sent, and a policy's verdict on a revision once however often
+    the policy is applied. Returns how many are new.
 
     Raises UserError, storing none, if an event names a sample that this store does not have.
     """
@@ -156,7 +157,9 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
             known = {
                 str(review_id)
                 for (review_id,) in cursor.execute(
-                    "SELECT v.review_id FROM review v SEMI JOIN batch b ON v.review_id = b.review_id::UUID"
+                    "SELECT b.review_id FROM batch b WHERE EXISTS (SELECT 1 FROM review v"
+                    " WHERE v.review_id = b.review_id::UUID OR (b.reviewer_kind = 'policy' AND v.reviewer = b.reviewer"
+                    " AND v.revision_id = b.revision_id::UUID))"
                 ).fetchall()
             }
         if unknown:

@@ -116,7 +116,7 @@ def rebuild_state(store: Store) -> int:
 
 
 def _state_sql() -> str:
-    return files("synth.store").joinpath("state.sql").read_text()
+    return files("synth.store").joinpath("state.sql").read_text(encoding="utf-8")
 
 
 def seeds_done(store: Store, stage_key: UUID) -> set[UUID]:
@@ -132,7 +132,13 @@ def add_generated(
     run_id: UUID,
     finished: Sequence[tuple[UUID, Sequence[Draft], Mapping[str, int]]],
 ) -> int:
-    """Store what seeds gave, and that they are done: (text id of the seed, drafts, rejections by reason) each."""
+    """
+    Store what seeds gave, and that they are done: (text id of the seed, drafts, rejections by reason) each.
+
+    A seed that another process finished meanwhile is passed over. Returns how many samples are new.
+    """
+    done = _done_meanwhile(cursor, "generated", "text_id", stage_key, [seed_id for seed_id, _, _ in finished])
+    finished = [each for each in finished if each[0] not in done]
     rows = [
         {
             "stage_key": stage_key,
@@ -146,6 +152,16 @@ def add_generated(
     ]
     insert(cursor, "generated", rows)
     return add_drafts(cursor, (draft for _, drafts, _ in finished for draft in drafts), run_id)
+
+
+def _done_meanwhile(
+    cursor: duckdb.DuckDBPyConnection, table: str, column: str, stage_key: UUID, ids: Sequence[UUID]
+) -> set[UUID]:
+    rows = cursor.execute(
+        f"SELECT {column} FROM {table} WHERE stage_key = $key AND {column} IN (SELECT unnest($ids::UUID[]))",
+        {"key": stage_key, "ids": [str(each) for each in ids]},
+    ).fetchall()
+    return {found for (found,) in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +206,13 @@ class Mined:
 
 
 def add_mined(cursor: duckdb.DuckDBPyConnection, stage_key: UUID, run_id: UUID, results: Sequence[Mined]) -> int:
-    """Store the negatives found, and that these revisions are done. Returns how many negatives were stored."""
+    """
+    Store the negatives found, and that these revisions are done; one that another process finished meanwhile is passed
+    over. Returns how many negatives were stored.
+    """
+    revisions = [result.sample.revision_id for result in results]
+    meanwhile = _done_meanwhile(cursor, "mined", "revision_id", stage_key, revisions)
+    results = [result for result in results if result.sample.revision_id not in meanwhile]
     created_at = now()
     negatives = [
         {"negative_id": new_id(), "run_id": run_id, "created_at": created_at} | asdict(negative)

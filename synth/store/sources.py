@@ -59,6 +59,12 @@ def source_names(store: Store) -> list[str]:
         return [name for (name,) in cursor.execute("SELECT DISTINCT name FROM source ORDER BY name").fetchall()]
 
 
+def kinds(store: Store) -> dict[str, str]:
+    """The layout that each source was read from, by name."""
+    with store.read() as cursor:
+        return dict(cursor.execute("SELECT DISTINCT name, kind FROM source").fetchall())
+
+
 def check_sources(store: Store, names: Sequence[str]) -> None:
     """Raise UserError if one of the names is no source of this store."""
     known = source_names(store)
@@ -71,14 +77,17 @@ def corpora(store: Store, names: Sequence[str] = (), *, declared_use: Use | None
     """
     The corpus of every source (or of those named): name -> its passages, ordered by text id.
 
-    All splits and versions of one name share one corpus. With `declared_use`, only what was declared so.
+    All splits and versions of one name share one corpus. With `declared_use`, only what was declared so; a passage
+    that is declared both is held out.
     """
     with store.read() as cursor:
         rows = cursor.execute(
             "SELECT s.name, p.text_id, any_value(t.text), any_value(p.title), min(p.source_id)"
             " FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id)"
             " WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names)))"
-            " AND ($use IS NULL OR s.declared_use = $use) GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
+            " AND ($use IS NULL OR s.declared_use = $use) AND NOT ($use IS NOT DISTINCT FROM 'train' AND p.text_id IN"
+            " (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval'))"
+            " GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
             {"names": list(names), "use": declared_use},
         ).fetchall()
     found: dict[str, list[Passage]] = {}

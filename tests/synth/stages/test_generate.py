@@ -131,6 +131,12 @@ async def test_a_reply_cut_short_is_left_for_the_next_run_with_the_remedy(with_p
     assert len(plan(with_passages, tmp_path, server.base_url).seeds) == 1
 
 
+async def test_a_run_in_which_no_seed_got_a_reply_is_an_error(with_passages: Store, tmp_path: Path) -> None:
+    async with ChatServer(faults={Fault.CUT_REPLY: 1.0}) as server:
+        with pytest.raises(LLMError, match=r"not one of 1 passages got a reply.*raise max_tokens"):
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=1))
+
+
 def test_a_held_out_corpus_is_no_seed(store: Store, tmp_path: Path) -> None:
     source = Source("benchmark", "corpus", Use.EVAL, "documents", "a test", "CC0-1.0", "1")
     with store.write() as cursor:

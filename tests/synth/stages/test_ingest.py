@@ -1,6 +1,7 @@
 """Ingest: real sets come in whole, once; a broken line is named and nothing is kept."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 
 from synth.records import Use, UserError
 from synth.stages.ingest import Ingested, ingest
+from synth.stages.release import create_release
+from synth.stages.review import apply_policy
+from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.conftest import SAMPLE
@@ -107,6 +111,72 @@ def test_a_link_that_leads_back_is_not_followed(store: Store, beir: Path) -> Non
     assert {r.name for r in run(store, beir.parent)} == {"animals"}
 
 
+@pytest.mark.parametrize(
+    "split",
+    [
+        *("test", " TEST ", "dev1", "devtest", "tests", "test-2019", "validation_matched", "held-out", "heldout"),
+        *("ｔｅｓｔ", "Validation", "eval", "测试集"),
+    ],
+)
+def test_a_split_that_sounds_held_out_is_held_out(store: Store, tmp_path: Path, split: str) -> None:
+    path = write_lines(tmp_path / "classes.jsonl", {"text": "a", "label": "b", "split": split})
+    assert [r.declared_use for r in run(store, path)] == [Use.EVAL]
+
+
+@pytest.mark.parametrize("split", ["train", "training", "latest", "part 1", "train_contrast"])
+def test_other_splits_are_to_train_on(store: Store, tmp_path: Path, split: str) -> None:
+    path = write_lines(tmp_path / "classes.jsonl", {"text": "a", "label": "b", "split": split})
+    assert [r.declared_use for r in run(store, path)] == [Use.TRAIN]
+
+
+def test_what_is_declared_held_out_later_is_no_seed_and_not_released(store: Store, beir: Path, tmp_path: Path) -> None:
+    run(store, beir)
+    assert [r.num_new for r in run(store, beir, Use.EVAL)] == [2, 1]
+    assert sources.corpora(store, declared_use=Use.TRAIN) == {}
+    apply_policy(store, "everything", max_rank=50)
+    with pytest.raises(UserError, match="nothing is approved"):
+        create_release(store, tmp_path / "releases", "first", max_negatives=4, on_progress=lambda _: None)
+
+
+def test_documents_in_json_lines_need_no_path_and_keep_their_title(store: Store, tmp_path: Path) -> None:
+    lines = [{"text": "A skiff is a small boat.", "title": "Skiffs"}, {"text": "A raft floats.", "doc_id": "v1.2"}]
+    run(store, write_lines(tmp_path / "pages.jsonl", *lines))
+    assert rows(store, "SELECT title, text FROM passages ORDER BY title") == [
+        {"title": "", "text": "A raft floats."},
+        {"title": "Skiffs", "text": "Skiffs\nA skiff is a small boat."},
+    ]
+
+
+def test_a_link_out_of_the_folder_and_what_is_no_file_are_refused(store: Store, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.md"
+    secret.write_text("# Secret\n\nNobody should read these words in a corpus.\n")
+    for name, make in {
+        "link.md": lambda path: path.symlink_to(secret),
+        "pipe.jsonl": lambda path: os.mkfifo(path),
+        "zero.jsonl": lambda path: path.symlink_to("/dev/zero"),
+    }.items():
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        make(folder / name)
+        with pytest.raises(UserError, match=rf"{name}: (a link that leaves|not a regular file)"):
+            run(store, folder)
+    with pytest.raises(UserError, match="not a regular file"):
+        run(store, tmp_path / "pipe" / "pipe.jsonl")
+
+
+@pytest.mark.parametrize("name", ["../up", "/abs", "a/b", "a\\\\b", ".hidden", "x" * 101, " ", "a\u202eb", "a\\u0000b"])
+def test_a_source_cannot_have_a_name_that_no_file_can_have(store: Store, beir: Path, name: str) -> None:
+    (beir.parent / "sources.toml").write_text(f'["animals"]\nname = "{name}"\n')
+    with pytest.raises(UserError, match="is no name for a source"):
+        run(store, beir.parent)
+
+
+def test_a_name_stands_for_one_layout_only(store: Store, tmp_path: Path) -> None:
+    run(store, write_lines(tmp_path / "one" / "s.jsonl", {"text": "a", "label": "b", "split": "test"}))
+    with pytest.raises(UserError, match="s is the name of labelled in this store, and this is pairs"):
+        run(store, write_lines(tmp_path / "two" / "s.jsonl", PAIR))
+
+
 PAIR = {"text1": "a", "text2": "b", "score": 1}
 BROKEN = [
     ("pairs.jsonl", [PAIR, '{"text1": '], r"pairs\.jsonl:2: not valid JSON"),
@@ -116,8 +186,10 @@ BROKEN = [
     ("pairs.jsonl", [PAIR, '{"text1": "a", "text2": "b", "score": 1' + "0" * 5000 + "}\n"], r"pairs\.jsonl:2"),
     ("pairs.jsonl", [PAIR, "[" * 100_000 + "\n"], r"pairs\.jsonl:2"),
     ("pairs.jsonl", [PAIR, PAIR | {"text2": " "}], r"pairs\.jsonl:2: `text2` must be a text that is not empty"),
-    ("pairs.jsonl", [PAIR, PAIR | {"text2": "\ud83d"}], r"pairs\.jsonl:2: `text2` holds half of a surrogate pair"),
-    ("pairs.jsonl", [PAIR, PAIR | {"split": 3}], r"pairs\.jsonl:2: `split` must be a text"),
+    ("pairs.jsonl", [PAIR, PAIR | {"text2": "\ud83d"}], r"pairs\.jsonl:2: holds half of a surrogate pair"),
+    ("pairs.jsonl", [PAIR, PAIR | {"split": False}], r"pairs\.jsonl:2: `split` must be a short text"),
+    ("pairs.jsonl", [PAIR, PAIR | {"split": "tr\ud800"}], r"pairs\.jsonl:2: holds half of a surrogate pair"),
+    ("pairs.jsonl", [PAIR, PAIR | {"split": 3}], r"pairs\.jsonl:2: `split` must be a short text"),
     ("classes.jsonl", [{"text": "a", "label": "b"}, {"text": "a"}], r"classes\.jsonl:2: `label`"),
     ("what.jsonl", [{"foo": 1}], r"what\.jsonl: its first line has the keys of no layout"),
     ("empty.jsonl", [], r"empty\.jsonl: this file is empty"),
@@ -140,6 +212,8 @@ def test_a_broken_line_is_named_and_nothing_is_stored(
     [
         ("qrels.jsonl", {"query_id": "q", "doc_id": "9", "score": 1}, "the passage 9 is not in corpus"),
         ("corpus.jsonl", {"_id": "1", "text": "again"}, "the id 1 is taken"),
+        ("queries.jsonl", {"_id": "q", "text": "again"}, "the id q is taken"),
+        ("corpus.jsonl", {"_id": True, "text": "t"}, "needs an id"),
         ("corpus.jsonl", {"text": "no id"}, "needs an id under `doc_id` or `_id`"),
     ],
 )

@@ -1,6 +1,7 @@
 """Releases: frozen, complete, clean of held-out texts, the same on every machine."""
 
 import json
+import shutil
 from pathlib import Path
 
 import datasets
@@ -22,7 +23,7 @@ from synth.records import (
 )
 from synth.stages.release import Released, create_release
 from synth.stages.review import apply_policy
-from synth.store import samples, sources
+from synth.store import releases, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.samples import Mined
@@ -123,18 +124,68 @@ def test_a_sample_that_asks_what_a_held_out_set_asks_is_left_out_and_counted(
     assert released.counts["classification"] == 1
 
 
-def test_a_folder_left_by_a_killed_command_is_replaced(approved: Store, tmp_path: Path) -> None:
-    (tmp_path / "first" / "samples").mkdir(parents=True)
-    (tmp_path / "first" / "junk").write_text("half")
-    released = create(approved, tmp_path)
-    assert sorted(path.name for path in released.path.iterdir()) == ["README.md", "eval", "manifest.json", "samples"]
+def forget_releases(store: Store) -> None:
+    with store.write() as cursor:
+        cursor.execute("DELETE FROM release")
+        cursor.execute("DELETE FROM release_item")
+
+
+def test_a_folder_that_was_complete_but_not_recorded_when_killed_is_replaced(approved: Store, tmp_path: Path) -> None:
+    first = create(approved, tmp_path)
+    forget_releases(approved)
+    (first.path / "junk").write_text("half")
+    assert create(approved, tmp_path).digest == first.digest
+    assert sorted(path.name for path in first.path.iterdir()) == ["README.md", "eval", "manifest.json", "samples"]
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_folder_of_somebody_else_is_refused_and_kept(approved: Store, tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="no release; move it away"):
+        create(approved, tmp_path)
+    assert (tmp_path / "first" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_release_whose_folder_was_deleted_is_written_again_and_recorded_once(approved: Store, tmp_path: Path) -> None:
+    first = create(approved, tmp_path)
+    shutil.rmtree(first.path)
+    again = create(approved, tmp_path)
+    assert (again.digest, (again.path / "manifest.json").is_file()) == (first.digest, True)
+    assert query(approved, "FROM releases").num_rows == 1
+
+
+def test_a_name_taken_by_another_process_meanwhile_is_refused(
+    approved: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(approved, tmp_path)
+    monkeypatch.setattr(releases, "find_release", lambda store, name: None)
+    with pytest.raises(UserError, match="another process has just made"):
+        create(approved, tmp_path)
+    assert query(approved, "FROM releases").num_rows == 1
 
 
 def test_nothing_approved_is_said(store: Store, training_source: Source, tmp_path: Path) -> None:
     add(store, training_source, CAT)
     with pytest.raises(UserError, match="nothing is approved"):
         create(store, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["WHO PURRS", " who\u200b purrs ?!", "\uff57ho purrs?", "¿who  purrs"])
+def test_case_punctuation_width_and_invisible_characters_do_not_hide_a_held_out_text(
+    approved: Store, tmp_path: Path, training_source: Source, text: str
+) -> None:
+    add(approved, training_source, Classification(text, "cat"))
+    apply_policy(approved, "labelled", max_rank=20)
+    assert create(approved, tmp_path).counts["left_out_contaminated"] == 1
+
+
+def test_a_policy_applied_twice_at_once_says_each_thing_once(approved: Store) -> None:
+    before = query(approved, "FROM reviews").num_rows
+    with approved.write() as cursor:  # as the second of two processes, which read before the first one wrote
+        cursor.execute("UPDATE sample_state SET status = 'pending'")
+    apply_policy(approved, "labelled", max_rank=20)
+    assert query(approved, "FROM reviews").num_rows == before
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "naïve", "a\nb", "x" * 101])

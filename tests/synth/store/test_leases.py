@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -130,6 +131,42 @@ def test_a_duckdb_shell_that_holds_the_file_is_named_with_the_remedy(store: Stor
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_truncated_store_is_one_line_that_names_it(store: Store, training_source: Source) -> None:
+    add_samples(store.path, training_source, 0, 3)
+    store.path.write_bytes(store.path.read_bytes()[:300_000])
+    with pytest.raises(StoreError, match="restore a copy"):
+        count(Store.open(store.path))
+
+
+def test_a_store_half_made_when_killed_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    (tmp_path / ".store.duckdb.partial").write_bytes(b"half a database")
+    path.write_bytes(b"")
+    assert count(Store.create(path)) == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.duckdb", "store.duckdb.lock"]
+
+
+def test_the_same_work_is_refused_to_a_second_process_and_free_after_a_kill(store: Store) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom uuid import UUID\n"
+        "from synth.store.connection import Store\n"
+        "with Store.open(Path(sys.argv[1])).sole(UUID(int=7), 'generate'):\n"
+        "    print('inside', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(store.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "inside\n"
+    with pytest.raises(StoreLocked, match="generate with the same settings"), store.sole(UUID(int=7), "generate"):
+        pass
+    with store.sole(UUID(int=8), "generate"):
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with store.sole(UUID(int=7), "generate"):
+        pass
 
 
 @pytest.mark.parametrize("content", [b"", b"this is not a database" * 1000])

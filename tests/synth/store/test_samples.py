@@ -70,6 +70,19 @@ def test_a_sample_is_mined_once_for_each_configuration(store: Store, training_so
     assert rows(store, "SELECT num_negatives, round(hardness, 3) FROM samples") == [(1, -0.4)]
 
 
+def test_what_another_process_finished_meanwhile_is_not_stored_again(store: Store, training_source: Source) -> None:
+    add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query"))
+    [sample] = mined(store, key_of("one"))
+    again = Negative(sample.sample_id, sample.revision_id, text_id("A dog barks."), "mined", 3, 0.4, 0.8)
+    seed = text_id("A cat purrs.")
+    drafts = [Draft(Retrieval(f"query {n}?", ("A cat purrs.",)), training_source.source_id, "query") for n in (1, 2)]
+    with store.write() as cursor:
+        assert samples.add_mined(cursor, key_of("one"), new_id(), [Mined(sample, "full", "", 1, (again,))]) == 0
+        assert samples.add_generated(cursor, key_of("g"), new_id(), [(seed, drafts[:1], {})]) == 1
+        assert samples.add_generated(cursor, key_of("g"), new_id(), [(seed, drafts[1:], {})]) == 0
+    assert rows(store, "SELECT count(*) FROM negatives") == [(1,)]
+
+
 def test_held_out_samples_are_never_mined(store: Store, held_out_source: Source) -> None:
     add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), held_out_source.source_id, "ingest"))
     assert samples.minable(store, key_of("one")) == []
@@ -86,7 +99,9 @@ def test_the_projection_equals_what_the_logs_say(store: Store, training_source: 
     assert rows(store, "SELECT DISTINCT status FROM samples") == [("pending",)]
 
 
-def test_a_passage_of_two_corpora_is_stored_once_and_belongs_to_both(store: Store, training_source: Source) -> None:
+def test_a_passage_of_two_corpora_is_stored_once_and_held_out_if_one_of_them_is(
+    store: Store, training_source: Source
+) -> None:
     other = Source("other", "corpus", Use.EVAL, "documents", "a test", "CC0-1.0", "1")
     passage = NewPassage(text_id("t"), "t", "", "1")
     with store.write() as cursor:
@@ -95,4 +110,4 @@ def test_a_passage_of_two_corpora_is_stored_once_and_belongs_to_both(store: Stor
         assert sources.add_passages(cursor, other.source_id, [passage]) == 1
     assert rows(store, "SELECT count(*) FROM text") == [(1,)]
     assert set(sources.corpora(store)) == {"guide", "other"}
-    assert set(sources.corpora(store, declared_use=Use.TRAIN)) == {"guide"}
+    assert sources.corpora(store, declared_use=Use.TRAIN) == {}
