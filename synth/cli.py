@@ -254,15 +254,15 @@ def review(
 
 
 def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int, *, browser: bool) -> None:
-    import subprocess
+    import os
     import sys
 
-    command = [sys.executable, "-m", "review_app", str(root), "--port", str(port), "--queue", queue]
+    command = [sys.executable, "-m", "review_app", str(root.resolve()), "--port", str(port), "--queue", queue]
     if reviewer:
         command += ["--reviewer", reviewer]
     if not browser:
         command += ["--no-browser"]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    os.execv(sys.executable, command)  # the app takes this process's place, so that signals reach it
 
 
 @release_app.command("create")

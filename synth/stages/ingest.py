@@ -223,12 +223,12 @@ def read_documents(found: FoundSet) -> ParsedSet:
     else:
         for path in documents_in(found.path):
             try:
-                text = decode_document(path.read_bytes())
+                decoded = decode_document(path.read_bytes())
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-            if text is None:
+            if decoded is None:
                 raise UserError(f"{path}: neither UTF-8 nor UTF-16; convert the file first, or move it away")
-            _add_document(parsed, text, path.suffix, path.name)
+            _add_document(parsed, decoded, path.suffix, path.name)
     if not parsed.passages:
         raise UserError(f"{found.path}: its documents hold no text to make passages of")
     return parsed
