@@ -111,7 +111,12 @@ class Store:
 
         Raises StoreLocked at once if another one is. Ends with the process, however that ends.
         """
-        with self.path.with_name(f"{self.path.name}.work").open("ab") as file:
+        path = self.path.with_name(f"{self.path.name}.work")
+        try:
+            file = path.open("ab")
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be opened ({error.strerror}); work needs a writable folder") from None
+        with file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, key.int % (1 << 62))
             except OSError:
@@ -199,7 +204,7 @@ def _open_lock(path: Path, *, exclusive: bool) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
     except OSError as error:
-        if error.errno == errno.EROFS and not exclusive:
+        if not exclusive and (error.errno == errno.EROFS or path.exists()):
             return os.open(path if path.exists() else os.devnull, os.O_RDONLY | flags)
         raise StoreError(f"{path}: cannot be opened ({error.strerror}); the store needs a writable folder") from None
 
