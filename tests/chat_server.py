@@ -57,13 +57,19 @@ def queries_about(messages: Messages) -> str:
     return json.dumps({"queries": queries}, ensure_ascii=False)
 
 
+def completion(text: str, finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
+    """The body of a reply; `fields` stand beside the choices: model, usage."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return {"object": "chat.completion", "choices": [choice], **fields}
+
+
 class ChatServer:
     """
     POST /v1/chat/completions, GET /v1/models and GET /stats on 127.0.0.1, on a port of the system's choice.
 
     `script` names the faults of the first requests in order (None: served), `faults` the chance of each for all later
     ones, drawn with `seed`. With `at_once`, a request beyond so many is refused. With `key`, any other key gets 401.
-    `error` may answer a request by its body with a status and a body of its own.
+    `error` may answer a request by its body with a status and a body of its own, or with a whole response.
     """
 
     def __init__(
@@ -77,7 +83,7 @@ class ChatServer:
         at_once: int | None = None,
         retry_after: str | None = "0.05",
         key: str = "",
-        error: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda body: None,
+        error: Callable[[dict[str, Any]], tuple[int, Any] | web.Response | None] = lambda body: None,
     ) -> None:
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -125,6 +131,8 @@ class ChatServer:
         self.asked.append(body)
         self.headers.append(dict(request.headers))
         if error := self._error(body):
+            if isinstance(error, web.Response):
+                return error
             status, content = error
             if isinstance(content, str):
                 return web.Response(status=status, text=content)
@@ -184,15 +192,10 @@ class ChatServer:
         text = self._reply(body["messages"])
         if fault is Fault.CUT_REPLY:
             text = text[: len(text) // 2]
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": "length" if fault is Fault.CUT_REPLY else "stop",
-        }
         tokens_in = sum(len(message["content"]) for message in body["messages"]) // 4
         usage = {"prompt_tokens": tokens_in, "completion_tokens": len(text) // 4}
-        completion = {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
-        return json.dumps(completion).encode()
+        finish_reason = "length" if fault is Fault.CUT_REPLY else "stop"
+        return json.dumps(completion(text, finish_reason, model=body["model"], usage=usage)).encode()
 
 
 def _fault(option: str) -> tuple[Fault, float]:

@@ -9,8 +9,10 @@ Importing this file imports openai; the engine does so when it opens.
 import asyncio
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,11 +21,18 @@ import aiohttp
 import httpx2
 import openai
 
-from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable
+from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.journal import HALF_A_PAIR, MOST_BYTES, MOST_NAME, MOST_TOKENS
 from synth.records import normalise
 
 CONNECT_SECONDS = 4.0
 _MOST_SAID = 300
+# A key of fewer characters is a dummy ("EMPTY", "none"): taken out, it would spoil what is said and protect nothing.
+_SHORTEST_MASKED = 8
+# A reply that happens to contain so long a key does not exist: such a reply has the key from us.
+_SHORTEST_REAL = 16
+_HEADERS = {b"retry-after", b"retry-after-ms"}  # those that are read here
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
 _AGAIN = {408, 409, 425}  # a request timeout, a lock, "too early": the same request may be served next time
 # What servers say when it is this request's text that they will not take, not its settings.
 _ALONE = (
@@ -40,7 +49,10 @@ _ALONE = (
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The parts of a chat completion that are used; `model` as the server names it, "" where it does not."""
+    """
+    The parts of a chat completion that are used, each as the journal wants it; `model` as the server names it, "" where
+    it does not.
+    """
 
     text: str
     model: str
@@ -48,6 +60,35 @@ class Completion:
     tokens_in: int
     tokens_out: int
     seconds: float
+
+
+class _BoundedClient(openai.DefaultAioHttpClient):
+    """
+    Reads at most MOST_BYTES of a body, after decompression; text is UTF-8, whatever the header says of it.
+
+    The server decides how large its body is, how far it swells and which codec its header names: none of it is trusted.
+    """
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        response = await super().send(request, stream=True, **options)
+        content = bytearray()
+        try:
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    content += chunk
+                    if len(content) > MOST_BYTES:
+                        break
+        finally:
+            await response.aclose()
+        if len(content) > MOST_BYTES and response.is_success:
+            raise Unusable(f"a reply of more than the {MOST_BYTES >> 20} MB that it may have")
+        return httpx2.Response(
+            response.status_code,
+            headers=[(name, value) for name, value in response.headers.raw if name.lower() in _HEADERS],
+            content=bytes(content),
+            request=request,
+            extensions={"reason_phrase": response.extensions.get("reason_phrase", b"")},
+        )
 
 
 class ChatClient:
@@ -58,7 +99,7 @@ class ChatClient:
         self._timeout_seconds = timeout_seconds
         timeout = httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
         # a redirect would carry texts to a server that nobody configured
-        http_client = openai.DefaultAioHttpClient(
+        http_client = _BoundedClient(
             timeout=timeout, limits=httpx2.Limits(max_connections=connections), follow_redirects=False
         )
         self._client = openai.AsyncOpenAI(
@@ -77,7 +118,7 @@ class ChatClient:
         Send one chat request.
 
         Raises:
-            Transient, TimedOut, Refused, Unreachable, Rejected: see each.
+            Transient, TimedOut, Refused, Unreachable, Rejected, Unusable: see each.
         """
         started = time.monotonic()
         try:
@@ -89,13 +130,15 @@ class ChatClient:
             raise self._broken(error.__cause__) from None
         except TimeoutError:
             raise TimedOut(f"no whole reply within {self._timeout_seconds:g} s") from None
+        except UnicodeError:  # of the transport, which encodes the status line again
+            raise Transient("a reply whose status line is no text") from None
         except (aiohttp.ClientError, httpx2.HTTPError, OSError) as error:  # what the transport does not translate
             raise Transient(self._line(str(error) or type(error).__name__)) from None
         return self._completion(response, time.monotonic() - started)
 
     def _completion(self, response: httpx2.Response, seconds: float) -> Completion:
         try:
-            body = json.loads(response.content)
+            body = json.loads(response.content.decode("utf-8-sig"))
             choice = body["choices"][0]
             text = choice["message"]["content"] or ""
             finish_reason = choice.get("finish_reason") or ""
@@ -108,10 +151,24 @@ class ChatClient:
             raise Transient(self._line(f"a reply whose content is no text: {response.text}"))
         usage = body.get("usage")
         tokens_in, tokens_out = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
-        return Completion(self._without_key(text), model, finish_reason, tokens_in, tokens_out, seconds)
+        if fault := self._unfit(text):
+            raise Unusable(fault, tokens_in, tokens_out)
+        model, finish_reason = (self._line(name, most=MOST_NAME) for name in (model, finish_reason))
+        return Completion(text, model, finish_reason, tokens_in, tokens_out, seconds)
+
+    def _unfit(self, text: str) -> str:
+        """Why a reply's text must not be kept, "" if it may. It is never rewritten: it may become training data."""
+        if HALF_A_PAIR.search(text):
+            return "a reply with half a surrogate pair, which is no text"
+        # as it is, and as a recipe will see it, who reads the text as JSON and normalises what is in there
+        forms = (text, normalise(_unescaped(text)))
+        if len(self._key) >= _SHORTEST_REAL and any(self._key in form for form in forms):
+            return "a reply that contains the key of the server"
+        return ""
 
     def _sorted(self, error: openai.APIStatusError) -> Fault:
-        status, said = error.status_code, self._line(_message(error))
+        status = error.status_code
+        said = self._line(_message(error)).removeprefix(f"{status}: ")  # many say it themselves
         if error.code == "insufficient_quota":  # a 429 that no waiting heals
             return Rejected(said, status)
         if status in (429, 503):
@@ -131,13 +188,13 @@ class ChatClient:
             return TimedOut(f"no reply within {self._timeout_seconds:g} s")
         return Transient(said)
 
-    def _line(self, text: str) -> str:
-        """At most 300 characters on one line, the key taken out first: a cut key would still be most of a key."""
-        line = normalise(self._without_key(text))
-        return line if len(line) <= _MOST_SAID else line[: _MOST_SAID - 1] + "…"
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _line(self, text: str, most: int = _MOST_SAID) -> str:
+        """One printable line, the key taken out before it is cut: a cut key would still be most of a key."""
+        line = normalise(text)
+        if len(self._key) >= _SHORTEST_MASKED:
+            line = line.replace(self._key, "***")
+        line = "".join(char if char.isprintable() else "\ufffd" for char in line[: most + 1])
+        return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _message(error: openai.APIStatusError) -> str:
@@ -148,6 +205,11 @@ def _message(error: openai.APIStatusError) -> str:
             if isinstance(body.get(name), str):
                 return str(body[name])
     return error.response.reason_phrase if body in (None, "") else str(body)
+
+
+def _unescaped(text: str) -> str:
+    """The text with JSON's escapes of printable characters undone, wherever they stand."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -167,4 +229,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value > 0 else 0
+    return min(value, MOST_TOKENS) if type(value) is int and value > 0 else 0

@@ -8,6 +8,7 @@ request of this engine fails at once with the same words. BadReply: this one req
 """
 
 import asyncio
+import ipaddress
 import math
 import os
 import random
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable
-from synth.llm.journal import Journal, Reply
+from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.journal import MOST_NAME, Journal, Reply
 from synth.llm.limiter import Gate
 from synth.records import BadReply, LLMError, UserError, key_of
 
@@ -38,9 +39,13 @@ REFUSED_SECONDS = 600.0
 FAILED_IN_A_ROW = 3
 # A request that gets no reply in time may be paid each time, and its like tends to time out again.
 MOST_TIMEOUTS = 2
+# Asked once, if a request fails before any was served: it tells wrong settings from a passage that no server takes.
+PROBE = ({"role": "user", "content": "Reply with the JSON object {}."},)
 
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 _CREDIT = "the account of the key in {env} has no credit left: add some, then run the same command again"
+_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:/[!-~]*)?")
+_LONGEST_ADDRESS = 1000  # characters; servers take no longer ones
 _REMEDIES = {
     401: "set the environment variable {env} to a key that this server takes",
     402: _CREDIT,
@@ -77,10 +82,12 @@ class LLMConfig:
             "api_key_env must name an environment variable, in capitals, and not be the key": not re.fullmatch(
                 r"[A-Z_][A-Z0-9_]*", self.api_key_env
             ),
-            "base_url must be the address of a server, like http://localhost:8000/v1, with no user, key or query": (
-                not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", self.base_url)
+            "base_url must be a server's address in ASCII, like http://localhost:8000/v1, without user, key or query": (
+                not _is_address(self.base_url)
             ),
-            "model must be named": not self.model.strip(),
+            f"model must be named, in at most {MOST_NAME} printable characters": (
+                not (self.model.strip() and self.model.isprintable() and len(self.model) <= MOST_NAME)
+            ),
             "temperature must be 0 or more": not 0 <= self.temperature < math.inf,
             "max_tokens must be 1 or more": self.max_tokens < 1,
             "concurrency must be 1 or more": self.concurrency < 1,
@@ -94,11 +101,14 @@ class LLMConfig:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an engine did since it opened. Tokens are those bought now: a replayed reply was paid for earlier."""
+    """
+    What an engine did since it opened. Tokens are those bought now, of replies that were not kept too: a replayed reply
+    was paid for earlier.
+    """
 
     requests: int = 0  # sent, the refused and broken ones too
     refusals: int = 0
-    replies: int = 0  # bought
+    replies: int = 0  # bought and journalled
     replayed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -122,6 +132,8 @@ class Engine:
         self._unreachable_since: float | None = None
         self._refused_since: float | None = None
         self._failed_in_a_row = 0
+        self._served_once = False
+        self._probing = asyncio.Lock()
         self._limit_name = "max_tokens"
 
     async def __aenter__(self) -> "Engine":
@@ -170,11 +182,14 @@ class Engine:
         try:
             completion: Completion = await policy(self._served, messages)
         except Rejected as fault:
-            raise self._rejected(fault) from None
+            raise await self._rejected(fault) from None
         except Unreachable as fault:
             raise self._no_use(f"cannot be reached: {fault}; start it, or correct base_url") from None
+        except Unusable as fault:
+            raise await self._failed(fault, f"no usable reply of model {self.config.model}: {fault}") from None
         except Transient as fault:
-            raise self._failed(fault) from None
+            said = f"no reply of model {self.config.model} after several attempts; the last: {fault}"
+            raise await self._failed(fault, said) from None
         self._failed_in_a_row = 0
         return completion
 
@@ -203,13 +218,27 @@ class Engine:
             raise
         except Fault as fault:
             self._unreachable_since = None
+            if isinstance(fault, Unusable):
+                self._count(tokens_in=fault.tokens_in, tokens_out=fault.tokens_out)
             # newer models of OpenAI take the same limit under another name only
             if isinstance(fault, Rejected) and "max_tokens" in body and "max_completion_tokens" in str(fault):
                 self._limit_name = "max_completion_tokens"
                 return await self._post(messages)
             raise
         self._unreachable_since = self._refused_since = None
+        self._served_once = True
         return completion
+
+    async def _serves(self) -> bool:
+        """Whether the server ever served this engine; if not yet, a request that no server minds finds out."""
+        async with self._probing:
+            if not (self._served_once or self._broken):
+                try:
+                    completion = await self._served(PROBE)
+                except (Fault, LLMError):
+                    return False
+                self._count(tokens_in=completion.tokens_in, tokens_out=completion.tokens_out)
+        return self._served_once
 
     def _body(self, messages: Messages) -> dict[str, Any]:
         config = self.config
@@ -241,30 +270,50 @@ class Engine:
         most = self.config.max_retries
         return state.attempt_number > (min(most, MOST_TIMEOUTS) if isinstance(fault, TimedOut) else most)
 
-    def _rejected(self, fault: Rejected) -> LLMError | BadReply:
+    async def _rejected(self, fault: Rejected) -> LLMError | BadReply:
         # once this engine was served, its settings are right: what is wrong with a request now is its own
-        if fault.alone or (fault.status in (400, 422) and self.usage.replies):
+        if (fault.alone or fault.status in (400, 422)) and await self._serves():
             return BadReply(f"model {self.config.model} does not take this request ({fault.status}): {fault}")
         remedy = _REMEDIES.get(fault.status, _REMEDY).format(env=self.config.api_key_env)
         return self._no_use(f"rejects the request ({fault.status}): {fault}; {remedy}")
 
-    def _failed(self, fault: Transient) -> LLMError | BadReply:
+    async def _failed(self, fault: Fault, said: str) -> LLMError | BadReply:
         self._failed_in_a_row += 1
-        if self._failed_in_a_row < FAILED_IN_A_ROW:
-            return BadReply(f"no reply of model {self.config.model} after several attempts; the last: {fault}")
+        if self._failed_in_a_row < FAILED_IN_A_ROW and await self._serves():
+            return BadReply(said)
         return self._no_use(f"fails again and again; the last: {fault}; see to the server, then run the same command")
 
     def _no_use(self, what: str) -> LLMError:
-        self._broken = f"the LLM server at {self.config.base_url}, asked for model {self.config.model}, {what}"
+        if not self._broken:  # all tasks say the same
+            self._broken = f"the LLM server at {self.config.base_url}, asked for model {self.config.model}, {what}"
         return LLMError(self._broken)
 
     def _count(self, **more: int) -> None:
         self.usage = replace(self.usage, **{name: getattr(self.usage, name) + count for name, count in more.items()})
 
 
+def _is_address(url: str) -> bool:
+    """Whether a URL is one that every layer below can parse: each has its own error for what it cannot."""
+    found = _ADDRESS.fullmatch(url)
+    if not found or re.search("[?#@]", url) or len(url) > _LONGEST_ADDRESS:
+        return False
+    host, port = found.groups()
+    if port and not 1 <= int(port) <= 65535:
+        return False
+    try:
+        if host[0] == "[":
+            ipaddress.IPv6Address(host[1:-1])
+        elif host.replace(".", "").isdigit():
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    labels = host.removesuffix(".").split(".")
+    return host[0] == "[" or (len(host) <= 253 and all(1 <= len(label) <= 63 for label in labels))
+
+
 def _key(config: LLMConfig) -> str:
     key = os.environ.get(config.api_key_env, "").strip()
-    if not (key.isascii() and key.isprintable()):
+    if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(f"the key in the environment variable {config.api_key_env} has characters that no key has")
     return key
 

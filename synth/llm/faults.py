@@ -18,6 +18,15 @@ class TimedOut(Transient):
     """No whole reply in time; it may be paid for all the same."""
 
 
+class Unusable(Fault):
+    """A reply that must not be kept: too large, no text, or with the key in it. Its tokens are paid all the same."""
+
+    def __init__(self, said: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        super().__init__(said)
+        self.tokens_in = tokens_in
+        self.tokens_out = tokens_out
+
+
 class Unreachable(Fault):
     """No connection: refused, no such host, no route, a certificate that is not trusted."""
 

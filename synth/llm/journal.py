@@ -7,7 +7,9 @@ that it was told. It reaches the disk every SYNC_SECONDS and on close: a power c
 """
 
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,14 +20,21 @@ from uuid import UUID
 from synth.records import SkiffError, new_id
 
 SYNC_SECONDS = 5.0
+# What a reply may be; whatever a server or a file says beyond it is no reply.
+MOST_BYTES = 8 << 20  # of its body, and so characters of its text; far more than any model writes at once
+MOST_NAME = 200  # characters of the model's name and of finish_reason
+MOST_TOKENS = 10**9
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # no text: cannot be encoded, stored or printed
+_LONGEST_LINE = 4 * MOST_BYTES  # written in ASCII, a byte of UTF-8 becomes three at most
 _KEY_STARTS, _KEY_ENDS = len(b'{"key": "'), len(b'{"key": "') + 36
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What the LLM answered. Tokens are as the server counted them, 0 where it did not say; `seconds` from sending to
-    having the whole reply. `replayed`: it comes from the journal, was paid for earlier and costs nothing now.
+    What the LLM answered. `model` and `finish_reason` are printable and short. Tokens are as the server counted them, 0
+    where it did not say; `seconds` from sending to having the whole reply. `replayed`: it comes from the journal, was
+    paid for earlier and costs nothing now.
     """
 
     text: str
@@ -65,7 +74,10 @@ class Journal:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(self._folder.glob("*.jsonl")):
-                self._replay(path)
+                if path.is_file():
+                    self._replay(path)
+                else:  # opening a pipe would wait for a writer
+                    self.notes.append(f"ignored {path}: it is no regular file")
         except OSError as error:
             raise _unusable(self._folder, error) from None
         return self
@@ -152,7 +164,7 @@ class Journal:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     start = 0
     with path.open("rb") as file:
-        for line in file:
+        while line := file.readline(_LONGEST_LINE):
             yield start, line
             start += len(line)
 
@@ -174,9 +186,24 @@ def _reply_of(line: bytes) -> Reply | None:
         reply = Reply(**fields, replayed=True)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    texts, counts = (reply.text, reply.model, reply.finish_reason), (reply.tokens_in, reply.tokens_out)
-    sound = all(isinstance(text, str) for text in texts) and all(isinstance(count, int) for count in counts)
-    return reply if sound else None
+    return reply if _sound(reply) else None
+
+
+def _sound(reply: Reply) -> bool:
+    """Whether a reply is what the client would let pass: a journal may be older than its rules, or edited."""
+    return (
+        isinstance(reply.text, str)
+        and len(reply.text) <= MOST_BYTES
+        and not HALF_A_PAIR.search(reply.text)
+        and all(_is_name(name) for name in (reply.model, reply.finish_reason))
+        and all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (reply.tokens_in, reply.tokens_out))
+        and type(reply.seconds) is float
+        and math.isfinite(reply.seconds)
+    )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= MOST_NAME and name.isprintable()
 
 
 def _unusable(folder: Path, error: OSError) -> SkiffError:

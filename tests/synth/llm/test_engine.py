@@ -22,6 +22,25 @@ from tests.chat_server import ChatServer, Fault
 KEY = "sk-a-key-that-nobody-may-see-0123456789"
 
 
+BAD_ADDRESSES = [
+    "http://[::1",
+    "http://[zz]/",
+    "http://[127.0.0.1]/v1",
+    "http://h:abc/v1",
+    "http://h:/v1",
+    "http://h:0/v1",
+    "http://h:99999/v1",
+    "http://..../v1",
+    "http://a..b/v1",
+    f"http://{'a' * 300}/v1",
+    "http://1.2.3.400/v1",
+    "http://\x1b[31m/v1",
+    "http://h/\ud800",
+    "http://h/v1\n",
+    f"http://h/{'a' * 2000}",
+]
+
+
 def asking(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
@@ -179,19 +198,30 @@ async def test_one_request_that_always_fails_is_a_bad_reply_and_the_next_is_serv
         assert (await engine.complete(asking("again"))).text == "you said: again"
 
 
-async def test_a_server_that_fails_every_request_ends_in_an_error(journal: Journal) -> None:
+async def test_a_server_that_never_serves_is_an_error_at_the_first_request(journal: Journal) -> None:
     async with ChatServer(faults={Fault.BROKEN: 1.0}) as server, engine_for(server, journal, max_retries=1) as engine:
+        errors = await asyncio.gather(
+            *(engine.complete(asking(text)) for text in ("hello", "again")), return_exceptions=True
+        )
+    assert all(isinstance(error, LLMError) and "500: out of memory" in str(error) for error in errors)
+    assert len(server.asked) <= 2 * 2 + 1  # each twice, and one question whether it serves at all
+
+
+async def test_a_server_that_fails_every_request_after_the_first_ends_in_an_error(journal: Journal) -> None:
+    server = ChatServer(echo, script=[None], faults={Fault.BROKEN: 1.0})
+    async with server, engine_for(server, journal, max_retries=1) as engine:
+        await engine.complete(asking("hi"))
         for expected in (BadReply, BadReply, LLMError):
             with pytest.raises(expected, match="500: out of memory"):
                 await engine.complete(asking("hello"))
 
 
 async def test_a_server_that_hangs_is_not_waited_for_longer_than_stated(journal: Journal) -> None:
-    server = ChatServer(script=[Fault.HANGS] * 9)
+    server = ChatServer(script=[Fault.HANGS] * 3)
     async with server, engine_for(server, journal, timeout_seconds=0.1, max_retries=6) as engine:
         with pytest.raises(BadReply, match=r"no (whole )?reply within 0\.1 s"):
             await engine.complete(asking("hello"))
-    assert len(server.asked) == 3  # each may be paid: not six times more
+    assert len(server.asked) == 3 + 1  # each may be paid: not six times more; and one whether it serves at all
 
 
 @pytest.mark.slow
@@ -222,7 +252,8 @@ async def test_a_server_that_is_not_there_is_given_up_soon_by_all_tasks_with_the
         (404, "<html>nothing here</html>", r"\(404\): <html>nothing here</html>"),
         (400, {"error": {"message": "unknown response_format"}}, r"unknown response_format; .*response_format to none"),
         (429, {"error": {"message": "pay up", "code": "insufficient_quota"}}, r"pay up; the account .* has no credit"),
-        (302, "", r"\(302\)"),
+        (302, "", r"\(302\): Found; it redirects"),
+        (302, "302: Found", r"\(302\): Found; it redirects"),
     ],
 )
 async def test_a_rejection_is_not_retried_and_names_server_model_cause_and_remedy(
@@ -235,7 +266,7 @@ async def test_a_rejection_is_not_retried_and_names_server_model_cause_and_remed
         assert "\n" not in str(caught.value)
         with pytest.raises(LLMError, match=expected):
             await engine.complete(asking("another"))
-        assert len(server.asked) == 1
+        assert len(server.asked) == (2 if status == 400 else 1)  # 400 may be of its text alone: asked with another
 
 
 async def test_what_a_server_says_is_cut_to_one_short_line(journal: Journal) -> None:
@@ -248,10 +279,36 @@ async def test_what_a_server_says_is_cut_to_one_short_line(journal: Journal) -> 
 
 async def test_a_passage_too_long_for_the_model_does_not_stop_the_run(journal: Journal) -> None:
     said = {"error": {"message": "This model's maximum context length is 8192 tokens", "code": None}}
-    async with ChatServer(error=lambda _: (400, said)) as server, engine_for(server, journal) as engine:
-        for _ in range(2):
+
+    def error(body: dict[str, Any]) -> tuple[int, Any] | None:
+        return (400, said) if body["messages"] == asking("long") else None
+
+    async with ChatServer(echo, error=error) as server, engine_for(server, journal) as engine:
+        for _ in range(4):
             with pytest.raises(BadReply, match="maximum context length"):
-                await engine.complete(asking("hello"))
+                await engine.complete(asking("long"))
+        await engine.complete(asking("short"))
+
+
+async def test_a_model_for_which_every_text_is_too_long_is_an_error(journal: Journal) -> None:
+    said = {"error": {"message": "maximum context length is 512 tokens, 2048 of them asked for the reply"}}
+    async with ChatServer(error=lambda _: (400, said)) as server, engine_for(server, journal) as engine:
+        with pytest.raises(LLMError, match=r"512 tokens.*check model, temperature and max_tokens"):
+            await engine.complete(asking("hello"))
+
+
+async def test_a_rejected_first_request_does_not_stop_a_run_whose_settings_are_right(journal: Journal) -> None:
+    def error(body: dict[str, Any]) -> tuple[int, Any] | None:
+        return (400, {"error": "no sense"}) if "nonsense" in body["messages"][0]["content"] else None
+
+    async with ChatServer(echo, error=error) as server, engine_for(server, journal) as engine:
+        errors = await asyncio.gather(
+            *(engine.complete(asking(f"nonsense {number}")) for number in range(5)), return_exceptions=True
+        )
+        assert all(isinstance(error, BadReply) and "no sense" in str(error) for error in errors)
+        assert len(server.asked) == 5 + 1  # whether it serves at all is asked once
+        assert engine.usage.tokens_in > 0 and engine.usage.replies == len(journal) == 0
+        await engine.complete(asking("hello"))
 
 
 async def test_once_served_a_request_that_is_rejected_is_alone_in_that(journal: Journal) -> None:
@@ -311,7 +368,7 @@ async def test_the_key_goes_to_the_server_and_nowhere_else(
     monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
     caplog.set_level(logging.DEBUG)
     seen = []
-    async with ChatServer(lambda _: f"my key is {KEY}", key=KEY) as server, ChatServer(key="another") as strict:
+    async with ChatServer(echo, key=KEY) as server, ChatServer(key="another") as strict:
         with Journal(tmp_path) as journal:
             async with engine_for(server, journal) as engine:
                 seen += [repr(await engine.complete(asking("hello"))), repr(engine), repr(engine.config)]
@@ -329,10 +386,11 @@ async def test_a_server_that_needs_no_key_is_asked_without_one(journal: Journal)
         assert (await engine.complete(asking("hello"))).text == "you said: hello"
 
 
-async def test_a_key_with_a_line_break_inside_is_refused_without_being_shown(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-one sk-two", "sk-öne"])
+async def test_a_key_with_characters_that_no_key_has_is_refused_without_being_shown(
+    key: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
+    monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
         async with Engine(LLMConfig("http://localhost/v1", "test-model"), journal):
             pass
@@ -347,7 +405,8 @@ async def test_a_key_with_a_line_break_inside_is_refused_without_being_shown(
         ({"base_url": "http:///v1"}, "base_url"),
         ({"base_url": "https://me:secret@host/v1"}, "base_url"),
         ({"base_url": "https://host/v1?key=secret"}, "base_url"),
-        ({"model": " "}, "model"),
+        *(({"base_url": url}, "base_url") for url in BAD_ADDRESSES),
+        *(({"model": model}, "model") for model in ("", " ", "a\ud800", "a\x1b[31m", "a\nb", "a" * 201)),
         ({"api_key_env": "sk-secret"}, "api_key_env"),
         ({"api_key_env": "sk_secret"}, "api_key_env"),
         ({"temperature": -0.1}, "temperature"),
@@ -362,6 +421,14 @@ def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any
     with pytest.raises(UserError, match=named) as caught:
         LLMConfig(**{"base_url": "http://localhost:8000/v1", "model": "test-model", **settings})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8000/v1", "https://api.example.com", "http://10.0.0.7:65535/", "http://llm.internal./a_b/v1"]
+)
+async def test_addresses_of_every_kind_are_taken(url: str, journal: Journal) -> None:
+    async with Engine(LLMConfig(url, "test-model"), journal) as engine:
+        assert engine.config.base_url == url
 
 
 async def test_a_reply_is_in_the_journal_before_anyone_sees_it(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from synth.llm.journal import Journal, Reply
+from synth.llm.journal import MOST_BYTES, Journal, Reply
 from synth.records import SkiffError, key_of
 
-REPLY = Reply("a cat\n“purrs” \x00 猫 \ud800", "test-model", "stop", 10, 5, 0.25)
+REPLY = Reply("a cat\n“purrs” \x00 猫 🐈", "test-model", "stop", 10, 5, 0.25)
 
 
 def key(number: int) -> UUID:
@@ -93,7 +94,22 @@ def test_damaged_lines_are_ignored_and_said_and_the_others_kept(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b'"text": "', b'"text": 1, "x": "'), (b'"stop"', b"null"), (b"0.25}", b"0.25]}"), (b"10,", b"[],")],
+    [
+        (b'"text": "', b'"text": 1, "x": "'),
+        (b'"text": "', b'"text": "\\ud800'),
+        (b'"stop"', b"null"),
+        (b'"stop"', b'"\\u001b[31m"'),
+        (b'"test-model"', b'"\\ud800"'),
+        (b'"test-model"', b'"' + b"m" * 201 + b'"'),
+        (b'"text": "', b'"text": "' + b"a" * (MOST_BYTES + 1)),
+        (b"0.25}", b"0.25]}"),
+        (b"0.25}", b"NaN}"),
+        (b"10,", b"[],"),
+        (b"10,", b"true,"),
+        (b"10,", b"-1,"),
+        (b"10,", b"1000000001,"),
+        (b"10,", b"1" + b"0" * 30 + b","),
+    ],
 )
 def test_a_reply_damaged_inside_is_asked_again_and_said(tmp_path: Path, old: bytes, new: bytes) -> None:
     path = write(tmp_path, 10)
@@ -123,6 +139,26 @@ def test_after_a_full_disk_the_file_holds_whole_lines_only(tmp_path: Path, monke
     with Journal(tmp_path) as journal:
         assert [journal.get(key(number)) is not None for number in (1, 2, 3)] == [True, False, True]
         assert journal.notes == []
+
+
+def test_a_line_that_never_ends_is_ignored_and_the_lines_after_it_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    line = path.read_bytes()
+    path.write_bytes(
+        line[:-3] + b" " * (5 * MOST_BYTES) + b"\n" + line.replace(str(key(1)).encode(), str(key(2)).encode())
+    )
+    with Journal(tmp_path) as journal:
+        assert journal.get(key(1)) is None and journal.get(key(2)) is not None
+        assert "torn or damaged" in journal.notes[0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_regular_file_is_skipped_and_said(make: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    make(tmp_path / "0.jsonl")
+    with Journal(tmp_path) as journal:
+        assert journal.get(key(1)) is not None
+        assert journal.notes == [f"ignored {tmp_path / '0.jsonl'}: it is no regular file"]
 
 
 def test_a_folder_that_cannot_be_one_is_an_error_with_a_remedy(tmp_path: Path) -> None:
