@@ -105,6 +105,7 @@ class Workspace:
         if "base_url" not in table and "model" not in table:
             return None
         if "base_url" not in table or "model" not in table:
+            record_of(LLMConfig, {"base_url": "http://127.0.0.1", "model": "unnamed"} | table, where)  # a typo first
             raise UserError("an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml")
         return record_of(LLMConfig, table, where)
 

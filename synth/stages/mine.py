@@ -134,9 +134,12 @@ def mine_negatives(store: Store, plan: MinePlan, folder: Path, *, on_progress: C
             vectors = _Vectors(plan.encoder, folder, on_progress, notes)
             corpus = plan.corpora.get(name, ())
             corpus_MD = vectors.passages([passage.text for passage in corpus])
+            window = _window(plan.settings, len(corpus))
+            if window.rank_min != plan.settings.rank_min or window.rank_max != plan.settings.rank_max:
+                notes.append(f"{name} has {len(corpus)} passages only: ranks {window.rank_min} to {window.rank_max}")
             for start in range(0, len(pending), BLOCK):
                 block = pending[start : start + BLOCK]
-                results = _mine_block(plan, block, corpus, corpus_MD, vectors)
+                results = _mine_block(plan, block, window, corpus, corpus_MD, vectors)
                 with store.write() as cursor:
                     stored = samples.add_mined(cursor, plan.stage_key, run.run_id, results)
                 run.count(samples=len(block), negatives=stored)
@@ -166,12 +169,17 @@ class _Vectors:
         return encoded.vectors_ND
 
 
-def _window(settings: MineSettings) -> "Window":
+def _window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
+    """The window asked for; in a corpus of less than twice its depth, one shrunk in proportion."""
     from mining.filters import Window
 
+    rank_min, rank_max = settings.rank_min, settings.rank_max
+    if corpus_size is not None and corpus_size < 2 * rank_max:
+        rank_min = max(1, rank_min * corpus_size // (2 * rank_max))
+        rank_max = max(rank_min + settings.num_negatives - 1, settings.rank_max * corpus_size // (2 * rank_max))
     return Window(
-        rank_min=settings.rank_min,
-        rank_max=settings.rank_max,
+        rank_min=rank_min,
+        rank_max=rank_max,
         relative_cap=settings.relative_cap,
         num_negatives=settings.num_negatives,
     )
@@ -180,6 +188,7 @@ def _window(settings: MineSettings) -> "Window":
 def _mine_block(
     plan: MinePlan,
     block: Sequence[Minable],
+    window: "Window",
     corpus: Sequence[Passage],
     corpus_MD: "NDArray[np.float32]",
     vectors: _Vectors,
@@ -199,7 +208,7 @@ def _mine_block(
         positive_scores_Q=lowest_scores(query_QD, positive_PD, query_of_P),
         masked_rows=[masks.rows(sample) for sample in block],
         query_ids=[text_id(sample.query) for sample in block],
-        window=_window(plan.settings),
+        window=window,
         seed=plan.settings.seed,
         device=plan.device,
     )

@@ -71,7 +71,7 @@ def create_release(
     policy = ReleasePolicy(max_negatives)
     rows, left_out = _without_contaminated(releases.approved(store), held_out)
     if not rows:
-        raise UserError("nothing is approved: review samples first (`synth review`, or `synth review --policy NAME`)")
+        raise UserError(_why_nothing(releases.count_statuses(store), left_out))
     for row in rows:
         row["negatives"] = row["negatives"][:max_negatives]
     digest = _digest(rows)
@@ -112,6 +112,13 @@ def create_release(
             shutil.rmtree(partial, ignore_errors=True)
         run.count(**{key: value for key, value in counts.items() if isinstance(value, int)})
     return Released(path, digest, False, counts)
+
+
+def _why_nothing(statuses: Mapping[str, int], left_out: Counter[str]) -> str:
+    if left_out:
+        return f"all {left_out['contaminated']} approved samples ask what held-out sets ask; ingest others to train on"
+    there = f"{statuses.get('pending', 0)} samples are pending, {statuses.get('rejected', 0)} rejected"
+    return f"nothing is approved ({there}): review them with `synth review`, or `synth review --policy NAME`"
 
 
 def _is_leftover(path: Path, name: str) -> bool:

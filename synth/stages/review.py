@@ -1,7 +1,8 @@
 """
 Review by a policy: verdicts given by a stated rule, under the rule's name, so that nothing pretends to be a person.
 
-A policy decides only what nobody decided; a person's verdict always counts before a policy's.
+A policy decides what no person did, also again after mining or another policy changed what it saw; a person's verdict
+always counts before a policy's.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from synth.store.connection import Store
 from synth.store.reviews import Candidate
 
 LABELLED_OPERATION = "ingest"
+SAID = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ class PolicyOutcome:
 
 
 def apply_policy(store: Store, name: str, *, max_rank: int) -> PolicyOutcome:
-    """Give the named policy's verdict to every sample to train on that has none, recorded as `policy:NAME`."""
+    """
+    Give the named policy's verdict to every sample to train on that no person decided, recorded as `policy:NAME`.
+
+    The counts are of all it looked at; an event is stored only where it differs from what a policy said before.
+    """
     reviewer = f"policy:{name}"
     counts: Counter[tuple[str, str, str]] = Counter()
     events = []
@@ -77,7 +83,7 @@ def apply_policy(store: Store, name: str, *, max_rank: int) -> PolicyOutcome:
         for candidate in reviews.undecided(store):
             decision = POLICIES[name](candidate, max_rank)
             counts[candidate.task, decision.verdict or "left", decision.reason] += 1
-            if decision.verdict is not None:
+            if decision.verdict is not None and SAID[decision.verdict] != candidate.status:
                 events.append(
                     ReviewEvent(
                         new_id(),

@@ -75,6 +75,16 @@ def approved(store: Store) -> list[dict[str, Any]]:
         return _records(cursor.execute(APPROVED))
 
 
+def count_statuses(store: Store) -> dict[str, int]:
+    """How many samples to train on are pending, approved and rejected."""
+    with store.read() as cursor:
+        return dict(
+            cursor.execute(
+                "SELECT status, count(*) FROM sample_state WHERE declared_use = 'train' GROUP BY 1"
+            ).fetchall()
+        )
+
+
 def held_out(store: Store) -> list[HeldOut]:
     """The evaluation sets: every source with rows declared `eval`, by name."""
     with store.read() as cursor:

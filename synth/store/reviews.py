@@ -138,8 +138,8 @@ def review_progress(store: Store, *, reviewer: str, queue: Queue) -> ReviewProgr
 
 def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | None = None) -> int:
     """
-    Store review events, each once however often it is sent, and a policy's verdict on a revision once however often
-    the policy is applied. Returns how many are new.
+    Store review events, each once however often it is sent, and of a policy only what differs from what it said last
+    of the same revision. Returns how many are new.
 
     Raises UserError, storing none, if an event names a sample that this store does not have.
     """
@@ -158,7 +158,8 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
                 str(review_id)
                 for (review_id,) in cursor.execute(
                     "SELECT b.review_id FROM batch b WHERE EXISTS (SELECT 1 FROM review v"
-                    " WHERE v.review_id = b.review_id::UUID OR (b.reviewer_kind = 'policy' AND v.reviewer = b.reviewer"
+                    " WHERE v.review_id = b.review_id::UUID) OR (b.reviewer_kind = 'policy' AND b.verdict ="
+                    " (SELECT arg_max(v.verdict, v.review_id) FROM review v WHERE v.reviewer_kind = 'policy'"
                     " AND v.revision_id = b.revision_id::UUID))"
                 ).fetchall()
             }
@@ -172,7 +173,7 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a policy sees of a sample that nobody decided yet. Rank and negatives are None for what is not mined."""
+    """What a policy sees of a sample that no person decided. The rank is None for what is not mined."""
 
     sample_id: UUID
     revision_id: UUID
@@ -180,15 +181,16 @@ class Candidate:
     operation: str
     positive_rank: int | None
     num_negatives: int
+    status: str  # pending, or what a policy said of it last
 
 
 def undecided(store: Store) -> list[Candidate]:
-    """Every sample to train on that has no verdict, with what mining found of it (its latest mining)."""
+    """Every sample to train on that no person has decided, with what its latest mining found."""
     with store.read() as cursor:
         rows = cursor.execute(
-            "SELECT st.sample_id, st.revision_id, st.task, st.operation, m.positive_rank, st.num_negatives"
+            "SELECT st.sample_id, st.revision_id, st.task, st.operation, m.positive_rank, st.num_negatives, st.status"
             " FROM sample_state st LEFT JOIN (SELECT * FROM mined QUALIFY row_number() OVER"
             " (PARTITION BY revision_id ORDER BY created_at DESC, stage_key) = 1) m ON m.revision_id = st.revision_id"
-            " WHERE st.status = 'pending' AND st.declared_use = 'train' ORDER BY st.sample_id"
+            " WHERE st.decided_kind IS DISTINCT FROM 'human' AND st.declared_use = 'train' ORDER BY st.sample_id"
         ).fetchall()
     return [Candidate(*row) for row in rows]

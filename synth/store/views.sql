@@ -20,7 +20,7 @@ FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.sour
 
 CREATE OR REPLACE VIEW negatives AS
 SELECT n.negative_id, n.sample_id, r.query, t.text, n.origin, n.rank, n.score, n.positive_score,
-       n.score / nullif(n.positive_score, 0) AS relative_score, u.model AS miner, n.created_at
+       CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score, u.model AS miner, n.created_at
 FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id;
 
 CREATE OR REPLACE VIEW reviews AS

@@ -88,6 +88,12 @@ def test_a_cap_that_leaves_too_few_is_counted_with_its_reason(with_samples: Stor
     assert query(with_samples, "SELECT reason FROM mined WHERE status = 'short' AND reason = ''").num_rows == 0
 
 
+def test_a_small_corpus_gets_a_window_in_proportion_and_it_is_said(with_samples: Store, tmp_path: Path) -> None:
+    outcome = run(with_samples, tmp_path, MineSettings(ENCODER, 10, 30, 1.0, 3, 0))
+    assert outcome.num_negatives == 15
+    assert list(outcome.notes) == ["animals has 8 passages only: ranks 1 to 4"]
+
+
 def test_the_run_states_encoder_device_and_precision(with_samples: Store, tmp_path: Path) -> None:
     run(with_samples, tmp_path)
     [row] = query(with_samples, "SELECT model, device, seed FROM runs WHERE kind = 'mine'").to_pylist()

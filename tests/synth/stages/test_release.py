@@ -167,7 +167,7 @@ def test_a_name_taken_by_another_process_meanwhile_is_refused(
 
 def test_nothing_approved_is_said(store: Store, training_source: Source, tmp_path: Path) -> None:
     add(store, training_source, CAT)
-    with pytest.raises(UserError, match="nothing is approved"):
+    with pytest.raises(UserError, match=r"nothing is approved \(1 samples are pending, 0 rejected\)"):
         create(store, tmp_path)
 
 

@@ -10,7 +10,7 @@ from synth.store.reviews import Candidate
 
 
 def candidate(operation: str, rank: int | None = None, negatives: int = 0) -> Candidate:
-    return Candidate(UUID(int=1), UUID(int=1), "retrieval", operation, rank, negatives)
+    return Candidate(UUID(int=1), UUID(int=1), "retrieval", operation, rank, negatives, "pending")
 
 
 @pytest.mark.parametrize(

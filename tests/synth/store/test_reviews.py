@@ -64,6 +64,17 @@ def test_a_person_overrules_a_policy_whoever_came_last(store: Store, sample: sam
     assert status(store) == ("rejected", "ann")
 
 
+def test_a_policy_changes_its_mind_and_another_policys_but_no_persons(store: Store, sample: samples.Minable) -> None:
+    def policy(name: str, verdict: Verdict) -> int:
+        return reviews.add_reviews(store, [event(sample, verdict, f"policy:{name}", reviewer_kind="policy")])
+
+    assert [policy("one", Verdict.REJECT), policy("one", Verdict.REJECT)] == [1, 0]
+    assert (policy("two", Verdict.APPROVE), status(store)) == (1, ("approved", "policy:two"))
+    assert len(reviews.undecided(store)) == 1
+    reviews.add_reviews(store, [event(sample, Verdict.REJECT)])
+    assert (reviews.undecided(store), status(store)) == ([], ("rejected", "ann"))
+
+
 def test_a_skip_decides_nothing_but_is_not_shown_again_to_who_skipped(store: Store, sample: samples.Minable) -> None:
     reviews.add_reviews(store, [event(sample, Verdict.SKIP)])
     assert status(store)[0] == "pending"
