@@ -22,6 +22,7 @@ from synth.stages.layouts import (
     find_sets,
     id_of,
     number_of,
+    read_judgements,
     read_lines,
     text_of,
 )
@@ -151,7 +152,10 @@ def use_of_split(split: str) -> Use:
 
 
 def read_retrieval(found: FoundSet) -> ParsedSet:
-    """BEIR's layout. A judgement of score 0 or less is no positive; a query without a positive is passed over."""
+    """
+    BEIR's layout. A judgement of score 0 or less is no positive; a query without a positive is passed over. A query's
+    split is its own, else that of its judgements.
+    """
     parsed = ParsedSet(found)
     texts: dict[str, str] = {}
     for where, row in read_lines(found.path / "corpus.jsonl"):
@@ -165,13 +169,19 @@ def read_retrieval(found: FoundSet) -> ParsedSet:
     if not texts:
         raise UserError(f"{found.path / 'corpus.jsonl'}: an empty corpus; there is nothing to search")
     positives: dict[str, list[str]] = {}
-    for where, row in read_lines(found.path / "qrels.jsonl"):
+    splits: dict[str, str] = {}
+    for where, row in read_judgements(found.path):
         query_key = id_of(row, ("query_id", "query-id"), where)
         key = id_of(row, ("doc_id", "corpus-id"), where)
         if key not in texts:
             raise UserError(f"{where}: the passage {key} is not in corpus.jsonl; take the line out or add the passage")
         if "score" not in row or number_of(row, "score", where) > 0:
             positives.setdefault(query_key, []).append(texts[key])
+        split = row.get("split")
+        if isinstance(split, str) and use_of_split(splits.get(query_key, split)) is not Use.EVAL:
+            splits[query_key] = split  # of a query with judgements in several splits, a held-out one counts
+        elif isinstance(split, str):
+            splits.setdefault(query_key, split)
     known: set[str] = set()
     for where, row in read_lines(found.path / "queries.jsonl"):
         key = id_of(row, ("query_id", "_id", "id"), where)
@@ -182,7 +192,7 @@ def read_retrieval(found: FoundSet) -> ParsedSet:
             text_of(row, "text", where), tuple(positives.get(key, ())), instruction=found.about.instruction
         )
         if content.positives:
-            parsed.add(row, key, content, where)
+            parsed.add({"split": splits.get(key)} | row, key, content, where)
     return parsed
 
 

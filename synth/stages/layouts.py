@@ -1,8 +1,9 @@
 """
 The layouts that `synth ingest` reads, and how a folder is searched for them. Reads files; knows no store.
 
-    retrieval   a folder with corpus.jsonl {doc_id,title,text}, queries.jsonl {query_id,text[,split]} and
-                qrels.jsonl {query_id,doc_id[,score]} (BEIR's layout; BEIR's own key _id is taken too)
+    retrieval   a folder with corpus.jsonl {doc_id,title,text}, queries.jsonl {query_id,text[,split]} and either
+                qrels.jsonl {query_id,doc_id[,score][,split]} or, as BEIR has them, qrels/SPLIT.tsv (query-id,
+                corpus-id, score); BEIR's own key _id is taken too
     pairs       NAME.jsonl {text1,text2,score[,split]}
     labelled    NAME.jsonl {text,label[,split]}
     documents   a folder of .md, .rst and .txt files, or NAME.jsonl {text[,title,path]}
@@ -12,6 +13,7 @@ without one the folder is searched.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +24,9 @@ from synth.settings import read_toml, record_of
 
 MANIFEST = "sources.toml"
 DOCUMENT_SUFFIXES = (".md", ".rst", ".txt")
-READ_SUFFIXES = (*DOCUMENT_SUFFIXES, ".jsonl")
+READ_SUFFIXES = (*DOCUMENT_SUFFIXES, ".jsonl", ".tsv")
 ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
-RETRIEVAL_FILES = ("corpus.jsonl", "queries.jsonl", "qrels.jsonl")
+CORPUS, QUERIES, QRELS, QRELS_FOLDER = "corpus.jsonl", "queries.jsonl", "qrels.jsonl", "qrels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,11 @@ def _searched(path: Path) -> Iterator[FoundSet]:
             elif child.suffix == ".jsonl":
                 kind = _kind(child)
                 if kind is None:
-                    raise UserError(f"{child}: its first line has the keys of no layout; see `synth ingest --help`")
+                    keys = ", ".join(next(read_lines(child))[1])
+                    raise UserError(
+                        f"{child}: its first line has the keys {keys:.200}; a layout needs text1, text2, score, or"
+                        " text, label, or text"
+                    )
                 yield FoundSet(child, kind, _named(child, Described()))
 
 
@@ -126,7 +132,9 @@ def _named(path: Path, about: Described) -> Described:
 
 def _kind(path: Path) -> str | None:
     if path.is_dir():
-        if all((path / name).is_file() for name in RETRIEVAL_FILES):
+        if (path / CORPUS).is_file() and (path / QUERIES).is_file():
+            if not (path / QRELS).is_file() and not any((path / QRELS_FOLDER).glob("*.tsv")):
+                raise UserError(f"{path}: {CORPUS} and {QUERIES} need {QRELS} or {QRELS_FOLDER}/SPLIT.tsv beside them")
             return "retrieval"
         pages = (child for child in path.iterdir() if _is_document(child))
         return "documents" if any(page.stem.upper() not in ABOUT_THE_DATA for page in pages) else None
@@ -152,6 +160,25 @@ def _is_document(path: Path) -> bool:
 def documents_in(path: Path) -> list[Path]:
     """The document files of a folder (not of the folders inside it), or the file itself."""
     return [path] if path.is_file() else sorted(child for child in path.iterdir() if _is_document(child))
+
+
+def read_judgements(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The qrels of a retrieval set, from either form, each with `FILE:LINE`; of BEIR's the file's name is the split."""
+    if (folder / QRELS).is_file():
+        yield from read_lines(folder / QRELS)
+        return
+    for path in sorted((folder / QRELS_FOLDER).glob("*.tsv")):
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+        for number, line in enumerate(lines, start=1):
+            where, cells = f"{path}:{number}", line.split("\t")
+            if number == 1 and cells[0] in ("query-id", "query_id"):
+                continue
+            if len(cells) != 3 or not re.fullmatch(r"-?\d+(\.\d+)?", cells[2]):
+                raise UserError(f"{where}: needs query-id, corpus-id and score between tabs, not {line!r:.60}")
+            yield where, {"query_id": cells[0], "doc_id": cells[1], "score": float(cells[2]), "split": path.stem}
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
