@@ -32,6 +32,8 @@ app.add_typer(release_app, name="release")
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
 SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
+MAX_SEED = 2**63 - 1  # what the store's column holds
+MAX_RANK = 10**6
 
 
 class SqlFormat(StrEnum):
@@ -114,9 +116,9 @@ def generate(
     task: Annotated[Task, typer.Option(help="What the samples train.")] = Task.RETRIEVAL,
     operation: Annotated[str, typer.Option(help="How samples are made.")] = "query",
     source: SourceOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many seed passages.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seed passages.")] = None,
     num_queries: Annotated[int, typer.Option(min=1, max=20, help="Queries of one passage.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the extractive engine's choices.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the extractive engine's choices.")] = 0,
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")] = None,
     model: Annotated[str | None, typer.Option(help="The LLM to ask, over synth.toml's.")] = None,
     workspace: WorkspaceOption = Path("."),
@@ -168,13 +170,13 @@ def mine(
     encoder: Annotated[
         str | None, typer.Option(help="sentence-transformers model (folder, hub name, package), over synth.toml's.")
     ] = None,
-    rank_min: Annotated[int, typer.Option(min=1, help="Best rank of a negative.")] = 10,
-    rank_max: Annotated[int, typer.Option(min=1, help="Worst rank of a negative.")] = 30,
+    rank_min: Annotated[int, typer.Option(min=1, max=MAX_RANK, help="Best rank of a negative.")] = 10,
+    rank_max: Annotated[int, typer.Option(min=1, max=MAX_RANK, help="Worst rank of a negative.")] = 30,
     relative_cap: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="A negative scores below this share of the positive's score.")
     ] = 0.95,
-    num_negatives: Annotated[int, typer.Option(min=1, help="Negatives of one sample.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the random choice within the window.")] = 0,
+    num_negatives: Annotated[int, typer.Option(min=1, max=1000, help="Negatives of one sample.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the random choice within the window.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
@@ -189,8 +191,11 @@ def mine(
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
+    chosen = opened.config.mine.encoder if encoder is None else encoder
+    if not chosen.strip():
+        raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
     settings = MineSettings(
-        encoder=encoder or opened.config.mine.encoder,
+        encoder=chosen,
         rank_min=rank_min,
         rank_max=rank_max,
         relative_cap=relative_cap,
@@ -217,7 +222,9 @@ def review(
     policy: Annotated[
         PolicyName | None, typer.Option(help="Let a policy decide what nobody has, instead of opening the app.")
     ] = None,
-    max_rank: Annotated[int, typer.Option(min=1, help="Of the policy `consistent`: the positive's worst rank.")] = 50,
+    max_rank: Annotated[
+        int, typer.Option(min=1, max=MAX_RANK, help="Of the policy `consistent`: the positive's worst rank.")
+    ] = 50,
     reviewer: Annotated[str | None, typer.Option(help="Your name in the app.")] = None,
     queue: Annotated[QueueName, typer.Option(help="What the app shows: undecided, or approved by a policy only.")] = (
         QueueName.UNREVIEWED
@@ -268,7 +275,7 @@ def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: i
 @release_app.command("create")
 def release_create(
     name: Annotated[str, typer.Argument(help="Of the release, and of its folder.")],
-    max_negatives: Annotated[int, typer.Option(min=0, help="At most so many negatives of each sample.")] = 4,
+    max_negatives: Annotated[int, typer.Option(min=0, max=1000, help="At most so many negatives of each sample.")] = 4,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
 ) -> None:
@@ -306,7 +313,9 @@ def sql(
     query: Annotated[str, typer.Argument(help="One statement that reads.")],
     output_format: Annotated[SqlFormat, typer.Option("--format", help="How the result is written.")] = SqlFormat.TABLE,
     output: Annotated[Path | None, typer.Option(help="Write to this file; parquet needs it.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=86_400.0, help="Seconds after which the query is stopped.")
+    ] = 60.0,
     workspace: WorkspaceOption = Path("."),
 ) -> None:
     """
@@ -316,15 +325,17 @@ def sql(
 
     Example: synth sql "SELECT source, status, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL"
     """
-    from synth.store.console import query as run_query
-    from synth.store.console import write_result
+    from synth.store.console import query_apart, refuse_output, rows_of, write_result
     from synth.workspace import Workspace
 
-    result = run_query(Workspace.open(workspace).store, query, timeout=timeout)
-    if output_format is SqlFormat.TABLE:
-        if output is not None:
+    store = Workspace.open(workspace).store
+    if output is not None:
+        if output_format is SqlFormat.TABLE:
             raise UserError("a table is for the screen; choose --format csv, json or parquet for a file")
-        _print_table(result.column_names, [tuple(row.values()) for row in result.to_pylist()])
+        refuse_output(output, store)
+    result = query_apart(store, query, timeout=timeout)
+    if output_format is SqlFormat.TABLE:
+        _print_table(result.column_names, [tuple(row.values()) for row in rows_of(result)])
     else:
         write_result(result, output_format, output)
 

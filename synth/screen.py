@@ -5,11 +5,13 @@ Both commands (`synth`, `trainer`) use it; nothing else writes to the terminal. 
 and errors to standard error, so that a pipe carries results alone.
 """
 
+import io
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -69,23 +71,95 @@ def cell(value: object, *, width: int = 60) -> Any:
 
 def run_app(app: typer.Typer) -> None:
     """
-    Run a command and leave the process with its exit code: every error that Skiff or the user can mend is one line on
-    standard error, with code 2 for wrong input and 1 for a failure; Ctrl-C gives 130.
+    Run a command and leave the process with its exit code: every error that Skiff, the user or the machine's
+    administrator can mend is one line on standard error, with code 2 for wrong input and 1 for a failure; Ctrl-C gives
+    130. What a reader of standard output no longer wants (`| head`) is dropped without a word.
     """
+    code = None
     try:
+        _prepare_streams()
+        _refuse_undecodable(sys.argv[1:])
         code = app(standalone_mode=False)
     except SkiffError as error:
         _leave_with(str(error), error.exit_code)
     except typer.TyperException as error:  # options and arguments that do not fit
         _leave_with(error.format_message() or "see --help", UserError.exit_code)
+    except OSError as error:
+        _leave_with(_told(error), SkiffError.exit_code)
+    except KeyboardInterrupt:  # before or after what typer guards
+        code = INTERRUPTED
     if code == INTERRUPTED:
-        typer.echo("stopped; what was done is kept, run the same command again to go on", err=True)
+        _complain("stopped; what was done is kept, run the same command again to go on")
+    if unwritten := _end_output():
+        _leave_with(f"standard output: {unwritten}", SkiffError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _prepare_streams() -> None:
+    """
+    Let no character stop a line (an ASCII terminal shows escapes), and no file of ours take the place of a stream that
+    was closed: it would receive what is meant for the screen. Raises SkiffError if there is nowhere to write results.
+    """
+    if sys.stderr is None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    if sys.stdout is None:
+        raise SkiffError(f"standard output is closed; send it to a file, or to {os.devnull}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_undecodable(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            raise UserError(
+                f"the argument {_shortened(argument)} is not UTF-8 text, or the locale is not; "
+                "write it in UTF-8 and run under LC_ALL=C.UTF-8"
+            )
+
+
+def _told(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:  # what was written to a stream; a file that fails has a name
+        return f"input or output failed: {reason}; check disk space and where standard output goes"
+    return f"{_shortened(os.fsdecode(error.filename))}: {reason}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}… ({len(text)} characters)"
+
+
 def _leave_with(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
+    if sys.stdout is not None:
+        _end_output()
+    _complain(f"error: {printable(' '.join(message.split()))}")
     sys.exit(code)
+
+
+def _complain(line: str) -> None:
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:  # a full disk: the exit code has to say it
+        _silence(sys.stderr)
+
+
+def _end_output() -> str:
+    """Write out what standard output holds back; why that cannot be, "" if it can or if nobody reads it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _silence(sys.stdout)
+        return "" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
+    return ""
+
+
+def _silence(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere: Python would fail once more on it when the process ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
 
 
 def new_table(columns: Sequence[str]) -> "Table":
@@ -132,7 +206,8 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
             done += step
 
         yield count
-        sys.stderr.write(f"{description}: {done}{'' if total is None else f' of {total}'}\n")
+        with suppress(OSError):  # the work is done, whether this can be said or not
+            sys.stderr.write(f"{description}: {done}{'' if total is None else f' of {total}'}\n")
         return
     columns = (
         TextColumn("{task.description}"),

@@ -14,14 +14,38 @@ from synth.records import UserError
 
 Record = TypeVar("Record")
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+MAX_KEY = 255  # bytes; a key may name a file, and no file system takes more
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's table. Raises UserError, naming the file, if it is missing or broken."""
+    """
+    A TOML file's table; a byte order mark is let pass.
+
+    Raises UserError, naming the file, if it is missing or broken, or has a key that could name no file.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise UserError(f"{path}: these settings cannot be read: lists or tables nested too deeply") from None
+    except (OSError, ValueError) as error:  # not UTF-8, not TOML, numbers of thousands of digits
         raise UserError(f"{path}: these settings cannot be read: {error}") from None
+    _check_keys(table, path)
+    return table
+
+
+def _check_keys(table: dict[str, Any], path: Path) -> None:
+    below: list[object] = [table]
+    while below:  # dotted keys nest deeper than Python recurses
+        value = below.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if len(key.encode()) > MAX_KEY:
+                    raise UserError(f"{path}: the key {_shown(key)} is longer than {MAX_KEY} bytes")
+                if "\0" in key:
+                    raise UserError(f"{path}: the key {_shown(key)} has a NUL character in it")
+            below += value.values()
+        elif isinstance(value, list):
+            below += value
 
 
 def record_of(kind: type[Record], table: object, where: str) -> Record:
@@ -31,7 +55,7 @@ def record_of(kind: type[Record], table: object, where: str) -> Record:
     Raises UserError that names `where` and the key: unknown (and what was meant), missing, or of the wrong type.
     """
     if not isinstance(table, dict):
-        raise UserError(f"{where}: must be a table of settings, not {table!r}")
+        raise UserError(f"{where}: must be a table of settings, not {_shown(table)}")
     hints = typing.get_type_hints(kind)
     for key in table:
         if key not in hints:
@@ -50,10 +74,21 @@ def _typed(value: object, wanted: Any, where: str) -> object:
     if typing.get_origin(wanted) is typing.Literal:
         if value in typing.get_args(wanted):
             return value
-        raise UserError(f"{where} must be one of {', '.join(map(str, typing.get_args(wanted)))}, not {value!r}")
-    if float in options and type(value) is int:
-        return float(value)
-    if type(value) not in options:
+        raise UserError(f"{where} must be one of {', '.join(map(str, typing.get_args(wanted)))}, not {_shown(value)}")
+    if type(value) not in options and not (float in options and type(value) is int):
         expected = " or ".join(NAMES.get(option, str(option)) for option in options if option is not type(None))
-        raise UserError(f"{where} must be {expected}, not {value!r}")
-    return value
+        raise UserError(f"{where} must be {expected}, not {_shown(value)}")
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise UserError(f"{where} must be a number of at most 64 bits")
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{where} must be a text without NUL characters")
+    return float(value) if type(value) is int and float in options else value
+
+
+def _shown(value: object) -> str:
+    """A value on one short line: lists, tables and giant numbers by their kind alone."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else f"{value[:60]}…")
+    if type(value) is int and value.bit_length() > 64:
+        return "a number of more than 64 bits"
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)

@@ -1,21 +1,57 @@
-"""SQL over the store, for people: one statement that reads, in a sandbox, with a time limit."""
+"""
+SQL over the store, for people: one statement that reads, in a sandbox, with a time limit.
+
+`query` runs in this process, for statements of our own. `query_apart` is for what a person typed: it runs in a process
+of its own (this file's `main`), which the kernel ends when its time is up, for DuckDB cannot be interrupted within one
+call of a function. The lock on the store is that process's, and goes with it.
+"""
 
 import csv
+import errno
 import io
 import json
+import os
+import resource
+import signal
+import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from synth.records import StoreError, UserError
+from synth.records import SkiffError, StoreError, UserError
 from synth.store.connection import Store
 
 if TYPE_CHECKING:
     import pyarrow
+
+LONGEST = 86_400.0  # seconds that a query may be given
+MEMORY_SHARE = 0.6  # of the machine's memory that a person's query may take
+MAX_RESULT = 1 << 30  # bytes that a person's query may return
+FAILED = 3  # exit code of the process of a query for a failure, beside 2 for a wrong statement; 1 is Python's for a bug
+KEPT = ("synth.toml", "journal", "releases", "embeddings", "models")  # in the store's folder; never a query's output
+# The file system says: not there, not like that. Anything else (a full disk, a broken one) is a failure.
+WRONG_PATH = {
+    errno.EACCES,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+# DuckDB's types whose every value Python can hold; what is made of them alone, it can hold too.
+PLAIN = {
+    *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
+    *("float", "double", "decimal", "hugeint", "uhugeint", "uuid", "varchar", "null"),
+}
 
 
 def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
@@ -23,27 +59,104 @@ def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
     The result of one SELECT (or EXPLAIN, DESCRIBE, SUMMARIZE, SHOW) over the store's tables and views.
 
     Raises UserError if it is no such statement, names something unknown, tries to write or to reach outside the store,
-    and StoreError if it takes longer than `timeout` seconds (writers wait as long as a query runs).
+    and StoreError if it takes longer than `timeout` seconds (writers wait as long as a query runs), which are only
+    looked at between two steps of the query.
     """
     with store.sandbox() as connection:
         timer = threading.Timer(timeout, connection.interrupt)
+        timer.start()
         try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1:
-                raise UserError(f"one SQL statement at a time, please; this has {len(statements)}")
-            if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-                raise UserError(f"only statements that read can be run here; this is {statements[0].type.name}")
-            timer.start()
-            result = connection.sql(sql).to_arrow_table()
-            return result.rename_columns(_unique(result.column_names))
+            return _read(connection, sql)
         except duckdb.InterruptException:
-            raise StoreError(
-                f"the query ran longer than {timeout:g} s and was stopped; narrow it, or raise --timeout"
-            ) from None
-        except duckdb.Error as error:
-            raise UserError(f"the SQL does not run: {_reason(error)}") from None
+            raise _too_long(timeout) from None
         finally:
             timer.cancel()
+
+
+def query_apart(store: Store, sql: str, *, timeout: float) -> "pyarrow.Table":
+    """
+    What `query` gives, from a process of its own, which ends after `timeout` seconds whatever it does.
+
+    Raises what `query` does; UserError if `timeout` is not within 0.1 s and a day, StoreError if the query takes more
+    than 60 % of the machine's memory or returns more than 1 GiB.
+    """
+    from pyarrow import ipc
+
+    if not 0.1 <= timeout <= LONGEST:  # nan is not
+        raise UserError(f"a timeout of {timeout:g} s cannot be kept; give 0.1 to {LONGEST:g}")
+    request = json.dumps({"path": str(store.path), "lock_timeout": store.lock_timeout, "sql": sql, "timeout": timeout})
+    # -P: a module beside the user's files is not ours
+    command = [sys.executable, "-P", "-m", "synth.store.console"]
+    done = subprocess.run(command, input=request.encode(), capture_output=True, check=False)
+    message = done.stderr.decode(errors="replace")
+    if done.returncode == 0:
+        return ipc.open_stream(done.stdout).read_all()
+    if done.returncode == -signal.SIGALRM:
+        raise _too_long(timeout)
+    if done.returncode == UserError.exit_code:
+        raise UserError(message)
+    if done.returncode == FAILED:
+        raise StoreError(message)
+    if done.returncode < 0:
+        raise StoreError(
+            f"the query's process was ended by signal {-done.returncode}; did it take too much memory? narrow the query"
+        )
+    raise RuntimeError(f"the query's process failed: {message}")
+
+
+def main() -> None:
+    """The process of `query_apart`: a request as JSON on standard input, an Arrow stream on standard output."""
+    from pyarrow import ipc
+
+    request = json.load(sys.stdin)
+    _limit_memory()
+    try:
+        with Store(Path(request["path"]), lock_timeout=request["lock_timeout"]).sandbox() as connection:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in the middle of anything
+            signal.setitimer(signal.ITIMER_REAL, request["timeout"])
+            result = _read(connection, request["sql"])
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if result.nbytes > MAX_RESULT:
+            raise StoreError(
+                f"the result has {result.nbytes >> 20} MiB, and {MAX_RESULT >> 20} are the most; narrow it"
+            )
+    except SkiffError as error:
+        sys.stderr.buffer.write(str(error).encode(errors="replace"))
+        sys.exit(error.exit_code if isinstance(error, UserError) else FAILED)
+    except MemoryError:
+        sys.stderr.write("the query needs more memory than it may take; narrow it")
+        sys.exit(FAILED)
+    with ipc.new_stream(sys.stdout.buffer, result.schema) as stream:
+        stream.write_table(result)
+
+
+def _limit_memory() -> None:
+    """Keep this process, results and texts in the making included, to its share of the machine's memory."""
+    memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    memory = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, most))
+
+
+def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> "pyarrow.Table":
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
+            raise UserError(f"one SQL statement at a time, please; this has {len(statements)}")
+        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+            raise UserError(f"only statements that read can be run here; this is {statements[0].type.name}")
+        result = connection.sql(sql).to_arrow_table()
+        return result.rename_columns(_unique(result.column_names))
+    except duckdb.InterruptException:
+        raise
+    except duckdb.OutOfMemoryException:
+        raise StoreError("the query needs more memory than it may take; narrow it") from None
+    except duckdb.Error as error:
+        raise UserError(f"the SQL does not run: {_reason(error)}") from None
+
+
+def _too_long(timeout: float) -> StoreError:
+    return StoreError(f"the query ran longer than {timeout:g} s and was stopped; narrow it, or raise --timeout")
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -58,42 +171,97 @@ def _unique(names: Sequence[str]) -> list[str]:
     return list(taken)
 
 
+def rows_of(result: "pyarrow.Table") -> list[dict[str, Any]]:
+    """
+    The rows, for people: numbers, texts, lists and structs as Python's own; dates, times, intervals, bytes and unions
+    as the text that DuckDB writes, since Python has no infinity and no year 290000.
+    """
+    with duckdb.connect(":memory:") as connection:
+        numbered = connection.from_arrow(result.rename_columns([f"c{number}" for number in range(result.num_columns)]))
+        held = [_held(kind) for kind in numbered.types]
+        if held == numbered.types:
+            return result.to_pylist()  # type: ignore[no-any-return]
+        columns = [
+            duckdb.ColumnExpression(name).cast(kind).alias(name)
+            for name, kind in zip(numbered.columns, held, strict=True)
+        ]
+        return numbered.select(*columns).to_arrow_table().rename_columns(result.column_names).to_pylist()  # type: ignore[no-any-return]
+
+
+def _held(kind: Any) -> Any:
+    """The type nearest to one of DuckDB's whose values Python can hold."""
+    if kind.id == "list":
+        return duckdb.list_type(_held(kind.children[0][1]))
+    if kind.id == "array":
+        return duckdb.array_type(_held(kind.children[0][1]), kind.children[1][1])
+    if kind.id == "map":
+        return duckdb.map_type(*(_held(child) for _, child in kind.children))
+    if kind.id == "struct" and kind.children:
+        return duckdb.struct_type({name: _held(child) for name, child in kind.children})
+    return kind if kind.id in PLAIN or kind.id == "struct" else duckdb.sqltypes.VARCHAR
+
+
+def refuse_output(output: Path, store: Store) -> None:
+    """Raises UserError unless a query's result may be written there: to a file, and to none of the workspace's own."""
+    target, home = Path(os.path.realpath(output)), Path(os.path.realpath(store.path))
+    if target.is_relative_to(home.parent) and target != home.parent:
+        first = target.relative_to(home.parent).parts[0].casefold()
+        if first.startswith(home.name.casefold()) or first in KEPT:
+            raise UserError(f"{output}: belongs to the workspace, and would be lost; name another file")
+    with suppress(OSError):  # what cannot be looked at is told when it is written
+        if not stat.S_ISREG(output.stat().st_mode):
+            raise UserError(f"{output}: is no file (a folder, a device?); name a file")
+
+
 def write_result(result: "pyarrow.Table", output_format: str, output: Path | None) -> None:
     """
     Write a result as csv, json (an array of objects) or parquet: to a file that appears when it is complete, or (not
     parquet) to standard output.
 
-    Raises UserError if parquet has no file to go to, or the file cannot be written.
+    Raises UserError if parquet has no file to go to or no room for a type, or the file cannot be there; StoreError if
+    the disk fails.
     """
     if output is None:
         if output_format == "parquet":
             raise UserError("parquet is not for the screen; name a file with --output FILE")
-        sys.stdout.write(_as_text(result, output_format))
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        sys.stdout.write(_as_text(result, output_format, ensure_ascii=not unicode))
         return
     partial = output.with_name(f".{output.name}.partial")
     try:
         if output_format == "parquet":
-            from pyarrow import parquet
-
-            parquet.write_table(result, partial, compression="zstd")
+            _write_parquet(result, partial)
         else:
-            partial.write_text(_as_text(result, output_format), encoding="utf-8")
+            partial.write_text(_as_text(result, output_format, ensure_ascii=False), encoding="utf-8")
         partial.replace(output)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
+        kind = UserError if error.errno in WRONG_PATH else StoreError
+        raise kind(f"{output}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def _as_text(result: "pyarrow.Table", output_format: str) -> str:
-    rows = result.to_pylist()
+def _write_parquet(result: "pyarrow.Table", path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        parquet.write_table(result, path, compression="zstd")
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        raise UserError(f"parquet cannot hold this result: {error}; cast the column to VARCHAR") from None
+
+
+def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool) -> str:
+    rows = rows_of(result)
     if output_format == "json":
-        return json.dumps(rows, ensure_ascii=False, default=str, indent=1) + "\n"
+        return json.dumps(rows, ensure_ascii=ensure_ascii, default=str, indent=1) + "\n"
     lines = io.StringIO()
     writer = csv.writer(lines)
     writer.writerow(result.column_names)
     for row in rows:
         writer.writerow(
-            json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
+            json.dumps(value, ensure_ascii=ensure_ascii, default=str) if isinstance(value, (list, dict)) else value
             for value in row.values()
         )
     return lines.getvalue()
@@ -102,3 +270,7 @@ def _as_text(result: "pyarrow.Table", output_format: str) -> str:
 def _reason(error: duckdb.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,10 @@ def test_a_table_becomes_a_record_with_defaults() -> None:
         ({"colour": "red", "rig": "gaff"}, "rig must be one of lug, sprit, not 'gaff'"),
         ({"colour": "red", "extra": 1}, "extra must be a table, not 1"),
         ([], "must be a table of settings"),
+        ({"colour": "red", "area": 10**400}, "area must be a number of at most 64 bits"),
+        ({"colour": 1 << 99999}, "colour must be a text, not a number of more than 64 bits"),
+        ({"colour": "red\0"}, "colour must be a text without NUL"),
+        ({"colour": "red", "rig": "x" * 5000}, "not '" + "x" * 60 + "…'"),
     ],
 )
 def test_what_does_not_fit_is_named(table: object, message: str) -> None:
@@ -48,6 +52,34 @@ def test_what_does_not_fit_is_named(table: object, message: str) -> None:
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="settings cannot be read"):
         read_toml(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 5000, "nested too deeply"),
+        ("a = " + "9" * 5000, "integer string conversion"),
+        ("a = '\x80'".encode("latin-1").decode("utf-8", "surrogateescape"), "can't decode"),
+        ("'" + "k" * 5000 + "' = 1", "longer than 255 bytes"),
+        ("[[a]]\n'" + "中" * 86 + "' = 1", "longer than 255 bytes"),
+        ('[a]\n"b\\u0000c" = 1', "NUL character"),
+    ],
+)
+def test_a_hostile_file_is_one_short_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "hostile.toml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UserError, match=message) as raised:
+        read_toml(path)
+    assert str(raised.value).startswith(str(path))
+    assert len(str(raised.value)) < len(str(path)) + 250
+
+
+def test_a_byte_order_mark_and_deep_dotted_keys_are_let_pass(tmp_path: Path) -> None:
+    path = tmp_path / "notepad.toml"
+    path.write_text("colour = 'red'\n", encoding="utf-8-sig")
+    assert read_toml(path) == {"colour": "red"}
+    path.write_text(".".join("a" * 2000) + " = 1\n")
+    assert "a" in read_toml(path)
 
 
 def test_the_template_of_synth_toml_is_valid_as_it_is_and_with_every_line_uncommented(tmp_path: Path) -> None:

@@ -1,18 +1,24 @@
 """SQL for people: everything can be read, nothing else can be done."""
 
 import csv
+import fcntl
 import io
 import json
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow
 import pytest
 from pyarrow import parquet
 
 from synth.records import Draft, Retrieval, Source, StoreError, UserError, new_id
 from synth.store import samples
 from synth.store.connection import Store
-from synth.store.console import query, write_result
+from synth.store.console import query, query_apart, refuse_output, rows_of, write_result
 
 VIEWS = ("sources", "passages", "samples", "negatives", "reviews", "runs", "releases", "lineage")
 
@@ -58,8 +64,6 @@ def test_columns_of_one_name_are_all_kept(store: Store) -> None:
 
 
 def test_variables_of_this_process_are_out_of_reach(store: Store) -> None:
-    import pyarrow
-
     secret = pyarrow.table({"key": ["sk-123"]})
     with pytest.raises(UserError, match="secret"):
         query(store, "SELECT * FROM secret")
@@ -69,6 +73,135 @@ def test_variables_of_this_process_are_out_of_reach(store: Store) -> None:
 def test_a_query_that_runs_too_long_is_stopped(store: Store) -> None:
     with pytest.raises(StoreError, match="longer than"):
         query(store, "SELECT count(*) FROM range(100000000000) a, range(1000) b", timeout=0.3)
+
+
+# One call of a function, in which DuckDB does not look whether it was interrupted; hours of work.
+ENDLESS = "SELECT levenshtein(repeat('a', 2000000), repeat('b', 2000000))"
+
+
+def test_a_query_apart_gives_what_a_query_here_gives(store: Store, training_source: Source) -> None:
+    sql = "SELECT name, created_at, [1, NULL] AS a, 1::HUGEINT AS a, '1 day'::INTERVAL, {} FROM sources;"
+    assert query_apart(store, sql, timeout=60).equals(query(store, sql))
+
+
+def test_a_query_apart_ends_in_time_whatever_it_does_and_lets_the_store_go(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"longer than 0\.5 s"):
+        query_apart(store, ENDLESS, timeout=0.5)
+    with (store.path.parent / "store.duckdb.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("sql", ["SELEC 1", "DROP TABLE source", "", "SELECT * FROM '/etc/passwd'"])
+def test_a_wrong_statement_is_the_users_error_apart_too(store: Store, sql: str) -> None:
+    with pytest.raises(UserError) as here:
+        query(store, sql)
+    with pytest.raises(UserError) as apart:
+        query_apart(store, sql, timeout=60)
+    assert str(apart.value) == str(here.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 1e6, float("inf"), float("nan")])
+def test_a_timeout_that_cannot_be_kept_is_refused(store: Store, timeout: float) -> None:
+    with pytest.raises(UserError, match="cannot be kept"):
+        query_apart(store, "SELECT 1", timeout=timeout)
+
+
+def test_a_locked_store_is_a_failure_apart_too(store: Store) -> None:
+    store.lock_timeout = 0.2
+    with (store.path.parent / "store.duckdb.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="another process has kept the store"):
+            query_apart(store, "SELECT 1", timeout=60)
+
+
+def test_a_result_that_is_too_large_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="1024 are the most"):
+        query_apart(store, "SELECT repeat('a', 1000000) || i FROM range(1200) t(i)", timeout=60)
+
+
+def test_a_query_that_takes_more_than_its_share_of_memory_is_a_failure(store: Store) -> None:
+    script = (
+        "import resource, pathlib, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        "from synth.store import connection, console\n"
+        "console.query_apart(connection.Store(pathlib.Path(sys.argv[1])), sys.argv[2], timeout=60)\n"
+    )
+    sql = "SELECT list(repeat('x', 1000000) || i) FROM range(1000000) t(i)"
+    done = subprocess.run([sys.executable, "-c", script, store.path, sql], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("StoreError: the query needs more memory than it may take; narrow it\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("'infinity'::TIMESTAMP", "infinity"),
+        ("'-infinity'::TIMESTAMPTZ", "-infinity"),
+        ("'290000-01-01'::DATE", "290000-01-01"),
+        ("'290000-01-01'::TIMESTAMP_S", "290000-01-01 00:00:00"),
+        ("TIMESTAMP '2026-11-21 08:00:00.5'", "2026-11-21 08:00:00.5"),
+        ("'1 year 2 days'::INTERVAL", "1 year 2 days"),
+        ("union_value(a := 1)", "1"),
+        ("'\\xFF'::BLOB", "\\xFF"),
+        ("{}", {}),
+        ("['-infinity'::DATE, NULL]", ["-infinity", None]),
+        ("['infinity'::DATE]::DATE[1]", ["infinity"]),
+        ("{'a b\"': 'infinity'::DATE, 'n': [1.5::DOUBLE], 'e': {}}", {'a b"': "infinity", "n": [1.5], "e": {}}),
+        ("MAP {'k': 'infinity'::DATE}", [("k", "infinity")]),
+        ("NULL", None),
+    ],
+)
+def test_a_value_that_python_cannot_hold_is_shown_as_text(store: Store, value: str, shown: object) -> None:
+    result = query(store, f"SELECT {value} AS a, 7 AS a")
+    assert rows_of(result) == [{"a": shown, "a_1": 7}]
+    for output_format in ("csv", "json"):
+        write_result(result, output_format, None)
+
+
+def test_a_type_that_parquet_does_not_know_is_one_line_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    result = query(store, "SELECT '1 year'::INTERVAL AS a")
+    with pytest.raises(UserError, match="cast the column to VARCHAR"):
+        write_result(result, "parquet", tmp_path / "out.parquet")
+    assert not list(tmp_path.glob("*out.parquet*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("store.duckdb", "STORE.duckdb", "store.duckdb.lock", "store.duckdb.wal", "x/../store.duckdb", "to_store"),
+        *("synth.toml", "journal/replies.jsonl", "releases/first/manifest.json"),
+    ],
+)
+def test_a_result_is_never_written_over_the_workspaces_own_files(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "to_store").symlink_to("store.duckdb")
+    with pytest.raises(UserError, match="belongs to the workspace"):
+        refuse_output(tmp_path / name, store)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "/dev/null", "pipe"])
+def test_a_result_goes_to_a_file_alone(store: Store, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="name a file"):
+        refuse_output(Path(name) if name != "pipe" else tmp_path / name, store)
+    refuse_output(tmp_path / "results.csv", store)
+
+
+@pytest.mark.parametrize("output_format", ["json", "parquet"])
+def test_a_path_that_cannot_be_is_wrong_and_a_full_disk_is_a_failure(
+    store: Store, tmp_path: Path, output_format: str
+) -> None:
+    result = query(store, "SELECT 1 AS a")
+    for name in ("a" * 255, "a" * 5000, "missing/out", "store.duckdb/out"):
+        with pytest.raises(UserError, match="cannot be written"):
+            write_result(result, output_format, tmp_path / name)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write fails, as on a full disk
+    try:
+        with pytest.raises(StoreError, match="cannot be written"):
+            write_result(result, output_format, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob("*out*"))
 
 
 @pytest.fixture
