@@ -15,13 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from synth.records import Task, Use, UserError
-from synth.screen import cell, new_table, progress, run_app, say, show
+from synth.screen import cell, is_too_wide, new_table, progress, run_app, say, show
 
 app = typer.Typer(
     help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
     "Every command goes on where it was stopped when it is run again. Exit codes: 0 done, 1 failed, 2 wrong input, "
     "130 stopped by Ctrl-C.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -29,11 +30,29 @@ app = typer.Typer(
 release_app = typer.Typer(help="Freeze approved samples into releases.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(release_app, name="release")
 
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        say(f"skiff-embeddings {installed('skiff-embeddings')}")
+        raise typer.Exit
+
+
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
 SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
 MAX_SEED = 2**63 - 1  # what the store's column holds
 MAX_RANK = 10**6
+STATUSES = {
+    "full": "all negatives from the window of ranks",
+    "widened": "the cap left too few in the window, so some negatives come from below it",
+    "short": "fewer negatives than asked for: all others score too close to the positive",
+    "none": "no negative: all others score too close to the positive, or there are no others",
+}
 
 
 class SqlFormat(StrEnum):
@@ -109,6 +128,7 @@ def ingest(
         (r.name, r.split, r.declared_use, r.kind, r.num_passages or "", r.num_samples or "", r.num_new) for r in results
     ]
     _print_table(["source", "split", "use", "layout", "passages", "samples", "new"], rows)
+    say(f"next: synth generate -w {workspace}, or synth mine -w {workspace} if you have queries")
 
 
 @app.command()
@@ -153,6 +173,8 @@ def generate(
         _print_json(asdict(outcome) | {"engine": plan.engine})
         return
     say(f"engine: {plan.engine}")
+    if not plan.seeds:
+        say("every passage is done with these settings")
     say(f"stored {outcome.num_stored} samples of {outcome.num_seeds} passages; {outcome.num_known} were known")
     if outcome.tokens_in or outcome.tokens_out:
         say(f"paid {outcome.tokens_in} tokens in, {outcome.tokens_out} tokens out")
@@ -162,6 +184,7 @@ def generate(
         say(f"left {number} for the next run: {failure}")
     for note in outcome.notes:
         say(note)
+    say(f"next: synth mine -w {workspace}")
 
 
 @app.command()
@@ -212,9 +235,10 @@ def mine(
     say(f"search: {outcome.search}")
     say(f"stored {outcome.num_negatives} negatives for {outcome.num_samples} samples")
     for status, number in sorted(outcome.statuses.items()):
-        say(f"{number} {status}")
+        say(f"{number} {status}: {STATUSES[status]}")
     for note in outcome.notes:
         say(note)
+    say(f"next: synth review -w {workspace}, or with --policy consistent")
 
 
 @app.command()
@@ -258,6 +282,7 @@ def review(
         return
     say(f"reviewer: {outcome.reviewer}")
     _print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
+    say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
 
 
 def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int, *, browser: bool) -> None:
@@ -296,6 +321,7 @@ def release_create(
     say(f"release {name} {'was made before' if released.existed else 'is made'}: {released.path}")
     say(f"digest: {released.digest}")
     _print_table(["what", "count"], list(released.counts.items()))
+    say(f"next: trainer run --release {name} --config demo -w {workspace}")
 
 
 @release_app.command("list")
@@ -305,7 +331,11 @@ def release_list(workspace: WorkspaceOption = Path("."), as_json: JsonOption = F
 
     Example: synth release list
     """
-    _print_query("SELECT name, created_at, num_samples, num_negatives, digest FROM releases", workspace, as_json)
+    query = (
+        "SELECT name, date_trunc('second', created_at) AS created_at, num_samples, num_negatives,"
+        " digest[:12] AS digest FROM releases ORDER BY created_at"
+    )
+    _print_query(query, workspace, as_json)
 
 
 @app.command()
@@ -343,15 +373,15 @@ def sql(
 @app.command()
 def stats(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
     """
-    Count what the store holds: samples by source, operation and verdict, with their negatives.
+    Count what the store holds: samples by source, operation and verdict. Held-out samples are never reviewed.
 
     Example: synth stats
     """
     query = (
-        'SELECT source, declared_use AS "use", task, operation, count(*) AS samples,'
-        " count(*) FILTER (status = 'approved') AS approved, count(*) FILTER (status = 'rejected') AS rejected,"
-        " count(*) FILTER (status = 'pending') AS pending, sum(num_negatives)::BIGINT AS negatives"
-        " FROM samples GROUP BY ALL ORDER BY ALL"
+        "SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,"
+        " count(*) FILTER (status = 'rejected') AS rejected,"
+        " count(*) FILTER (status = 'pending' AND declared_use = 'train') AS pending,"
+        " count(*) FILTER (declared_use = 'eval') AS held_out FROM samples GROUP BY ALL ORDER BY ALL"
     )
     _print_query(query, workspace, as_json)
 
@@ -372,7 +402,18 @@ def _print_json(outcome: Any) -> None:
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = new_table(columns)
+    if is_too_wide(columns, rows):  # one value a line, as wide results are read best
+        for number, row in enumerate(rows, start=1):
+            say(f"-- {number}")
+            for column, value in zip(columns, row, strict=True):
+                say(f"{column}: {cell(value, width=500).plain}")
+        return
+    numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
+    table = new_table(columns, numeric=numeric)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     show(table)
+
+
+def _is_number(value: object) -> bool:
+    return value in (None, "") or (isinstance(value, (int, float)) and not isinstance(value, bool))

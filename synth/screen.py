@@ -83,6 +83,9 @@ def run_app(app: typer.Typer) -> None:
     except SkiffError as error:
         _leave_with(str(error), error.exit_code)
     except typer.TyperException as error:  # options and arguments that do not fit
+        if error.format_message().startswith("Usage:"):  # there were none at all
+            _complain(error.format_message())
+            sys.exit(UserError.exit_code)
         _leave_with(error.format_message() or "see --help", UserError.exit_code)
     except OSError as error:
         _leave_with(_told(error), SkiffError.exit_code)
@@ -162,14 +165,27 @@ def _silence(stream: TextIO) -> None:
     os.dup2(null, stream.fileno())
 
 
-def new_table(columns: Sequence[str]) -> "Table":
-    """An empty table with these column names, to be filled with `cell`s and given to `show`."""
+def is_too_wide(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether a table of these rows would not fit the terminal. A pipe has room for any."""
+    screen = console()
+    if not screen.is_terminal:
+        return False
+    widths = [
+        max((cell(value).cell_len for value in (column, *values)), default=0)
+        for column, *values in zip(columns, *rows, strict=True)
+    ]
+    return sum(widths) + len(widths) + 1 > screen.width
+
+
+def new_table(columns: Sequence[str], *, numeric: Sequence[bool] = ()) -> "Table":
+    """An empty table with these column names (numeric ones flush right), to be filled with `cell`s and `show`n."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(cell(column), overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for place, column in enumerate(columns):
+        right = place < len(numeric) and numeric[place]
+        table.add_column(cell(column), overflow="fold", justify="right" if right else "left")
     return table
 
 

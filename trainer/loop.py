@@ -7,7 +7,6 @@ steps and no schedule). Each stage starts with a fresh optimiser, as two runs on
 """
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -42,6 +41,7 @@ from trainer.release import Release
 from trainer.texts import read_batch
 
 LOG = "metrics.jsonl"
+FEWEST_LOSSES = 8  # steps of a task from which its loss says anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Outcome:
     Attributes:
         resumed_at: the step after which it went on, 0 if it did not have to.
         seconds: those of all its steps, whichever process took them.
-        losses: per task the mean loss of the first and of the last quarter of its steps. Losses of two tasks do not
-            compare.
+        losses: per task of at least 8 steps (fewer say nothing) the mean loss of the first and of the last quarter of
+            them. Losses of two tasks do not compare.
     """
 
     output: Path
@@ -239,6 +239,7 @@ def _losses(log: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     found = {}
     for task in dict.fromkeys(row["task"] for row in log):
         losses = [row["loss"] for row in log if row["task"] == task]
-        quarter = math.ceil(len(losses) / 4)
-        found[task] = (fmean(losses[:quarter]), fmean(losses[-quarter:]))
+        quarter = len(losses) // 4
+        if len(losses) >= FEWEST_LOSSES:
+            found[task] = (fmean(losses[:quarter]), fmean(losses[-quarter:]))
     return found

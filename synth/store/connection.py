@@ -134,6 +134,8 @@ class Store:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
+            "temp_directory": "",
+            "memory_limit": "60%",
         }
         with (
             _locked(self.path, exclusive=False, timeout=self.lock_timeout),

@@ -38,7 +38,7 @@ CREATE OR REPLACE VIEW releases AS
 SELECT l.name, l.created_at, l.digest, coalesce(i.num_samples, 0) AS num_samples, coalesce(i.num_negatives, 0) AS num_negatives,
        l.policy, l.counts, l.path, l.release_id
 FROM release l LEFT JOIN (
-    SELECT release_id, count(*) AS num_samples, sum(len(negative_ids)) AS num_negatives FROM release_item GROUP BY ALL
+    SELECT release_id, count(*) AS num_samples, sum(len(negative_ids))::BIGINT AS num_negatives FROM release_item GROUP BY ALL
 ) i USING (release_id);
 
 CREATE OR REPLACE VIEW lineage AS

@@ -93,7 +93,7 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
     code, out, _ = run(capsys, monkeypatch, *line, "--model", models["bert"], "--seed", 5, "--device", "cpu")
     assert code == 0
     assert "trained 16 steps in" in out and "on cpu, fp32 (as configured)" in out
-    assert "loss of retrieval: " in out and "loss of sts: " in out
+    assert "loss of retrieval: " in out and "loss of sts: " not in out  # of the few steps of sts no trend is claimed
     assert f"model: {tmp_path / 'model'}" in out
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert (record["config"]["seed"], record["config"]["model"]) == (5, str(models["bert"]))
