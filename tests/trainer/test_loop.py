@@ -48,7 +48,7 @@ def test_a_run_lowers_the_loss_and_leaves_nothing_but_the_model_folder(trained: 
     assert sorted(path.name for path in tmp_path.glob("model*")) == ["model"]
     assert trained.num_steps == len(log) == 16
     pairs = [row["loss"] for row in log if row["task"] == "sts"]
-    assert trained.losses["sts"] == (pairs[0], pairs[-1]) and len(pairs) == 2
+    assert len(pairs) == 2 and "sts" not in trained.losses  # too few to say anything
     retrieval = [row["loss"] for row in log if row["task"] == "retrieval"]
     assert trained.losses["retrieval"] == (
         pytest.approx(sum(retrieval[:3]) / 3),
