@@ -42,7 +42,7 @@ demo: install
 	$(call step,trainer run --release first --config demo -w $(DEMO))
 	$(call step,trainer evaluate $(DEMO)/models/first-demo --release first -w $(DEMO))
 	@printf '\nLook at the samples yourself:  .venv/bin/synth review -w $(DEMO) --queue audit\n'
-	@printf 'Ask the store in SQL:          .venv/bin/synth sql "FROM samples LIMIT 5" -w $(DEMO)\n'
+	@printf 'Ask the store in SQL:          .venv/bin/synth sql "SELECT query, source, method, status FROM samples LIMIT 5" -w $(DEMO)\n'
 
 test: install check chromium
 	pytest
