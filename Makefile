@@ -60,7 +60,7 @@ docs: install
 
 # The browser tests need Chromium; on Debian, and as root, it is installed.
 chromium:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$CHROMIUM" || \
+	@command -v chromium >/dev/null || test -n "$$CHROMIUM" || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-noto-cjk >/dev/null; } || \
 	  { echo 'Chromium is needed for the browser tests: install it, or set CHROMIUM to its path' >&2; exit 1; }

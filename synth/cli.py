@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 release_app = typer.Typer(help="Freeze approved samples into releases.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(release_app, name="release")
+store_app = typer.Typer(help="Look after the store.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(store_app, name="store")
 
 
 @app.callback()
@@ -336,6 +338,23 @@ def release_list(workspace: WorkspaceOption = Path("."), as_json: JsonOption = F
         " digest[:12] AS digest FROM releases ORDER BY created_at"
     )
     _print_query(query, workspace, as_json)
+
+
+@store_app.command("rebuild")
+def store_rebuild(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
+    """
+    Derive every sample's status and counts anew from the logs of revisions, negatives and reviews.
+
+    Example: synth store rebuild
+    """
+    from synth.store.samples import rebuild_state
+    from synth.workspace import Workspace
+
+    differed = rebuild_state(Workspace.open(workspace).store)
+    if as_json:
+        _print_json({"differed": differed})
+    else:
+        say(f"{differed} rows differed" if differed else "nothing differed from the logs")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import duckdb
 
-from synth.records import Passage, UserError, new_id
+from synth.records import Passage, new_id
 from synth.store.connection import Store
 from synth.store.rows import first, insert, now
 from synth.store.sources import corpora
@@ -120,17 +120,6 @@ def find_release(store: Store, name: str) -> ReleaseRecord | None:
     with store.read() as cursor:
         row = first(cursor.execute("SELECT name, digest, path FROM release WHERE name = ?", [name]))
     return ReleaseRecord(*row) if row else None
-
-
-def existing_release(store: Store, name: str) -> ReleaseRecord:
-    """The release of this name. Raises UserError, naming those there are, if there is none."""
-    found = find_release(store, name)
-    if found is None:
-        with store.read() as cursor:
-            names = [row[0] for row in cursor.execute("SELECT name FROM release ORDER BY created_at").fetchall()]
-        known = f"this store has: {', '.join(names)}" if names else "make one with `synth release create NAME`"
-        raise UserError(f"no release is called {name}; {known}")
-    return found
 
 
 def add_release(

@@ -78,6 +78,14 @@ def test_sql_prints_a_table_and_writes_files(synth: Run, root: Path, tmp_path: P
     assert synth("sql", "SELECT 1 AS one", "--format", "csv", "-w", root)[1].split() == ["one", "1"]
 
 
+def test_the_projection_can_be_rebuilt_from_the_logs(synth: Run, root: Path) -> None:
+    synth("ingest", SAMPLE / "labelled" / "sib200-zh.jsonl", "-w", root)
+    with Workspace.open(root).store.write() as cursor:
+        cursor.execute("UPDATE sample_state SET status = 'approved' WHERE declared_use = 'train'")
+    assert json.loads(synth("store", "rebuild", "-w", root, "--json")[1])["differed"] == 2 * 351
+    assert "nothing differed" in synth("store", "rebuild", "-w", root)[1]
+
+
 def test_hostile_text_reaches_the_terminal_as_visible_characters(synth: Run, root: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Title\n\nA passage \u202ewith a trick and [bold]markup[/bold] of rich in it, long enough.\n")
