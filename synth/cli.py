@@ -354,7 +354,7 @@ def store_rebuild(workspace: WorkspaceOption = Path("."), as_json: JsonOption = 
     if as_json:
         _print_json({"differed": differed})
     else:
-        say(f"{differed} rows differed" if differed else "nothing differed from the logs")
+        say(f"the rows of {differed} samples differed" if differed else "nothing differed from the logs")
 
 
 @app.command()

@@ -5,7 +5,13 @@ import subprocess
 import sys
 
 COMMANDS = (
-    ("synth", ("init", "ingest", "generate", "mine", "review", "release create", "release list", "store rebuild", "sql", "stats")),
+    (
+        "synth",
+        (
+            *("init", "ingest", "generate", "mine", "review", "release create", "release list", "store rebuild"),
+            *("sql", "stats"),
+        ),
+    ),
     ("trainer", ("run", "evaluate")),
 )
 

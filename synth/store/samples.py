@@ -99,13 +99,13 @@ def refresh_state(cursor: duckdb.DuckDBPyConnection, sample_ids: Sequence[UUID])
 
 
 def rebuild_state(store: Store) -> int:
-    """Derive the whole of sample_state from the logs. Returns how many rows differed from what was there."""
+    """Derive the whole of sample_state from the logs. Returns how many samples' rows differed."""
     derived = _state_sql().format(ids="(SELECT DISTINCT sample_id FROM revision)")
     with store.write() as cursor:
         cursor.execute(f"CREATE TEMP TABLE derived AS {derived}")
         row = first(
             cursor.execute(
-                "SELECT count(*) FROM ((FROM derived EXCEPT FROM sample_state)"
+                "SELECT count(DISTINCT sample_id) FROM ((FROM derived EXCEPT FROM sample_state)"
                 " UNION ALL (FROM sample_state EXCEPT FROM derived))"
             )
         )
