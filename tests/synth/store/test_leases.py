@@ -1,6 +1,5 @@
 """Leases: several processes and threads share one store, and nothing is lost or locked out."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -34,16 +33,21 @@ def count(store: Store) -> int:
 
 
 def test_two_processes_and_a_reader_share_the_store_without_losing_a_row(store: Store, training_source: Source) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [
-        context.Process(target=add_samples, args=(store.path, training_source, start, 15)) for start in (0, 1000)
-    ]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom uuid import UUID\n"
+        "from synth.records import Draft, Retrieval, new_id\nfrom synth.store import samples\n"
+        "from synth.store.connection import Store\nstore = Store.open(Path(sys.argv[1]))\n"
+        "for index in range(15):\n"
+        "    content = Retrieval(f'query {sys.argv[3]} {index}', ('passage',))\n"
+        "    with store.write() as cursor:\n"
+        "        samples.add_drafts(cursor, [Draft(content, UUID(sys.argv[2]), 'query')], new_id())\n"
+    )
+    arguments = [sys.executable, "-c", script, str(store.path), str(training_source.source_id)]
+    writers = [subprocess.Popen([*arguments, name]) for name in ("one", "two")]
+    while any(writer.poll() is None for writer in writers):
         count(store)
         time.sleep(0.02)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [writer.returncode for writer in writers] == [0, 0]
     assert count(store) == 30
 
 
