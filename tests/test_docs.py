@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,9 +53,3 @@ def test_the_readmes_two_commands_exist_and_ci_runs_them() -> None:
         subprocess.run(["make", "--dry-run", command], cwd=REPOSITORY, check=True, capture_output=True)
     ci = (REPOSITORY / ".ci" / "run").read_text()
     assert ci.index("make demo") < ci.index("make test")
-
-
-def test_the_changelog_knows_the_version() -> None:
-    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
-    assert f"## [{version}]" in changelog or "## [Unreleased]" in changelog

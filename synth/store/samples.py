@@ -178,7 +178,10 @@ class Minable:
 
 
 def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Minable]:
-    """The retrieval samples to train on that a mine stage of this configuration has not finished, in a fixed order."""
+    """
+    The retrieval samples to train on that a mine stage of this configuration has not finished, in a fixed order. One
+    whose query a held-out set asks too (it may have been declared held out later) is not among them.
+    """
     with store.read() as cursor:
         rows = cursor.execute(
             "WITH head AS (SELECT r.* FROM sample_state st JOIN revision r USING (revision_id)"
@@ -187,7 +190,8 @@ def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Mi
             " SELECT h.sample_id, h.revision_id, h.query, h.positives, k.answers, h.seed_id, s.name"
             " FROM head h JOIN known k ON k.query = h.query JOIN source s ON s.source_id = h.source_id"
             " ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) m ON m.revision_id = h.revision_id"
-            " WHERE s.declared_use = 'train'"
+            " WHERE s.declared_use = 'train' AND h.query NOT IN"
+            " (SELECT e.query FROM head e JOIN source o ON o.source_id = e.source_id WHERE o.declared_use = 'eval')"
             " AND (len($names) = 0 OR s.name IN (SELECT unnest($names))) ORDER BY s.name, h.content_hash",
             {"key": stage_key, "names": list(names)},
         ).fetchall()

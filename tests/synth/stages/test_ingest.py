@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from synth.records import Use, UserError
+from synth.records import Use, UserError, key_of
 from synth.stages.ingest import Ingested, ingest
 from synth.stages.release import create_release
 from synth.stages.review import apply_policy
-from synth.store import sources
+from synth.store import samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.conftest import SAMPLE
@@ -159,10 +159,13 @@ def test_other_splits_are_to_train_on(store: Store, tmp_path: Path, split: str) 
     assert [r.declared_use for r in run(store, path)] == [Use.TRAIN]
 
 
-def test_what_is_declared_held_out_later_is_no_seed_and_not_released(store: Store, beir: Path, tmp_path: Path) -> None:
+def test_what_is_declared_held_out_later_is_no_seed_not_mined_and_not_released(
+    store: Store, beir: Path, tmp_path: Path
+) -> None:
     run(store, beir)
     assert [r.num_new for r in run(store, beir, Use.EVAL)] == [2, 1]
     assert sources.corpora(store, declared_use=Use.TRAIN) == {}
+    assert samples.minable(store, key_of("any settings")) == []
     apply_policy(store, "everything", max_rank=50)
     with pytest.raises(UserError, match="all 1 approved samples ask what held-out sets ask"):
         create_release(store, tmp_path / "releases", "first", max_negatives=4, on_progress=lambda _: None)
