@@ -5,17 +5,17 @@ Heavy imports (duckdb, torch, openai) stand inside the commands, so that `--help
 """
 
 import asyncio
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from synth.commands import look, release, store
+from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json, print_table
 from synth.records import Task, Use, UserError
-from synth.screen import cell, is_too_wide, new_table, progress, run_app, say, show
+from synth.screen import progress, run_app, say
 
 app = typer.Typer(
     help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
@@ -27,10 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-release_app = typer.Typer(help="Freeze approved samples into releases.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(release_app, name="release")
-store_app = typer.Typer(help="Look after the store.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(store_app, name="store")
 
 
 @app.callback()
@@ -44,10 +40,7 @@ def common(
         raise typer.Exit
 
 
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
 SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
-MAX_SEED = 2**63 - 1  # what the store's column holds
 MAX_RANK = 10**6
 STATUSES = {
     "full": "all negatives from the window of ranks",
@@ -55,15 +48,6 @@ STATUSES = {
     "short": "fewer negatives than asked for: all others score too close to the positive",
     "none": "no negative: all others score too close to the positive, or there are no others",
 }
-
-
-class SqlFormat(StrEnum):
-    """How a query's result is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
 
 
 class PolicyName(StrEnum):
@@ -124,12 +108,12 @@ def ingest(
     with progress("ingest", None) as advance:
         results = run_ingest(opened.store, path, declared_use=use, on_progress=advance)
     if as_json:
-        _print_json([asdict(result) for result in results])
+        print_json([asdict(result) for result in results])
         return
     rows = [
         (r.name, r.split, r.declared_use, r.kind, r.num_passages or "", r.num_samples or "", r.num_new) for r in results
     ]
-    _print_table(["source", "split", "use", "layout", "passages", "samples", "new"], rows)
+    print_table(["source", "split", "use", "layout", "passages", "samples", "new"], rows)
     say(f"next: synth generate -w {workspace}, or synth mine -w {workspace} if you have queries")
 
 
@@ -172,7 +156,7 @@ def generate(
     with progress(f"generate with {plan.engine}", len(plan.seeds)) as advance:
         outcome = asyncio.run(generate_samples(opened.store, plan, on_progress=advance))
     if as_json:
-        _print_json(asdict(outcome) | {"engine": plan.engine})
+        print_json(asdict(outcome) | {"engine": plan.engine})
         return
     say(f"engine: {plan.engine}")
     if not plan.seeds:
@@ -231,7 +215,7 @@ def mine(
     with progress("encode", plan.num_texts) as advance:
         outcome = mine_negatives(opened.store, plan, opened.embeddings, on_progress=advance)
     if as_json:
-        _print_json(asdict(outcome))
+        print_json(asdict(outcome))
         return
     say(f"encoder: {outcome.encoder}")
     say(f"search: {outcome.search}")
@@ -280,10 +264,10 @@ def review(
     if as_json:
         names = ("task", "verdict", "reason", "count")
         rows = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
-        _print_json({"reviewer": outcome.reviewer, "counts": rows})
+        print_json({"reviewer": outcome.reviewer, "counts": rows})
         return
     say(f"reviewer: {outcome.reviewer}")
-    _print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
+    print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
     say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
 
 
@@ -299,140 +283,6 @@ def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: i
     os.execv(sys.executable, command)  # the app takes this process's place, so that signals reach it
 
 
-@release_app.command("create")
-def release_create(
-    name: Annotated[str, typer.Argument(help="Of the release, and of its folder.")],
-    max_negatives: Annotated[int, typer.Option(min=0, max=1000, help="At most so many negatives of each sample.")] = 4,
-    workspace: WorkspaceOption = Path("."),
-    as_json: JsonOption = False,
-) -> None:
-    """
-    Freeze what is approved into a folder that never changes; `trainer run` reads only that.
-
-    Example: synth release create first
-    """
-    from synth.stages.release import create_release
-    from synth.workspace import Workspace
-
-    opened = Workspace.open(workspace)
-    with progress("release", None) as advance:
-        released = create_release(opened.store, opened.releases, name, max_negatives=max_negatives, on_progress=advance)
-    if as_json:
-        _print_json(asdict(released))
-        return
-    say(f"release {name} {'was made before' if released.existed else 'is made'}: {released.path}")
-    say(f"digest: {released.digest}")
-    _print_table(["what", "count"], list(released.counts.items()))
-    say(f"next: trainer run --release {name} --config demo -w {workspace}")
-
-
-@release_app.command("list")
-def release_list(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
-    """
-    List the releases of a workspace.
-
-    Example: synth release list
-    """
-    query = (
-        "SELECT name, date_trunc('second', created_at) AS created_at, num_samples, num_negatives,"
-        " digest[:12] AS digest FROM releases ORDER BY created_at"
-    )
-    _print_query(query, workspace, as_json)
-
-
-@store_app.command("rebuild")
-def store_rebuild(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
-    """
-    Derive every sample's status and counts anew from the logs of revisions, negatives and reviews.
-
-    Example: synth store rebuild
-    """
-    from synth.store.samples import rebuild_state
-    from synth.workspace import Workspace
-
-    differed = rebuild_state(Workspace.open(workspace).store)
-    if as_json:
-        _print_json({"differed": differed})
-    else:
-        say(f"the rows of {differed} samples differed" if differed else "nothing differed from the logs")
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="One statement that reads.")],
-    output_format: Annotated[SqlFormat, typer.Option("--format", help="How the result is written.")] = SqlFormat.TABLE,
-    output: Annotated[Path | None, typer.Option(help="Write to this file; parquet needs it.")] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, max=86_400.0, help="Seconds after which the query is stopped.")
-    ] = 60.0,
-    workspace: WorkspaceOption = Path("."),
-) -> None:
-    """
-    Ask the store in SQL. The views are sources, passages, samples, negatives, reviews, runs, releases and lineage.
-
-    Nothing can be written, and no file outside the store can be read.
-
-    Example: synth sql "SELECT source, status, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL"
-    """
-    from synth.store.console import query_apart, refuse_output, rows_of, write_result
-    from synth.workspace import Workspace
-
-    store = Workspace.open(workspace).store
-    if output is not None:
-        if output_format is SqlFormat.TABLE:
-            raise UserError("a table is for the screen; choose --format csv, json or parquet for a file")
-        refuse_output(output, store)
-    result = query_apart(store, query, timeout=timeout)
-    if output_format is SqlFormat.TABLE:
-        _print_table(result.column_names, [tuple(row.values()) for row in rows_of(result)])
-    else:
-        write_result(result, output_format, output)
-
-
-@app.command()
-def stats(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
-    """
-    Count what the store holds: samples by source, operation and verdict. Held-out samples are never reviewed.
-
-    Example: synth stats
-    """
-    query = (
-        "SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,"
-        " count(*) FILTER (status = 'rejected') AS rejected,"
-        " count(*) FILTER (status = 'pending' AND declared_use = 'train') AS pending,"
-        " count(*) FILTER (declared_use = 'eval') AS held_out FROM samples GROUP BY ALL ORDER BY ALL"
-    )
-    _print_query(query, workspace, as_json)
-
-
-def _print_query(query: str, workspace: Path, as_json: bool) -> None:
-    from synth.store.console import query as run_query
-    from synth.workspace import Workspace
-
-    result = run_query(Workspace.open(workspace).store, query)
-    if as_json:
-        _print_json(result.to_pylist())
-    else:
-        _print_table(result.column_names, [tuple(row.values()) for row in result.to_pylist()])
-
-
-def _print_json(outcome: Any) -> None:
-    typer.echo(json.dumps(outcome, default=str, ensure_ascii=True))
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    if is_too_wide(columns, rows):  # one value a line, as wide results are read best
-        for number, row in enumerate(rows, start=1):
-            say(f"-- {number}")
-            for column, value in zip(columns, row, strict=True):
-                say(f"{column}: {cell(value, width=500).plain}")
-        return
-    numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
-    table = new_table(columns, numeric=numeric)
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    show(table)
-
-
-def _is_number(value: object) -> bool:
-    return value in (None, "") or (isinstance(value, (int, float)) and not isinstance(value, bool))
+app.add_typer(release.app, name="release")
+app.add_typer(store.app, name="store")
+app.add_typer(look.app)

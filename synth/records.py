@@ -67,11 +67,15 @@ class Use(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a reviewer said of a revision."""
+    """What a reviewer said of a revision; of one of its negatives, REJECT (drop it), KEEP and the three below it."""
 
     APPROVE = "approve"
     REJECT = "reject"
     SKIP = "skip"
+    KEEP = "keep"
+    FALSE_NEGATIVE = "false_negative"  # it answers the query
+    PARTIAL = "partial"  # it answers a part of the query
+    PROMOTE = "promote"  # it answers the query, and becomes a positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class Draft:
     model: str = ""
     prompt_version: str = ""
     external_id: str = ""  # the id the source itself gave, if any
+    call_id: UUID | None = None  # the LLM's reply that it was made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,9 @@ class ReviewEvent:
     One judgement, never changed: of a revision, or, with `negative_id`, of one of its negatives.
 
     `review_id` is made by whoever judges, so that sending it twice stores it once. An undo is an event that names the
-    event it undoes in `undoes`; its own verdict does not count.
+    event it undoes in `undoes`; its own verdict does not count. An event may come with an edit: the sample as it should
+    be, which becomes the revision `edited_id` (made by whoever judges as well), for which the verdict then counts. A
+    promotion needs only the `edited_id`.
     """
 
     review_id: UUID
@@ -185,6 +192,9 @@ class ReviewEvent:
     seconds: float | None = None  # from the moment the card was painted
     undoes: UUID | None = None
     reviewer_kind: str = "human"  # or policy
+    note: str = ""
+    edited_id: UUID | None = None
+    edit: Content | None = None
 
 
 def normalise(text: str) -> str:

@@ -13,7 +13,8 @@ from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 SQL_PAGE = (REPOSITORY / "docs" / "sql.md").read_text()
-VIEWS = ("sources", "passages", "samples", "negatives", "reviews", "runs", "releases", "lineage")
+VIEWS_SQL = (REPOSITORY / "synth" / "store" / "views.sql").read_text()
+VIEWS = tuple(re.findall(r"^CREATE OR REPLACE VIEW (\w+)", VIEWS_SQL, re.MULTILINE))
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
 
 

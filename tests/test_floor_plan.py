@@ -16,7 +16,20 @@ MAY_IMPORT = {
     "trainer": {"trainer", "synth", "mining"},
 }
 # Inside synth, a layer may import itself and those to its right.
-LAYERS = ("cli", "workspace", "stages", "recipes", "checks", "llm", "store", "screen", "settings", "units", "records")
+LAYERS = (
+    "cli",
+    "commands",
+    "workspace",
+    "stages",
+    "recipes",
+    "checks",
+    "llm",
+    "store",
+    "screen",
+    "settings",
+    "units",
+    "records",
+)
 ABOVE_ALL = {"screen", "settings", "units"}  # they know the records alone
 OWNERS = {
     "duckdb": ("synth/store/",),

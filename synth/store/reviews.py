@@ -146,6 +146,8 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
     if not events:
         return 0
     rows = [asdict(event) | {"created_at": now(), "run_id": run_id} for event in events]
+    for row in rows:
+        del row["edit"]
     with store.write() as cursor:
         with batch(cursor, rows):
             unknown = first(

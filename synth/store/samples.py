@@ -52,6 +52,7 @@ def _row(draft: Draft, run_id: UUID) -> dict[str, Any]:
         "model": draft.model,
         "prompt_version": draft.prompt_version,
         "run_id": run_id,
+        "call_id": draft.call_id,
         "created_at": now(),
         **fields,
         **asdict(draft.content),

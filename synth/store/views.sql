@@ -13,7 +13,8 @@ FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id);
 
 CREATE OR REPLACE VIEW samples AS
 SELECT st.sample_id, st.revision_id, r.task, r.operation, r.method, s.name AS source, s.split, st.declared_use,
-       st.status, st.decided_by, st.difficulty, st.num_reviews, st.num_negatives, st.hardness,
+       st.status, st.decided_by, st.num_approvals, st.num_rejections, st.difficulty, st.num_reviews, st.num_negatives,
+       st.hardness,
        r.instruction, r.query, r.positives, r.text1, r.text2, r.score, r.text, r.label,
        r.model, r.prompt_version, r.created_at
 FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id;
@@ -25,13 +26,13 @@ FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) 
 
 CREATE OR REPLACE VIEW reviews AS
 SELECT v.review_id, v.created_at, v.reviewer, v.reviewer_kind, v.verdict, v.reasons, v.difficulty, v.seconds,
-       v.sample_id, v.revision_id, v.negative_id, v.undoes IS NOT NULL AS is_undo,
+       v.note, v.sample_id, v.revision_id, v.edited_id, v.negative_id, v.undoes IS NOT NULL AS is_undo,
        v.review_id IN (SELECT undoes FROM review WHERE undoes IS NOT NULL) AS is_undone
 FROM review v;
 
 CREATE OR REPLACE VIEW runs AS
 SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinished') AS status, e.seconds, e.counts,
-       r.model, r.prompt_version, r.seed, r.device, e.tokens_in, e.tokens_out, r.code_version, r.config
+       r.model, r.prompt_version, r.seed, r.device, e.tokens_in, e.tokens_out, e.cost, r.code_version, r.config
 FROM run r LEFT JOIN run_end e USING (run_id);
 
 CREATE OR REPLACE VIEW releases AS
@@ -42,8 +43,22 @@ FROM release l LEFT JOIN (
 ) i USING (release_id);
 
 CREATE OR REPLACE VIEW lineage AS
-SELECT r.sample_id, r.revision_id, r.number, r.operation, r.method, r.actor, r.created_at, s.name AS source, s.licence,
-       p.text AS seed_text, u.kind AS run_kind, r.model, r.prompt_version,
+SELECT r.sample_id, r.revision_id, r.parent_id, r.number, r.operation, r.method, r.actor, r.created_at, s.name AS source,
+       s.licence, p.text AS seed_text, r.run_id, u.kind AS run_kind, r.model, r.prompt_version, r.call_id,
        (SELECT list(l.name ORDER BY l.created_at) FROM release_item i JOIN release l USING (release_id)
         WHERE i.revision_id = r.revision_id) AS releases
 FROM revision r JOIN source s USING (source_id) LEFT JOIN text p ON p.text_id = r.seed_id LEFT JOIN run u ON u.run_id = r.run_id;
+
+CREATE OR REPLACE VIEW calls AS
+SELECT c.call_id, c.created_at, c.model, c.prompt_version, c.sampling, c.attempt, c.outcome, c.tokens_in, c.tokens_out,
+       c.cost, c.seconds, c.seed_id, c.run_id
+FROM llm_call c;
+
+CREATE OR REPLACE VIEW eval_overlaps AS
+SELECT o.sample_id, o.revision_id, s.name AS source, o.field, e.name AS eval_source, e.split AS eval_split, o.eval_id,
+       o.kind, o.value, o.run_id, o.created_at
+FROM overlap o JOIN revision r USING (revision_id) JOIN source s ON s.source_id = r.source_id
+JOIN source e ON e.source_id = o.eval_source_id;
+
+CREATE OR REPLACE VIEW near_duplicates AS
+SELECT n.sample_id, n.revision_id, n.kept_id, n.similarity, n.run_id, n.created_at FROM near_duplicate n;
