@@ -2,7 +2,8 @@
 A workspace: a folder with synth.toml and the store, and what commands leave beside them.
 
     synth.toml   settings, all optional        journal/     replies of the LLM, as paid for
-    store.duckdb the sample store              embeddings/  vectors, by encoder
+    store.duckdb the sample store (or          embeddings/  vectors, by encoder
+                 store.ducklake)
     releases/    frozen releases               models/      trained models
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG = "synth.toml"
 STORE = "store.duckdb"
+LAKE = "store.ducklake"
 TEMPLATE = """\
 # A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
 
@@ -32,6 +34,8 @@ TEMPLATE = """\
 # max_tokens = 2048
 # concurrency = 16
 # response_format = "json_object"    # or "none", for a server without JSON mode
+# price_in = 0.15     # US dollars per million tokens sent, and replied; 0 where it is free. With both, the store
+# price_out = 0.60    # says what every reply cost; without them, how many tokens it took
 
 [mine]
 # A sentence-transformers or Hugging Face model: a folder, a hub name, or an installed package that carries one.
@@ -63,12 +67,15 @@ class Workspace:
     store: Store
 
     @classmethod
-    def create(cls, root: Path) -> "Workspace":
+    def create(cls, root: Path, *, lake: bool = False) -> "Workspace":
         """
-        Make the folder, synth.toml and an empty store; what is there already is kept.
+        Make the folder, synth.toml and an empty store (with `lake`, a DuckLake); what is there already is kept.
 
-        Raises UserError if the folder cannot be made or written.
+        Raises UserError if the folder cannot be made or written, or has a file where a DuckLake is asked for.
         """
+        found = _find_store(root)
+        if lake and found is not None and found.name != LAKE:
+            raise UserError(f"{found} is there, and is no DuckLake; take another folder, or move it away")
         try:
             root.mkdir(parents=True, exist_ok=True)
             config = root / CONFIG
@@ -78,7 +85,7 @@ class Workspace:
                 partial.replace(config)
         except OSError as error:
             raise UserError(f"{root}: a workspace cannot be made here ({error.strerror})") from None
-        Store.create(root / STORE)
+        Store.create(found or root / (LAKE if lake else STORE))
         return cls.open(root)
 
     @classmethod
@@ -88,9 +95,10 @@ class Workspace:
 
         Raises UserError if the folder is none or synth.toml is broken, and what Store.open raises.
         """
-        if not (root / STORE).exists():
+        found = _find_store(root)
+        if found is None:
             raise UserError(f"{root} is no Skiff workspace (it has no {STORE}); make one with `synth init {root}`")
-        return cls(root, _read_config(root / CONFIG), Store.open(root / STORE))
+        return cls(root, _read_config(root / CONFIG), Store.open(found))
 
     def llm(self, *, base_url: str | None, model: str | None) -> "LLMConfig | None":
         """
@@ -123,6 +131,13 @@ class Workspace:
     def releases(self) -> Path:
         """Where releases are written, one folder each."""
         return self.root / "releases"
+
+
+def _find_store(root: Path) -> Path | None:
+    found = [root / name for name in (STORE, LAKE) if (root / name).exists()]
+    if len(found) > 1:
+        raise UserError(f"{root} has two stores, {STORE} and {LAKE}; move one of them away")
+    return found[0] if found else None
 
 
 def _read_config(path: Path) -> Config:

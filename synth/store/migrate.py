@@ -1,11 +1,13 @@
 """
 The schema as a numbered history: migrations/NNNN_name.sql, applied once each, in order, in one transaction.
 
-Every applied file's checksum is kept, and a store that holds a number or a checksum that this code does not know is
-refused: it was made by a newer (or another) Skiff. Views carry no data and are made anew whenever views.sql changes.
+Every applied file's checksum is kept, and a store that holds a file or a checksum that this code does not know is
+refused: it was made by a newer (or another) Skiff. Two files are no history but this code's word on what follows from
+it: state.sql, which derives `sample_state`, and views.sql. Whenever they change, both are made anew.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,13 @@ import duckdb
 from synth.records import StoreError, StoreTooNew
 
 FOLDER = Path(__file__).parent
+STATE = "state.sql"
 VIEWS = "views.sql"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One file of the history."""
+    """One file of the history; what follows from it (`STATE`, `VIEWS`) has the number 0."""
 
     number: int
     name: str
@@ -37,53 +40,77 @@ def history(folder: Path = FOLDER) -> list[Migration]:
     return [Migration(int(path.name[:4]), path.name, path.read_text(encoding="utf-8")) for path in paths]
 
 
-def _views(folder: Path = FOLDER) -> Migration:
-    return Migration(0, VIEWS, (folder / VIEWS).read_text(encoding="utf-8"))
-
-
-def refuse_unless_current(cursor: duckdb.DuckDBPyConnection, path: Path) -> bool:
+def behind(cursor: duckdb.DuckDBPyConnection, path: Path) -> list[Migration]:
     """
-    Whether the store is up to date with this code.
+    What the store at `path` lacks of this code's history, in the order to apply it; none if nothing.
 
     Raises StoreTooNew if it holds a migration this code does not know, StoreError if it is no store of ours.
     """
-    tables = {name for (name,) in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if "schema_migration" not in tables:
+    if not cursor.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = 'store' AND table_name = 'schema_migration'"
+    ).fetchall():
         raise StoreError(f"{path}: a DuckDB file, but not a Skiff store; choose another folder")
     known = {migration.number: migration for migration in history()}
-    applied = _applied(cursor)
-    for number, (name, checksum) in applied.items():
-        if number and (number not in known or known[number].checksum != checksum):
+    applied = cursor.execute("SELECT number, name, checksum FROM schema_migration WHERE number > 0 ORDER BY ALL")
+    for number, name, checksum in applied.fetchall():
+        if number not in known:
             raise StoreTooNew(f"{path}: written by a newer Skiff (it has {name}); upgrade skiff-embeddings to open it")
-    return set(known) <= set(applied) and applied.get(0, ("", ""))[1] == _views().checksum
+        if known[number].checksum != checksum:
+            raise StoreTooNew(
+                f"{path}: written by another Skiff, or a newer one (its {name} differs from this one's); open it with "
+                "the version that made it, or upgrade skiff-embeddings"
+            )
+    return _pending(cursor)
 
 
-def _applied(cursor: duckdb.DuckDBPyConnection) -> dict[int, tuple[str, str]]:
+def _pending(cursor: duckdb.DuckDBPyConnection, folder: Path = FOLDER) -> list[Migration]:
     rows = cursor.execute("SELECT number, name, checksum FROM schema_migration ORDER BY applied_at").fetchall()
-    return {number: (name, checksum) for number, name, checksum in rows}
+    applied = {number for number, _, _ in rows}
+    checksums = {name: checksum for _, name, checksum in rows}
+    pending = [migration for migration in history(folder) if migration.number not in applied]
+    consequences = [Migration(0, name, (folder / name).read_text(encoding="utf-8")) for name in (STATE, VIEWS)]
+    return pending + [each for each in consequences if pending or checksums.get(each.name) != each.checksum]
 
 
 def migrate(cursor: duckdb.DuckDBPyConnection, *, backup: Path | None, folder: Path = FOLDER) -> None:
     """
-    Apply what is pending, and the views, in one transaction. `backup` is where the store was copied before.
+    Apply what is pending in one transaction. `backup` is where the store was copied before.
 
     Raises StoreError, with the store as it was, if a migration fails.
     """
+    name = ""
     cursor.execute("BEGIN TRANSACTION")
     try:
         cursor.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration"
             " (number INTEGER, name VARCHAR, checksum VARCHAR, applied_at TIMESTAMP)"
         )
-        applied = _applied(cursor)
-        for migration in [*(m for m in history(folder) if m.number not in applied), _views(folder)]:
-            cursor.execute(migration.sql)
+        for migration in _pending(cursor, folder):
+            name = migration.name
+            _apply(cursor, migration)
             cursor.execute(
                 "INSERT INTO schema_migration VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
                 [migration.number, migration.name, migration.checksum],
             )
         cursor.execute("COMMIT")
     except duckdb.Error as error:
-        cursor.execute("ROLLBACK")
-        kept = f"; a copy made before is {backup}" if backup else ""
-        raise StoreError(f"the store could not be brought up to date: {str(error).splitlines()[0]}{kept}") from None
+        with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
+            cursor.execute("ROLLBACK")
+        kept = f", and a copy made before is {backup}" if backup else ""
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"the store could not be brought up to date ({name}: {reason}); it is as it was{kept}"
+        ) from None
+
+
+def _apply(cursor: duckdb.DuckDBPyConnection, migration: Migration) -> None:
+    if migration.name == STATE:
+        cursor.execute("DELETE FROM sample_state")
+        derived = migration.sql.format(ids="(SELECT DISTINCT sample_id FROM revision)")
+        cursor.execute(f"INSERT INTO sample_state BY NAME {derived}")
+        return
+    if migration.name == VIEWS:  # also those that it no longer makes
+        views = "SELECT view_name FROM duckdb_views() WHERE database_name = 'store' AND NOT internal"
+        for (name,) in cursor.execute(views).fetchall():
+            cursor.execute(f'DROP VIEW "{name}"')
+    cursor.execute(migration.sql)

@@ -123,20 +123,6 @@ def test_a_waiting_lease_gets_the_lock_when_it_is_let_go(store: Store) -> None:
     assert entered.is_set()
 
 
-def test_a_duckdb_shell_that_holds_the_file_is_named_with_the_remedy(store: Store) -> None:
-    script = "import duckdb, sys, time\nheld = duckdb.connect(sys.argv[1])\nprint('open', flush=True)\ntime.sleep(60)\n"
-    process = subprocess.Popen([sys.executable, "-c", script, str(store.path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "open\n"
-    try:
-        with pytest.raises(StoreLocked, match=f"process {process.pid} has the file open outside Skiff"):
-            Store.open(store.path)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 def test_a_truncated_store_is_one_line_that_names_it(store: Store, training_source: Source) -> None:
     add_samples(store.path, training_source, 0, 3)
     store.path.write_bytes(store.path.read_bytes()[:300_000])
@@ -146,10 +132,29 @@ def test_a_truncated_store_is_one_line_that_names_it(store: Store, training_sour
 
 def test_a_store_half_made_when_killed_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "store.duckdb"
-    (tmp_path / ".store.duckdb.partial").write_bytes(b"half a database")
+    (tmp_path / ".partial.store.duckdb").write_bytes(b"half a database")
     path.write_bytes(b"")
     assert count(Store.create(path)) == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["store.duckdb", "store.duckdb.lock"]
+
+
+def test_a_child_that_was_forked_inside_a_lease_does_not_keep_the_lock(store: Store) -> None:
+    with store.read():
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with Store.open(store.path, lock_timeout=2).write() as cursor:
+            cursor.execute("DELETE FROM source")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_two_stores_of_one_process_read_at_the_same_time(store: Store) -> None:
+    with store.read() as one, Store.open(store.path).read() as other:
+        assert one.execute("SELECT 1").fetchall() == other.execute("SELECT 1").fetchall()
 
 
 def test_the_same_work_is_refused_to_a_second_process_and_free_after_a_kill(store: Store) -> None:

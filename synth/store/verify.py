@@ -1,0 +1,186 @@
+"""
+Verify: whether the store is what its rules say. SQL over whole tables, out of core.
+
+Nothing in DuckDB's schema enforces these rules (no keys, no constraints: see migrations/0001), so they are written down
+here. Every check takes a lease of its own: writers wait for one check, not for all.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from synth.store.connection import Store
+
+# What names what: a column (of some rows), and the column whose values it must be among.
+REFERENCES = (
+    ("passage", "source_id", "source", "source_id"),
+    ("passage", "text_id", "text", "text_id"),
+    ("source", "run_id", "run", "run_id"),
+    ("run_end", "run_id", "run", "run_id"),
+    ("revision", "source_id", "source", "source_id"),
+    ("revision", "parent_id", "revision", "revision_id"),
+    ("revision", "sample_id", "sample_state", "sample_id"),
+    ("revision", "call_id", "llm_call", "call_id"),
+    ("revision", "run_id", "run", "run_id"),
+    ("llm_call", "run_id", "run", "run_id"),
+    ("negative", "sample_id", "revision", "sample_id"),
+    ("negative", "revision_id", "revision", "revision_id"),
+    ("negative", "text_id", "text", "text_id"),
+    ("negative", "run_id", "run", "run_id"),
+    ("generated", "text_id", "text", "text_id"),
+    ("generated", "run_id", "run", "run_id"),
+    ("mined", "revision_id", "revision", "revision_id"),
+    ("mined", "run_id", "run", "run_id"),
+    ("review", "sample_id", "revision", "sample_id"),
+    ("review", "revision_id", "revision", "revision_id"),
+    ("review", "negative_id", "negative", "negative_id"),
+    ("review", "edited_id", "revision", "revision_id"),
+    ("review", "undoes", "review", "review_id"),
+    ("review", "run_id", "run", "run_id"),
+    ("release", "run_id", "run", "run_id"),
+    ("release_item", "release_id", "release", "release_id"),
+    ("release_item", "revision_id", "revision", "revision_id"),
+    ("(SELECT unnest(negative_ids) AS negative_id FROM release_item)", "negative_id", "negative", "negative_id"),
+    ("overlap", "revision_id", "revision", "revision_id"),
+    ("overlap", "eval_source_id", "source", "source_id"),
+    ("near_duplicate", "revision_id", "revision", "revision_id"),
+    ("near_duplicate", "kept_id", "revision", "sample_id"),
+)
+# What may be there once only.
+UNIQUE = (
+    ("run", "run_id"),
+    ("run_end", "run_id"),
+    ("source", "source_id"),
+    ("text", "text_id"),
+    ("passage", "source_id, text_id"),
+    ("revision", "revision_id"),
+    ("revision", "sample_id, number"),
+    ("llm_call", "call_id"),
+    ("negative", "negative_id"),
+    ("generated", "stage_key, text_id"),
+    ("mined", "stage_key, revision_id"),
+    ("review", "review_id"),
+    ("release", "release_id"),
+    ("release", "name"),
+    ("release_item", "release_id, sample_id"),
+    ("sample_state", "sample_id"),
+)
+# First revisions of the same content: in one source, or in the sources to train on together. (An edit may say what
+# another sample says.)
+REPEATED_CONTENT = """
+SELECT count(*), min(example) FROM (
+    SELECT min(r.sample_id) AS example FROM revision r JOIN source s USING (source_id) WHERE r.number = 1
+    GROUP BY r.content_hash, CASE WHEN s.declared_use = 'eval' THEN r.source_id END HAVING count(*) > 1
+)
+"""
+RESTORE = "restore a copy, or mend it in DuckDB"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A rule that does not hold: how many rows break it, and one line with an example and the remedy."""
+
+    rule: str
+    num_rows: int
+    message: str
+
+
+def verify(store: Store) -> list[Problem]:
+    """
+    Every rule of the store that does not hold; none if the store is sound.
+
+    Sound means: every id that a row names is there, no id and no content is there twice, `sample_state` is what the
+    logs say, and the folder of every release has the digest that the store has.
+    """
+    return [*_dangling(store), *_repeated(store), *_wrong_states(store), *_missing_releases(store)]
+
+
+def _dangling(store: Store) -> Iterator[Problem]:
+    for table, column, target, key in REFERENCES:
+        num_rows, example = _asked(
+            store,
+            f"SELECT count(*), min(named.{column}) FROM {table} AS named"
+            f" ANTI JOIN {target} AS there ON there.{key} = named.{column} WHERE named.{column} IS NOT NULL",
+        )
+        if num_rows:
+            name = "release_item.negative_ids" if table.startswith("(") else f"{table}.{column}"
+            remedy = "run `synth store rebuild`" if target == "sample_state" else RESTORE
+            yield Problem(
+                f"{name} is in {target}",
+                num_rows,
+                f"{name}: {num_rows} rows name what is not in {target} (one is {example}); {remedy}",
+            )
+
+
+def _repeated(store: Store) -> Iterator[Problem]:
+    for table, columns in UNIQUE:
+        num_rows, example = _asked(
+            store,
+            f"SELECT count(*), min(example) FROM (SELECT ({columns})::VARCHAR AS example FROM {table}"
+            f" GROUP BY {columns} HAVING count(*) > 1)",
+        )
+        if num_rows:
+            remedy = "run `synth store rebuild`" if table == "sample_state" else RESTORE
+            message = f"{table}: {num_rows} values of {columns} stand there more than once (one is {example}); {remedy}"
+            yield Problem(f"{table}: {columns} once", num_rows, message)
+    num_rows, example = _asked(store, REPEATED_CONTENT)
+    if num_rows:
+        message = f"revision: {num_rows} contents are stored more than once (one is sample {example}); {RESTORE}"
+        yield Problem("revision: content once", num_rows, message)
+
+
+def _wrong_states(store: Store) -> Iterator[Problem]:
+    derived = files("synth.store").joinpath("state.sql").read_text(encoding="utf-8")
+    derived = derived.format(ids="(SELECT DISTINCT sample_id FROM revision)")
+    with store.read() as cursor:
+        columns = ", ".join(f'"{row[0]}"' for row in cursor.execute("DESCRIBE sample_state").fetchall())
+        cursor.execute(f"CREATE TEMP TABLE derived AS SELECT {columns} FROM ({derived})")
+        num_rows, example = _row(
+            cursor,
+            "SELECT count(DISTINCT sample_id), min(sample_id) FROM ((FROM derived EXCEPT FROM sample_state)"
+            " UNION ALL (FROM sample_state EXCEPT FROM derived))",
+        )
+        cursor.execute("DROP TABLE derived")
+    if num_rows:
+        message = (
+            f"sample_state: {num_rows} samples differ from what the logs say (one is {example}); "
+            "run `synth store rebuild`"
+        )
+        yield Problem("sample_state is what the logs say", num_rows, message)
+
+
+def _missing_releases(store: Store) -> Iterator[Problem]:
+    with store.read() as cursor:
+        releases = cursor.execute("SELECT name, digest, path FROM release ORDER BY created_at, name").fetchall()
+    for name, digest, path in releases:
+        # A workspace that was moved has them where it is now.
+        folder = next((each for each in (Path(path), store.path.parent / "releases" / name) if each.is_dir()), None)
+        if folder is None:
+            message = f"release {name}: its folder {path} is gone; `synth release create {name}` makes it anew"
+        elif _digest_of(folder) != digest:
+            message = f"release {name}: {folder / 'manifest.json'} does not have its digest {digest}; restore a copy"
+        else:
+            continue
+        yield Problem("every release is in its folder", 1, message)
+
+
+def _digest_of(folder: Path) -> object:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest.get("digest") if isinstance(manifest, dict) else None
+
+
+def _asked(store: Store, sql: str) -> tuple[int, object]:
+    with store.read() as cursor:
+        return _row(cursor, sql)
+
+
+def _row(cursor: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, object]:
+    [(number, example)] = cursor.execute(sql).fetchall()
+    return int(number), example
