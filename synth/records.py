@@ -12,7 +12,7 @@ import os
 import re
 import time
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
@@ -197,9 +197,19 @@ class ReviewEvent:
     edit: Content | None = None
 
 
+# Arabic Extended-B, Combining Diacritical Marks Extended, and the blocks of most scripts beyond U+FFFF.
+_UNSETTLED = re.compile("[\u0870-\u089f\u1ab0-\u1aff\U00010d00-\U0001cfff\U0001e000-\U0001efff]")
+
+
 def normalise(text: str) -> str:
-    """Unicode NFC, each run of white space one space, none at the ends: decides whether two texts are the same."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+    """
+    Unicode NFC, each run of white space one space, none at the ends: decides whether two texts are the same.
+
+    NUL is white space. A text with a character of a block where Unicode still adds combining marks is not composed, so
+    that ids do not depend on the Unicode version of Python or of DuckDB, whose macro `normalised` does the same.
+    """
+    spaced = re.sub(r"[\s\0]+", " ", text).strip(" ")
+    return spaced if _UNSETTLED.search(spaced) else unicodedata.normalize("NFC", spaced)
 
 
 def is_plain_name(name: str) -> bool:
@@ -213,17 +223,21 @@ def text_id(text: str) -> UUID:
 
 
 def content_hash(content: Content) -> UUID:
-    """The identity of a sample's content, its task included: equal content is stored once."""
-    fields = {
-        key: [normalise(item) for item in value] if isinstance(value, tuple) else _normalised(value)
-        for key, value in asdict(content).items()
-    }
-    canonical = json.dumps([TASK_OF[type(content)], fields], sort_keys=True, ensure_ascii=False)
+    """
+    The identity of a sample's content, its task included: equal content is stored once.
+
+    Hashed are the task and its fields between unit separators, each positive after a record separator: no normalised
+    text holds either. The store's macro `content_hash_of` gives the same.
+    """
+    match content:
+        case Retrieval(query, positives, instruction):
+            fields = [normalise(query), "".join(f"\x1e{normalise(positive)}" for positive in positives)]
+        case Sts(text1, text2, score, instruction):
+            fields = [normalise(text1), normalise(text2), f"{float(score) + 0.0:.17g}"]
+        case Classification(text, label, instruction):
+            fields = [normalise(text), normalise(label)]
+    canonical = "\x1f".join([TASK_OF[type(content)], normalise(instruction), *fields])
     return UUID(bytes=hashlib.sha256(canonical.encode()).digest()[:16])
-
-
-def _normalised(value: object) -> object:
-    return normalise(value) if isinstance(value, str) else value
 
 
 def key_of(*parts: object) -> UUID:

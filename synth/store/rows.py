@@ -1,7 +1,7 @@
 """How rows go in: as Arrow, a batch at a time (90 times the rate of executemany)."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -30,14 +30,25 @@ def first(cursor: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
 
 
 @contextmanager
-def batch(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]], name: str = "batch") -> Any:
-    """Make the rows readable as the table `name` for the time of the block. All rows must have the same keys."""
-    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
-    cursor.register(name, pyarrow.Table.from_pylist(plain))
+def readable(cursor: duckdb.DuckDBPyConnection, table: pyarrow.Table, name: str) -> Iterator[None]:
+    """Make an Arrow table readable as the table `name` for the time of the block."""
+    cursor.register(name, table)
     try:
         yield
-    finally:
-        cursor.unregister(name)
+    except BaseException:
+        # A transaction that failed takes no statement, not even this one, whose error would hide the first.
+        with suppress(duckdb.Error):
+            cursor.unregister(name)
+        raise
+    cursor.unregister(name)
+
+
+@contextmanager
+def batch(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]], name: str = "batch") -> Iterator[None]:
+    """Make the rows readable as the table `name` for the time of the block. All rows must have the same keys."""
+    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+    with readable(cursor, pyarrow.Table.from_pylist(plain), name):
+        yield
 
 
 def insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import duckdb
+import pyarrow
 
-from synth.records import TASK_OF, Draft, Negative, content_hash, new_id
+from synth.records import TASK_OF, Draft, Negative, Task, new_id
+from synth.store.bulk import DESCRIPTION, LINKS, REQUIRED, add_rows
 from synth.store.connection import Store
 from synth.store.rows import batch, first, insert, now
+from synth.store.sources import store_brought
 
 
 def add_drafts(cursor: duckdb.DuckDBPyConnection, drafts: Iterable[Draft], run_id: UUID) -> int:
@@ -19,74 +22,27 @@ def add_drafts(cursor: duckdb.DuckDBPyConnection, drafts: Iterable[Draft], run_i
     Store each draft as the first revision of a new sample, unless its content is there already. Returns how many.
 
     Content is the same in the whole store for samples to train on, but within its source for held-out ones, so that
-    every evaluation set stays whole.
+    every evaluation set stays whole (bulk.add_rows, which does the work).
     """
-    rows = {}
+    alike: dict[tuple[Task, UUID, str], list[Draft]] = {}
     for draft in drafts:
-        row = _row(draft, run_id)
-        rows[row["content_hash"], row["source_id"]] = row
-    fresh = _without_known(cursor, list(rows.values()))
-    insert(cursor, "revision", fresh)
-    refresh_state(cursor, [row["sample_id"] for row in fresh])
-    return len(fresh)
-
-
-def _row(draft: Draft, run_id: UUID) -> dict[str, Any]:
-    sample_id = new_id()
-    fields: dict[str, Any] = dict.fromkeys(
-        ("instruction", "query", "positives", "text1", "text2", "score", "text", "label")
+        alike.setdefault((TASK_OF[type(draft.content)], draft.source_id, draft.operation), []).append(draft)
+    return sum(
+        add_rows(cursor, task, _table(task, found), source_id=source_id, run_id=run_id, operation=operation).num_new
+        for (task, source_id, operation), found in alike.items()
     )
-    return {
-        "revision_id": sample_id,
-        "sample_id": sample_id,
-        "parent_id": None,
-        "number": 1,
-        "content_hash": content_hash(draft.content),
-        "task": TASK_OF[type(draft.content)].value,
-        "operation": draft.operation,
-        "method": draft.method,
-        "source_id": draft.source_id,
-        "seed_id": draft.seed_id,
-        "external_id": draft.external_id,
-        "actor": draft.model or draft.operation,
-        "model": draft.model,
-        "prompt_version": draft.prompt_version,
-        "run_id": run_id,
-        "call_id": draft.call_id,
-        "created_at": now(),
-        **fields,
-        **asdict(draft.content),
+
+
+def _table(task: Task, drafts: Sequence[Draft]) -> pyarrow.Table:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(draft.content, name) for draft in drafts] for name in (*REQUIRED[task], "instruction")
     }
-
-
-def _without_known(cursor: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not rows:
-        return []
-    keys = [{"content_hash": row["content_hash"], "source_id": row["source_id"]} for row in rows]
-    with batch(cursor, keys):
-        known = cursor.execute(
-            "SELECT DISTINCT b.content_hash, b.source_id FROM batch b"
-            " JOIN source own ON own.source_id = b.source_id::UUID"
-            " JOIN revision r ON r.content_hash = b.content_hash::UUID JOIN source s ON s.source_id = r.source_id"
-            " WHERE r.source_id = own.source_id OR (s.declared_use = 'train' AND own.declared_use = 'train')"
-        ).fetchall()
-        held_out = {
-            source_id
-            for (source_id,) in cursor.execute(
-                "SELECT DISTINCT b.source_id FROM batch b JOIN source s ON s.source_id = b.source_id::UUID"
-                " WHERE s.declared_use = 'eval'"
-            ).fetchall()
-        }
-    skip = set(known)
-    fresh, seen = [], set()
-    for row in rows:
-        if (str(row["content_hash"]), str(row["source_id"])) in skip:
-            continue
-        scope = row["source_id"] if str(row["source_id"]) in held_out else None
-        if (row["content_hash"], scope) not in seen:
-            seen.add((row["content_hash"], scope))
-            fresh.append(row)
-    return fresh
+    columns |= {name: [getattr(draft, name) for draft in drafts] for name in DESCRIPTION}
+    columns |= {name: [str(value) if (value := getattr(draft, name)) else None for draft in drafts] for name in LINKS}
+    types = {"positives": pyarrow.list_(pyarrow.string()), "score": pyarrow.float64()}
+    return pyarrow.table(
+        {name: pyarrow.array(values, types.get(name, pyarrow.string())) for name, values in columns.items()}
+    )
 
 
 def refresh_state(cursor: duckdb.DuckDBPyConnection, sample_ids: Sequence[UUID]) -> None:
@@ -212,12 +168,14 @@ class Mined:
 
 def add_mined(cursor: duckdb.DuckDBPyConnection, stage_key: UUID, run_id: UUID, results: Sequence[Mined]) -> int:
     """
-    Store the negatives found, and that these revisions are done; one that another process finished meanwhile is passed
-    over. Returns how many negatives were stored.
+    Store the negatives found, their texts if only samples have them yet, and that these revisions are done; one that
+    another process finished meanwhile is passed over. Returns how many negatives were stored.
     """
     revisions = [result.sample.revision_id for result in results]
     meanwhile = _done_meanwhile(cursor, "mined", "revision_id", stage_key, revisions)
     results = [result for result in results if result.sample.revision_id not in meanwhile]
+    names = sorted({result.sample.source for result in results})
+    store_brought(cursor, names, [negative.text_id for result in results for negative in result.negatives])
     created_at = now()
     negatives = [
         {"negative_id": new_id(), "run_id": run_id, "created_at": created_at} | asdict(negative)

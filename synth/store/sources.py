@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import duckdb
+import pyarrow
 
 from synth.records import Passage, Source, Use, UserError
+from synth.store.bulk import add_passage_rows
 from synth.store.connection import Store
-from synth.store.rows import batch, first, insert, now
+from synth.store.rows import first, insert, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,9 @@ def add_source(cursor: duckdb.DuckDBPyConnection, source: Source, run_id: UUID) 
 
 def add_passages(cursor: duckdb.DuckDBPyConnection, source_id: UUID, passages: Sequence[NewPassage]) -> int:
     """Store a source's passages, each text once in the store and once in the corpus. Returns how many are new to it."""
-    unique = {passage.text_id: passage for passage in passages}
-    rows = [
-        {"source_id": source_id, "text_id": p.text_id, "title": p.title, "external_id": p.external_id, "text": p.text}
-        for p in unique.values()
-    ]
-    if not rows:
-        return 0
-    with batch(cursor, rows):
-        cursor.execute(
-            "INSERT INTO text SELECT text_id::UUID, text, ? FROM batch b"
-            " WHERE NOT EXISTS (SELECT 1 FROM text t WHERE t.text_id = b.text_id::UUID)",
-            [now()],
-        )
-        added = cursor.execute(
-            "INSERT INTO passage SELECT source_id::UUID, text_id::UUID, title, external_id FROM batch b"
-            " WHERE NOT EXISTS (SELECT 1 FROM passage p"
-            " WHERE p.text_id = b.text_id::UUID AND p.source_id = b.source_id::UUID)"
-        ).fetchall()
-    return int(added[0][0])
+    columns = {name: [getattr(passage, name) for passage in passages] for name in ("text", "title", "external_id")}
+    rows = pyarrow.table({name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()})
+    return add_passage_rows(cursor, rows, source_id=source_id)
 
 
 def source_names(store: Store) -> list[str]:
@@ -73,12 +59,27 @@ def check_sources(store: Store, names: Sequence[str]) -> None:
             raise UserError(f"no source is called {name}; this store has: {', '.join(known) or 'none yet'}")
 
 
+# The texts that samples brought, of sources of these names: a query's answers and the labelled negatives. Only samples
+# as they came, or as a reviewer edited them: what was generated says a passage again, and is none.
+BROUGHT = """
+SELECT s.name, st.source_id, unnest(r.positives) AS text
+FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id
+WHERE st.task = 'retrieval' AND st.operation IN ('ingest', 'edit') AND s.name IN (SELECT unnest($names))
+UNION ALL
+SELECT s.name, st.source_id, t.text
+FROM sample_state st JOIN negative n USING (revision_id) JOIN text t USING (text_id)
+JOIN source s ON s.source_id = st.source_id
+WHERE st.task = 'retrieval' AND n.origin = 'labelled' AND s.name IN (SELECT unnest($names))
+"""
+
+
 def corpora(store: Store, names: Sequence[str] = (), *, declared_use: Use | None = None) -> dict[str, list[Passage]]:
     """
     The corpus of every source (or of those named): name -> its passages, ordered by text id.
 
     All splits and versions of one name share one corpus. With `declared_use`, only what was declared so; a passage
-    that is declared both is held out.
+    that is declared both is held out. Without it, what there is to search: a name that has samples but no passages (it
+    came as pairs or triplets) has the texts that those samples brought for a corpus.
     """
     with store.read() as cursor:
         rows = cursor.execute(
@@ -90,7 +91,39 @@ def corpora(store: Store, names: Sequence[str] = (), *, declared_use: Use | None
             " GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
             {"names": list(names), "use": declared_use},
         ).fetchall()
+        if declared_use is None:
+            rows += _brought(cursor, names)
     found: dict[str, list[Passage]] = {}
     for name, text_id, text, title, source_id in rows:
         found.setdefault(name, []).append(Passage(text_id, text, title, source_id))
     return found
+
+
+def _brought(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> list[tuple[str, UUID, str, str, UUID]]:
+    """The corpora of the names without passages."""
+    bare = cursor.execute(
+        "SELECT DISTINCT name FROM source WHERE (len($names) = 0 OR name IN (SELECT unnest($names)))"
+        " AND name NOT IN (SELECT s.name FROM source s SEMI JOIN passage p USING (source_id))",
+        {"names": list(names)},
+    ).fetchall()
+    if not bare:
+        return []
+    return cursor.execute(
+        f"SELECT name, text_id_of(text) AS text_id, min(text), '', min(source_id) FROM ({BROUGHT})"
+        " GROUP BY name, text_id ORDER BY name, text_id",
+        {"names": [name for (name,) in bare]},
+    ).fetchall()
+
+
+def store_brought(cursor: duckdb.DuckDBPyConnection, names: Sequence[str], text_ids: Sequence[UUID]) -> None:
+    """Store those of the texts that are not in the store as texts yet, but that samples of these sources brought."""
+    missing = cursor.execute(
+        "SELECT text_id FROM (SELECT DISTINCT unnest($ids::UUID[]) AS text_id) ANTI JOIN text USING (text_id)",
+        {"ids": [str(each) for each in text_ids]},
+    ).fetchall()
+    if missing:
+        cursor.execute(
+            "INSERT INTO text BY NAME SELECT text_id_of(text) AS text_id, min(text) AS text, $now AS created_at"
+            f" FROM ({BROUGHT}) GROUP BY ALL HAVING text_id IN (SELECT unnest($ids::UUID[]))",
+            {"now": now(), "names": list(names), "ids": [str(each) for (each,) in missing]},
+        )
