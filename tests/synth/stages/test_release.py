@@ -2,41 +2,42 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pytest
 from pyarrow import parquet
 
 from synth.records import (
     Classification,
-    Content,
-    Draft,
     Negative,
     Retrieval,
     Source,
     Sts,
+    Task,
+    Use,
     UserError,
+    Verdict,
     key_of,
     new_id,
     text_id,
 )
-from synth.stages.release import Released, create_release
+from synth.stages.release_check import verify_release
+from synth.stages.release_diff import compare_releases
+from synth.stages.release_files import read_manifest, read_rows
 from synth.stages.review import apply_policy
 from synth.store import releases, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.overlaps import FoundOverlap, add_overlaps
+from synth.store.runs import recorded
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
+from tests.synth.stages.releasing import add, create, files, give_negatives, heads, judge, retrieval
 
 CAT = Retrieval("what purrs?", ("Cats\nA cat purrs.",))
 DOG = NewPassage(text_id("A dog barks."), "A dog barks.", "", "2")
 COW = NewPassage(text_id("A cow moos."), "A cow moos.", "", "3")
-
-
-def add(store: Store, source: Source, *contents: Content) -> None:
-    with store.write() as cursor:
-        samples.add_drafts(cursor, [Draft(content, source.source_id, "ingest") for content in contents], new_id())
 
 
 def mine(store: Store) -> None:
@@ -50,10 +51,6 @@ def mine(store: Store) -> None:
         ]
         with store.write() as cursor:
             samples.add_mined(cursor, key, new_id(), [Mined(sample, "full", "", 1, tuple(negatives))])
-
-
-def create(store: Store, folder: Path, name: str = "first", max_negatives: int = 4) -> Released:
-    return create_release(store, folder, name, max_negatives=max_negatives, on_progress=lambda _: None)
 
 
 @pytest.fixture
@@ -85,13 +82,6 @@ def test_a_release_holds_the_samples_their_negatives_and_the_held_out_sets(appro
     assert manifest["sources"][0]["licence"] == "CC0-1.0"
 
 
-def test_it_loads_with_the_datasets_library(approved: Store, tmp_path: Path) -> None:
-    released = create(approved, tmp_path)
-    files = str(released.path / "samples" / "retrieval.parquet")
-    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded[0]["query"] == "what purrs?"
-
-
 def test_the_best_ranked_negatives_are_kept(approved: Store, tmp_path: Path) -> None:
     released = create(approved, tmp_path, max_negatives=1)
     [row] = parquet.read_table(released.path / "samples" / "retrieval.parquet").to_pylist()
@@ -102,7 +92,7 @@ def test_the_same_content_is_the_same_release_and_other_content_needs_another_na
     approved: Store, tmp_path: Path, training_source: Source
 ) -> None:
     first = create(approved, tmp_path)
-    assert create(approved, tmp_path) == Released(first.path, first.digest, True, first.counts)
+    assert create(approved, tmp_path) == replace(first, existed=True)
     add(approved, training_source, Sts("c", "d", 1.0))
     apply_policy(approved, "labelled", max_rank=20)
     with pytest.raises(UserError, match="choose another name"):
@@ -120,7 +110,7 @@ def test_a_sample_that_asks_what_a_held_out_set_asks_is_left_out_and_counted(
     add(approved, training_source, Classification("Who  purrs?".lower(), "cat"))
     apply_policy(approved, "labelled", max_rank=20)
     released = create(approved, tmp_path)
-    assert released.counts["left_out_contaminated"] == 1
+    assert released.left_out["contaminated"] == 1
     assert released.counts["classification"] == 1
 
 
@@ -177,7 +167,7 @@ def test_case_punctuation_width_and_invisible_characters_do_not_hide_a_held_out_
 ) -> None:
     add(approved, training_source, Classification(text, "cat"))
     apply_policy(approved, "labelled", max_rank=20)
-    assert create(approved, tmp_path).counts["left_out_contaminated"] == 1
+    assert create(approved, tmp_path).left_out["contaminated"] == 1
 
 
 def test_a_policy_applied_twice_at_once_says_each_thing_once(approved: Store) -> None:
@@ -201,3 +191,86 @@ def test_the_datasheet_shows_hostile_names_as_text(
         cursor.execute("UPDATE source SET licence = '`](javascript:alert(1)) | <b>'")
     text = (create(store, tmp_path).path / "README.md").read_text()
     assert "| `'](javascript:alert(1)) / <b>` |" in text
+
+
+def test_what_was_found_is_recorded_with_the_releases_run_and_told_by_evaluation_set(
+    approved: Store, tmp_path: Path, training_source: Source
+) -> None:
+    add(approved, training_source, Classification("WHO purrs", "cat"))
+    apply_policy(approved, "labelled", max_rank=20)
+    told = [{"eval_source": "guide", "eval_split": "test", "kind": "exact", "num_samples": 1}]
+    assert create(approved, tmp_path).overlaps == told
+    manifest = read_manifest(tmp_path / "first")
+    assert (manifest["overlaps"], manifest["left_out"]) == (told, {"contaminated": 1})
+    [row] = query(approved, "SELECT source, field, eval_split, kind, value, run_id FROM eval_overlaps").to_pylist()
+    [run] = query(approved, "SELECT run_id FROM runs WHERE kind = 'release'").to_pylist()
+    assert tuple(row.values()) == ("guide", "text", "test", "exact", 1.0, run["run_id"])
+    assert "| `guide` | `test` | exact | 1 |" in (tmp_path / "first" / "README.md").read_text()
+    taken = create(approved, tmp_path, "all", contamination=False)
+    assert (taken.left_out, taken.counts["classification"]) == ({}, 2)
+    assert "Not looked for" in (taken.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("field", "left"), [("query", {"contaminated": 1}), ("positive", {})])
+def test_what_synth_check_found_similar_is_left_out_but_not_for_its_positive(
+    approved: Store, tmp_path: Path, field: str, left: dict[str, int], held_out_source: Source
+) -> None:
+    sample_id, revision_id = heads(approved)["what purrs?"]
+    found = FoundOverlap(sample_id, revision_id, field, held_out_source.source_id, new_id(), "similar", 0.97)
+    with recorded(approved, "check", {"similar": 0.95}) as run, approved.write() as cursor:
+        add_overlaps(cursor, run.run_id, [found])
+    assert create(approved, tmp_path).left_out == left
+
+
+def test_a_release_survives_what_happens_to_the_store_byte_for_byte(
+    approved: Store, tmp_path: Path, training_source: Source
+) -> None:
+    released = create(approved, tmp_path)
+    before = files(released.path)
+    give_negatives(approved, "what purrs?", [("A dog barks.", "mined", 1), ("A new one.", "mined", 2)])
+    judge(approved, "what purrs?", Verdict.REJECT)
+    add(approved, training_source, retrieval(5))
+    apply_policy(approved, "everything", max_rank=20)
+    samples.rebuild_state(approved)
+    Store.open(approved.path)
+    assert files(released.path) == before
+    assert verify_release(released.path, released.digest).problems == []
+    create(approved, tmp_path, "second")
+    assert files(released.path) == before
+    sql = "SELECT name, num_samples, num_negatives FROM releases ORDER BY name"
+    assert [tuple(row.values()) for row in query(approved, sql).to_pylist()] == [("first", 3, 2), ("second", 3, 0)]
+
+
+def test_an_edited_sample_is_released_as_edited_and_the_diff_says_changed(approved: Store, tmp_path: Path) -> None:
+    first = create(approved, tmp_path)
+    edited = Retrieval("what purrs at night?", CAT.positives)
+    judge(approved, "what purrs?", Verdict.APPROVE, edit=edited, edited_id=new_id())
+    second = create(approved, tmp_path, "second")
+    assert [row["query"] for row in read_rows(second.path, Task.RETRIEVAL)] == ["what purrs at night?"]
+    assert compare_releases(first.path, second.path, rows=False).totals["changed"] == 1
+
+
+def test_two_machines_that_made_the_same_have_the_same_digest(tmp_path: Path) -> None:
+    made = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        store = Store.create(tmp_path / str(number) / "store.duckdb")
+        source = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
+        with store.write() as cursor:
+            sources.add_source(cursor, source, new_id())
+        order = range(8) if number else reversed(range(8))
+        add(store, source, *(retrieval(each) for each in order))
+        apply_policy(store, "everything", max_rank=20)
+        made.append(create(store, tmp_path / str(number)))
+    assert made[0].digest == made[1].digest
+    ids = [[row["content_hash"] for row in read_rows(each.path, Task.RETRIEVAL)] for each in made]
+    assert ids[0] == ids[1] == sorted(ids[0])
+
+
+def test_hostile_texts_come_out_as_they_went_in(store: Store, tmp_path: Path, training_source: Source) -> None:
+    texts = ("\x1b[31m red \u202e", "```| <b>", "emoji 🐈\u200d⬛, 猫", "x" * 100_000)
+    add(store, training_source, *(Retrieval(text, (f"{text} indeed",)) for text in texts))
+    apply_policy(store, "everything", max_rank=20)
+    released = create(store, tmp_path)
+    assert {row["query"] for row in read_rows(released.path, Task.RETRIEVAL)} == set(texts)
+    assert verify_release(released.path, released.digest).problems == []

@@ -1,0 +1,133 @@
+"""Verifying a release: whether its folder still is what was released, and what exactly is not."""
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth.records import Task, UserError
+from synth.stages.release_files import (
+    MANIFEST,
+    digest_line,
+    digest_of,
+    files_in,
+    is_content_of,
+    read_manifest,
+    read_rows,
+)
+
+SHOWN = 5  # samples of one kind that are named; more are counted
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was looked at, and every problem that was found, one line each."""
+
+    path: Path
+    name: str
+    digest: str
+    num_files: int
+    num_samples: int
+    problems: list[str]
+
+
+def verify_release(folder: Path, recorded_digest: str | None) -> Verified:
+    """
+    Look at every file, count, content hash and text of a release, and compute its digest anew from its samples.
+
+    `recorded_digest` is what the store has for this name, None if there is no store to ask.
+
+    Raises UserError if the folder has no manifest that can be read.
+    """
+    manifest = read_manifest(folder)
+    problems = list(_file_problems(folder, manifest))
+    look = _Look(folder)
+    try:
+        digest = digest_of(heapq.merge(*(look.lines(task) for task in Task)))
+    except UserError as error:  # no Parquet, a column missing
+        problems.append(str(error))
+    else:
+        problems += look.told()
+        if digest != manifest["digest"]:
+            problems.append(
+                f"the digest of the samples is {digest}, the manifest says {manifest['digest']!r:.80}: samples, "
+                "sources' names or negatives differ from those released"
+            )
+        counted = {**{task.value: look.num_samples[task] for task in Task}, "negatives": look.num_negatives}
+        for key, number in counted.items():
+            if manifest["counts"].get(key) != number:
+                problems.append(f"{number} {key} are there, the manifest counts {manifest['counts'].get(key)!r:.40}")
+    if recorded_digest is not None and recorded_digest != manifest["digest"]:
+        problems.append(f"the manifest's digest is {manifest['digest']!r:.80}, the store recorded {recorded_digest}")
+    num_files = len(manifest.get("files") or [])
+    return Verified(folder, manifest["name"], manifest["digest"], num_files, sum(look.num_samples.values()), problems)
+
+
+class _Look:
+    """One pass over the samples: what is counted and found on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unlike: dict[Task, list[str]] = {task: [] for task in Task}
+        self._num_unlike = dict.fromkeys(Task, 0)
+        self._unsorted = dict.fromkeys(Task, False)
+        self.num_samples = dict.fromkeys(Task, 0)
+        self.num_negatives = 0
+
+    def lines(self, task: Task) -> Iterator[str]:
+        """The digest's lines of a task, in the order of the file."""
+        before = ""
+        for row in read_rows(self._folder, task):
+            line = digest_line(row)
+            self._unsorted[task] |= line < before
+            before = line
+            self.num_samples[task] += 1
+            self.num_negatives += len(row.get("negatives") or ())
+            if not is_content_of(task, row):
+                self._num_unlike[task] += 1
+                if self._num_unlike[task] <= SHOWN:
+                    self._unlike[task].append(str(row["sample_id"]))
+            yield line
+
+    def told(self) -> Iterator[str]:
+        """A line for each kind of thing that is wrong with a task's samples."""
+        for task in Task:
+            if self._num_unlike[task]:
+                more = " and others" if self._num_unlike[task] > SHOWN else ""
+                yield (
+                    f"samples/{task}.parquet: {self._num_unlike[task]} samples are not what their content_hash says: "
+                    f"{', '.join(self._unlike[task])}{more}"
+                )
+            if self._unsorted[task]:
+                yield f"samples/{task}.parquet: the samples are not in the order of their content"
+
+
+def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    listed = manifest.get("files")
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        yield f"{MANIFEST} lists no files: it was made by an older Skiff, or was changed"
+        return
+    expected = {str(each.get("path")): each for each in listed}
+    found = {path.relative_to(folder).as_posix(): path for path in files_in(folder)}
+    for name in sorted(expected.keys() - found.keys()):
+        yield f"{name}: is missing"
+    for name in sorted(found.keys() - expected.keys() - {MANIFEST}):
+        yield f"{name}: is no file of this release"
+    for name in sorted(expected.keys() & found.keys()):
+        size, sha256 = _measure(found[name])
+        if size != expected[name].get("size"):
+            yield f"{name}: has {size} bytes, released were {expected[name].get('size')!r:.40}"
+        elif sha256 != expected[name].get("sha256"):
+            yield f"{name}: was changed (its SHA-256 is {sha256})"
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    if path.is_symlink() or not path.is_file():
+        raise UserError(f"{path}: is a link or a device, where a release has files; copy the release anew")
+    try:
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable and run again") from None

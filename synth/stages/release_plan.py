@@ -1,0 +1,155 @@
+"""
+What a release will hold: what the policy takes, less what repeats an evaluation set or another sample, with the
+negatives chosen. Nothing is written yet but the choice, into a working folder.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from synth.overlaps import (
+    NEAR_THRESHOLD,
+    NGRAM,
+    THRESHOLD,
+    EvalIndex,
+    EvalText,
+    asked_texts,
+    near_duplicates,
+    near_text,
+)
+from synth.records import Task, UserError, is_plain_name
+from synth.stages.datasheet import LEFT_OUT
+from synth.stages.release_files import digest_of
+from synth.store import releases, selection
+from synth.store.conditions import matching_samples
+from synth.store.connection import Store
+from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
+from synth.store.release_policy import ReleasePolicy
+from synth.store.releases import HeldOut
+
+CHECKS = {"ngram": NGRAM, "overlap_threshold": THRESHOLD, "near_duplicate_threshold": NEAR_THRESHOLD}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is left out for what it repeats: an evaluation set, or another sample."""
+
+    overlaps: list[FoundOverlap]
+    duplicates: list[FoundDuplicate]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A release that is chosen, and not written yet; the folder `work` holds the choice."""
+
+    work: Path
+    policy: ReleasePolicy
+    held_out: list[HeldOut]
+    found: Found
+    digest: str
+    left_out: dict[str, int]
+    overlaps: list[dict[str, Any]]  # samples left out as contaminated, by evaluation set and kind
+    composition: dict[str, list[dict[str, Any]]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples by task, negatives and held-out sets."""
+        tasks = {row["task"]: row["num_samples"] for row in self.composition["task"]}
+        negatives = sum(row["num_negatives"] for row in self.composition["negatives"])
+        names = {each.name for each in self.held_out}
+        return {
+            **{task.value: tasks.get(task, 0) for task in Task},
+            "negatives": negatives,
+            "held_out_sets": len(names),
+        }
+
+
+def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
+    """
+    Choose what a release of this policy holds; the choice is left in `work`, an empty folder.
+
+    Raises UserError if the condition is wrong, a held-out source has a name that no file can have, or nothing is left.
+    """
+    matching = matching_samples(store, policy.where) if policy.where else None
+    with store.read() as cursor:
+        left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
+        held_out = releases.held_out(cursor)
+    for each in held_out:
+        if not is_plain_name(each.name):
+            raise UserError(f"the source {each.name!r:.120} has a name that no file can have; ingest it under another")
+    found = _look(work, policy, held_out)
+    contaminated = {each.sample_id for each in found.overlaps}
+    repeated = [each.sample_id for each in found.duplicates]
+    left_out["contaminated"] += len(contaminated)
+    left_out["near_duplicate"] += len(repeated)
+    left_out["too_few_negatives"] += selection.choose(work, policy, [*contaminated, *repeated])
+    ordered = {reason: left_out[reason] for reason in LEFT_OUT if left_out[reason]}
+    composition = selection.chosen_counts(work)
+    if not composition["task"]:
+        raise UserError(_why_nothing(ordered))
+    digest = digest_of(selection.chosen_lines(work))
+    return Plan(work, policy, held_out, found, digest, ordered, _overlap_counts(store, found), composition)
+
+
+def _why_nothing(left_out: Mapping[str, int]) -> str:
+    if set(left_out) <= {"pending", "rejected", "disputed"}:
+        there = f"{left_out.get('pending', 0)} samples are pending, {left_out.get('rejected', 0)} rejected"
+        return f"nothing is approved ({there}): review them with `synth review`, or `synth review --policy NAME`"
+    told = "; ".join(f"{number} {LEFT_OUT[reason]}" for reason, number in left_out.items())
+    return f"the policy leaves nothing to release: {told}; ease it, or review more with `synth review`"
+
+
+def _look(work: Path, policy: ReleasePolicy, held_out: Sequence[HeldOut]) -> Found:
+    """One pass over what was selected: what repeats an evaluation set, and of the rest what says nearly the same."""
+    index = EvalIndex(_eval_texts(held_out)) if policy.contamination else None
+    overlaps: list[FoundOverlap] = []
+
+    def clean() -> Iterator[tuple[UUID, str]]:
+        for rows in selection.selected(work):
+            for row in rows:
+                found = list(_overlaps(row, index)) if index else []
+                overlaps.extend(found)
+                if not found:
+                    yield row["sample_id"], near_text(row)
+
+    if policy.near_duplicates:
+        dropped = near_duplicates(clean(), seed=policy.seed)
+    else:
+        dropped = {}
+        deque(clean(), maxlen=0)
+    revisions = selection.selected_revisions(work, dropped)
+    return Found(overlaps, [FoundDuplicate(each, revisions[each], *kept) for each, kept in dropped.items()])
+
+
+def _eval_texts(held_out: Sequence[HeldOut]) -> Iterator[EvalText]:
+    for each in held_out:
+        for row in each.rows:
+            for text in asked_texts(row).values():
+                yield EvalText(row["source_id"], row["sample_id"], text)
+
+
+def _overlaps(row: Mapping[str, Any], index: EvalIndex) -> Iterator[FoundOverlap]:
+    ids = row["sample_id"], row["revision_id"]
+    for field, text in asked_texts(row).items():
+        for found in index.find_all(text):
+            yield FoundOverlap(*ids, field, found.eval_source_id, found.eval_id, found.kind, found.value)
+    if similar := row["similar_to"]:
+        yield FoundOverlap(
+            *ids, similar["field"], similar["eval_source_id"], similar["eval_id"], "similar", similar["value"]
+        )
+
+
+def _overlap_counts(store: Store, found: Found) -> list[dict[str, Any]]:
+    """Samples left out as contaminated, by evaluation set and kind: one that overlaps twice is counted at each."""
+    names = {each.source_id: (each.name, each.split) for each in eval_sets(store)}
+    counted = Counter(
+        (*names[source_id], kind)
+        for _, source_id, kind in {(each.sample_id, each.eval_source_id, each.kind) for each in found.overlaps}
+    )
+    return [
+        {"eval_source": name, "eval_split": split, "kind": kind, "num_samples": number}
+        for (name, split, kind), number in sorted(counted.items())
+    ]

@@ -1,0 +1,118 @@
+"""Which negatives a release takes: those nobody objects to, people's first, and no more generated ones than stated."""
+
+from pathlib import Path
+
+import pytest
+
+from synth.records import Retrieval, Task, Verdict
+from synth.stages.release_files import read_rows
+from synth.store.connection import Store
+from tests.synth.stages.releasing import add, approve_all, create, give_negatives, judge, retrieval, source
+
+ASKED = retrieval(0).query
+TEXTS = ("A cow moos.", "A dog barks.", "An owl hoots.")
+OBJECTIONS = (Verdict.REJECT, Verdict.FALSE_NEGATIVE, Verdict.PARTIAL)
+
+
+@pytest.fixture
+def mined(store: Store) -> Store:
+    """One approved sample with three mined negatives."""
+    add(store, source(store), retrieval(0))
+    approve_all(store)
+    give_negatives(store, ASKED, [(text, "mined", rank) for rank, text in enumerate(TEXTS, start=1)])
+    return store
+
+
+def released(store: Store, folder: Path, **policy: object) -> list[dict[str, object]]:
+    """The negatives of the one sample."""
+    name = f"r{len(list(folder.iterdir()))}"
+    [row] = read_rows(create(store, folder, name, **policy).path, Task.RETRIEVAL)
+    return list(row["negatives"])
+
+
+def texts(negatives: list[dict[str, object]]) -> list[object]:
+    return [negative["text"] for negative in negatives]
+
+
+@pytest.mark.parametrize("verdict", OBJECTIONS)
+def test_a_text_that_one_reviewer_objects_to_stays_out_also_when_it_is_mined_again(
+    mined: Store, tmp_path: Path, verdict: Verdict
+) -> None:
+    again = give_negatives(mined, ASKED, [(TEXTS[0], "mined", 1)])
+    judge(mined, ASKED, verdict, "ann", negative_id=again[TEXTS[0]])
+    judge(mined, ASKED, Verdict.KEEP, "bob", negative_id=again[TEXTS[0]])
+    assert texts(released(mined, tmp_path)) == list(TEXTS[1:])
+    give_negatives(mined, ASKED, [(TEXTS[0], "mined", 1)])
+    assert texts(released(mined, tmp_path)) == list(TEXTS[1:])
+
+
+def test_a_reviewers_own_keep_or_undo_brings_a_text_back(mined: Store, tmp_path: Path) -> None:
+    again = give_negatives(mined, ASKED, [(text, "mined", rank) for rank, text in enumerate(TEXTS, start=1)])
+    judge(mined, ASKED, Verdict.REJECT, "ann", negative_id=again[TEXTS[0]])
+    judge(mined, ASKED, Verdict.KEEP, "ann", negative_id=again[TEXTS[0]])
+    event = judge(mined, ASKED, Verdict.REJECT, "ann", negative_id=again[TEXTS[1]])
+    judge(mined, ASKED, Verdict.REJECT, "ann", negative_id=again[TEXTS[1]], undoes=event)
+    assert texts(released(mined, tmp_path)) == list(TEXTS)
+
+
+def test_a_positive_is_never_a_negative_however_it_is_spaced(store: Store, tmp_path: Path) -> None:
+    add(store, source(store), Retrieval(ASKED, ("The  café\u3000purrs.", "It hums.")))
+    approve_all(store)
+    give_negatives(
+        store, ASKED, [("The cafe\u0301 purrs.", "mined", 1), ("It hums.", "mined", 2), (TEXTS[0], "mined", 3)]
+    )
+    assert texts(released(store, tmp_path, max_negatives=1)) == [TEXTS[0]]
+
+
+def test_labelled_negatives_come_first_without_rank_and_a_text_counts_once(mined: Store, tmp_path: Path) -> None:
+    give_negatives(mined, ASKED, [(TEXTS[2], "labelled", None), ("A hen clucks.", "labelled", None)])
+    found = released(mined, tmp_path, max_negatives=3)
+    assert [(n["origin"], n["rank"], n["score"]) for n in found[:2]] == [("labelled", None, None)] * 2
+    assert set(texts(found[:2])) == {TEXTS[2], "A hen clucks."}
+    assert texts(found[2:]) == [TEXTS[0]]
+
+
+def test_samples_with_fewer_negatives_than_asked_are_left_out(mined: Store, tmp_path: Path) -> None:
+    add(mined, source(mined, "other"), retrieval(1))
+    approve_all(mined)
+    made = create(mined, tmp_path, min_negatives=1)
+    assert (made.counts["retrieval"], made.left_out) == (1, {"too_few_negatives": 1})
+
+
+def shares(store: Store, folder: Path, **policy: object) -> tuple[int, int, set[str]]:
+    made = create(store, folder, f"r{len(list(folder.iterdir()))}", **policy)
+    found = [negative for row in read_rows(made.path, Task.RETRIEVAL) for negative in row["negatives"]]
+    generated = {negative["text"] for negative in found if negative["origin"] == "generated"}
+    return len(generated), len(found), generated
+
+
+@pytest.fixture
+def generated(store: Store) -> Store:
+    """Twenty approved samples with three generated negatives each, the first ten with four mined ones, too."""
+    add(store, source(store), *(retrieval(number) for number in range(20)))
+    approve_all(store)
+    for number in range(20):
+        made = [(f"Of {number}, written {n}.", "generated", None) for n in range(3)]
+        mined = [(f"Of {number}, found {n}.", "mined", n + 1) for n in range(4 if number < 10 else 0)]
+        give_negatives(store, retrieval(number).query, made + mined)
+    return store
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.75])
+def test_at_most_the_stated_share_is_generated_and_as_many_as_that_allows(
+    generated: Store, tmp_path: Path, share: float
+) -> None:
+    num_generated, num_negatives, _ = shares(generated, tmp_path, generated_share=share)
+    assert num_generated <= share * num_negatives + 1e-9
+    assert num_generated + 1 > share * num_negatives  # one more would be too many
+    assert num_negatives >= 40  # what a generated one does not take is left to a mined one
+
+
+def test_all_are_taken_where_the_share_has_no_bound(generated: Store, tmp_path: Path) -> None:
+    assert shares(generated, tmp_path, generated_share=1.0)[:2] == (60, 70)
+
+
+def test_the_draw_is_the_seeds_and_the_same_every_time(generated: Store, tmp_path: Path) -> None:
+    first = shares(generated, tmp_path, seed=1)[2]
+    assert shares(generated, tmp_path, seed=1)[2] == first
+    assert shares(generated, tmp_path, seed=2)[2] != first
