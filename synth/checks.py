@@ -17,9 +17,9 @@ from functools import lru_cache
 
 from synth.records import normalise
 
-_IDEOGRAPHS = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_UNITS = re.compile(rf"(?P<half>[{_IDEOGRAPHS}])|(?P<fifth>[{_UNSPACED}])|[^\W{_IDEOGRAPHS}{_UNSPACED}]+")
+IDEOGRAPHS = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_UNITS = re.compile(rf"(?P<half>[{IDEOGRAPHS}])|(?P<fifth>[{UNSPACED}])|[^\W{IDEOGRAPHS}{UNSPACED}]+")
 _UNIT_SIZES = {"half": 0.5, "fifth": 0.2, None: 1.0}
 
 # A script with at least this share of the passage's words is one that the passage is written in.
@@ -73,7 +73,7 @@ def other_script(text: str, passage: str) -> str | None:
 
     A passage of two scripts may be asked about in either. Languages that share a script are not told apart.
     """
-    ours, theirs = _scripts(text), _scripts(passage)
+    ours, theirs = scripts(text), scripts(passage)
     if not ours or not theirs:
         return None
     script = max(ours, key=lambda name: (ours[name], name))
@@ -133,7 +133,7 @@ def _longest_shared(text: str, passage: str) -> str:
     return text[end_of_longest - longest : end_of_longest]
 
 
-def _scripts(text: str) -> Counter[str]:
+def scripts(text: str) -> Counter[str]:
     """Words by script. Digits, punctuation and signs have none."""
     words: Counter[str] = Counter()
     for unit in _UNITS.finditer(unicodedata.normalize("NFKC", text)):

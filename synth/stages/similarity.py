@@ -1,0 +1,120 @@
+"""Similarity: evaluation texts that come near to what samples ask, by the cosine of an encoder's vectors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from mining import MiningError
+from synth.overlaps import EvalText, asked_texts
+from synth.records import UserError, text_id
+from synth.store.overlaps import FoundOverlap
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mining.encode import Encoder
+
+
+def load_query_encoder(name: str, *, device: str, encode_missing: bool) -> "Encoder":
+    """
+    The encoder of queries; unless `encode_missing`, one that refuses to encode, so that its cache must have everything.
+
+    Raises UserError if it cannot be loaded.
+    """
+    from mining.encode import load_encoder
+
+    with _mining_errors():
+        encoder = load_encoder(name, device=device).for_queries()
+    return encoder if encode_missing else _cached_only(encoder)
+
+
+class Similarity:
+    """Evaluation texts as vectors, to be searched by the asked texts of samples."""
+
+    def __init__(
+        self, encoder: "Encoder", folder: Path, texts: Sequence[EvalText], *, least: float, device: str
+    ) -> None:
+        """
+        Encode the evaluation texts, or find them in the cache.
+
+        Args:
+            encoder: see `load_query_encoder`.
+            folder: of the cache.
+            texts: of one or more evaluation sets.
+            least: cosine from which a text counts as similar.
+            device: that searches.
+
+        Raises UserError if vectors are missing that may not be encoded, or the encoder or the search cannot work.
+        """
+        from mining.search import describe_search
+
+        self._encoder, self._folder, self._least, self._device = encoder, folder, least, device
+        self.notes: list[str] = []
+        with _mining_errors():
+            self.search = describe_search(device)
+        by_set: dict[UUID, list[EvalText]] = {}
+        for text in texts:
+            by_set.setdefault(text.eval_source_id, []).append(text)
+        self._sets = [(each, self._vectors([text.text for text in each])) for each in by_set.values()]
+
+    def similar(self, rows: Sequence[Mapping[str, Any]]) -> list[FoundOverlap]:
+        """The nearest text of each evaluation set, where its cosine is high enough. Raises as the constructor."""
+        from mining.search import search
+
+        asked = [(row, field, text) for row in rows for field, text in asked_texts(row).items()]
+        query_ND = self._vectors([text for _, _, text in asked])
+        found = []
+        for texts, eval_MD in self._sets:
+            with _mining_errors():
+                scores_N1, rows_N1 = search(query_ND, eval_MD, 1, device=self._device)
+            for (row, field, _), score, place in zip(asked, scores_N1[:, 0], rows_N1[:, 0], strict=True):
+                if score >= self._least:
+                    nearest = texts[int(place)]
+                    found.append(
+                        FoundOverlap(
+                            row["sample_id"],
+                            row["revision_id"],
+                            field,
+                            nearest.eval_source_id,
+                            nearest.eval_id,
+                            "similar",
+                            float(score),
+                        )
+                    )
+        return found
+
+    def _vectors(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        from mining.cache import encode_cached
+
+        with _mining_errors():
+            encoded = encode_cached(
+                self._encoder, [text_id(text) for text in texts], texts, self._folder, lambda _: None
+            )
+        self.notes += [f"damaged, removed and encoded again: {shard}" for shard in encoded.damaged]
+        return encoded.vectors_ND
+
+
+def _cached_only(encoder: "Encoder") -> "Encoder":
+    """The encoder with its weights taken away: what its cache has not is an error."""
+    from mining.encode import Encoder
+
+    class CachedOnly(Encoder):
+        def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+            raise MiningError(
+                f"the cache of {self.name} lacks the vectors of {len(texts)} texts or more; "
+                f"give `--encoder {self.name}` to encode them"
+            )
+
+    return CachedOnly(**{field.name: getattr(encoder, field.name) for field in fields(encoder)})
+
+
+@contextmanager
+def _mining_errors() -> Iterator[None]:
+    try:
+        yield
+    except MiningError as error:
+        raise UserError(str(error)) from None
