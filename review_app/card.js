@@ -18,6 +18,8 @@ class ReviewCard {
     this.stopwatch = new Stopwatch()
     this.pace = { verdicts: 0, seconds: 0 }
     this.sentAt = 0
+    this.heldSince = Date.now() // not performance.now(), which stands still while the machine sleeps
+    this.heldFor = Infinity // milliseconds that nobody else is shown these cards
     this.sent = 0
     this.trouble = ""
     // Streamlit fades what a slow run has not drawn again yet; the card is never out of date.
@@ -52,6 +54,10 @@ class ReviewCard {
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue
     this.reasons = data.reasons
+    if (data.held_for != null) {
+      this.heldSince = this.sent ? this.askedAt : Date.now()
+      this.heldFor = 1000 * data.held_for
+    }
     this.outbox.settle(data.stored)
     const refusals = Object.entries(data.refused).filter(([id]) => this.outbox.events.has(id))
     this.outbox.settle(refusals.map(([id]) => id))
@@ -74,6 +80,17 @@ class ReviewCard {
 
   next() {
     this.show(this.queue.shift() ?? null)
+  }
+
+  // Whoever was away too long gets other cards: somebody else may have been given theirs.
+  lapse() {
+    if (Date.now() - this.heldSince < this.heldFor) return false
+    this.heldSince = Date.now()
+    if (this.current) this.say("You were away for long: here are other cards")
+    this.queue = []
+    this.show(null)
+    this.send()
+    return true
   }
 
   show(card, { dropped = [], difficulty = null } = {}) {
@@ -107,7 +124,7 @@ class ReviewCard {
     this.outbox.add(events)
     this.pace.verdicts += 1
     this.pace.seconds += seconds
-    this.say(VERDICT_NAMES[verdict] + (reasons.length ? `: ${reasons[0]}` : ""), verdict)
+    this.say(VERDICT_NAMES[verdict] + (reasons.length ? `: ${spoken(reasons[0])}` : ""), verdict)
     this.next()
     this.send()
   }
@@ -138,6 +155,7 @@ class ReviewCard {
     if (!this.answered && performance.now() - this.sentAt < RESEND_AFTER) return
     this.answered = false
     this.sentAt = performance.now()
+    this.askedAt = Date.now()
     this.sent += 1
     this.setStateValue("outbox", {
       events: [...this.outbox.events.values()],
@@ -147,6 +165,7 @@ class ReviewCard {
   }
 
   retry() {
+    if (this.lapse()) return
     const late = performance.now() - this.sentAt > RESEND_AFTER
     const held = this.queue.length + (this.current ? 1 : 0)
     const starving = held < FEW_CARDS && (!this.progress || held < this.left())
@@ -182,6 +201,7 @@ class ReviewCard {
     }
     if (this.find("dialog").open || document.querySelector('[role="dialog"], [role="listbox"], [role="menu"]')) return
     if (target.tagName === "BUTTON" && (event.key === " " || event.key === "Enter")) return // it clicks the button
+    if (this.lapse()) return
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key
     if (this.press(key)) event.preventDefault()
   }
@@ -207,7 +227,7 @@ class ReviewCard {
 
   onClick(event) {
     const button = event.target.closest("button")
-    if (!button) return
+    if (!button || this.lapse()) return
     if (event.detail > 0) button.blur() // by pointer: else the next Space would click it again
     const { act, difficulty, negative, reason } = button.dataset
     if (act === "close") this.find("dialog").close()
@@ -277,11 +297,11 @@ class ReviewCard {
 
   drawCard(card) {
     const chips = [card.source, [card.operation, card.method].filter(Boolean).join(" · ")]
-    if (card.decided_by) chips.push(`approved by ${card.decided_by}`)
+    if (card.decided_by) chips.push(`${card.status} by ${card.decided_by}`)
     this.find(".chips").replaceChildren(...chips.map((text) => element("span", "chip", text)))
     this.find(".query .text").replaceChildren(drawn(card.query))
     const { positives, negatives } = card
-    const score = negatives[0]?.positive_score
+    const score = negatives.find((each) => each.positive_score !== null)?.positive_score
     const drawnPositives = positives.map((each, i) => positivePanel(each, i, positives.length, score))
     this.find(".positives").replaceChildren(...drawnPositives)
     const panels = negatives.map((each, i) => negativePanel(each, i, this.dropped.has(i)))
@@ -296,7 +316,11 @@ class ReviewCard {
     const starving = !this.progress || this.left() > 0
     this.find(".none h2").textContent = starving ? "Waiting for the next cards …" : "Nothing left in this queue"
     const undo = this.history.entries.length ? " Z takes back your last verdict." : ""
-    this.find(".none p").textContent = starving ? "" : `Every sample here has your verdict, or somebody else's.${undo}`
+    const claimed = this.progress?.claimed
+    const rest = claimed
+      ? `Others have the last ${claimed} before them; what they leave comes here within a quarter of an hour.`
+      : "Every sample here has your verdict, or somebody else's."
+    this.find(".none p").textContent = starving ? "" : rest + undo
     this.find(".chips").replaceChildren()
   }
 
@@ -318,7 +342,7 @@ class ReviewCard {
     const buttons = this.reasons.map((reason, index) => {
       const button = element("button")
       button.dataset.reason = index
-      button.append(keyed(String(index + 1), reason))
+      button.append(keyed(String(index + 1), spoken(reason)))
       return button
     })
     const back = element("button")
@@ -359,6 +383,10 @@ class ReviewCard {
     card.style.setProperty("--top", `${Math.max(0, card.getBoundingClientRect().top + scrolled(card))}px`)
     for (const box of this.root.querySelectorAll("article .text")) fit(box, this.expanded)
   }
+}
+
+function spoken(code) {
+  return code.replaceAll("-", " ")
 }
 
 function scrolled(node) {

@@ -12,9 +12,11 @@ from typing import Any
 
 import streamlit as st
 
-from review_app.outbox import REASONS, Receipt
+from review_app.outbox import Receipt
 from review_app.segments import query_terms, segments, titled, visible
+from synth.records import Verdict
 from synth.store.reviews import Card, CardNegative, ReviewProgress
+from synth.store.verdicts import REASONS
 
 SCRIPTS = ("outbox.js", "drawing.js", "card.js")  # one module: a component's script cannot import another
 
@@ -38,6 +40,7 @@ class Answer:
     receipt: Receipt = field(default_factory=Receipt)
     cards: Sequence[Card] | None = None
     progress: ReviewProgress | None = None
+    held_for: float | None = None  # seconds from now that nobody else is shown the card's samples; None: as before
     trouble: str = ""  # why the store cannot be reached, if it cannot
 
 
@@ -57,15 +60,17 @@ def review_card(*, key: str, outbox_name: str, answer: Answer) -> None:
             "stored": list(answer.receipt.stored),
             "refused": dict(answer.receipt.refused),
             "trouble": visible(answer.trouble),
-            "reasons": list(REASONS),
+            "held_for": answer.held_for,
+            "reasons": list(REASONS[Verdict.REJECT]),
         },
         on_outbox_change=lambda: None,  # the page reads the outbox itself, before it asks for cards
     )
 
 
 def progress_payload(progress: ReviewProgress) -> dict[str, int]:
-    """How far the reviewer is: verdicts given, and cards left in the queue."""
-    return {"done": progress.approved + progress.rejected + progress.skipped, "left": progress.left}
+    """How far the reviewer is: verdicts given, cards left in the queue, and those that others have meanwhile."""
+    done = progress.approved + progress.rejected + progress.skipped
+    return {"done": done, "left": progress.left, "claimed": progress.claimed}
 
 
 def card_payload(card: Card) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def card_payload(card: Card) -> dict[str, Any]:
         "source": visible(card.source),
         "operation": visible(card.operation),
         "method": visible(card.method or ""),
+        "status": card.status,
         "decided_by": visible(card.decided_by or ""),
         "query": segments(card.query),
         "positives": [_passage(text, terms) for text in card.positives],

@@ -39,7 +39,7 @@ function panel(className, passage, head) {
 function positivePanel(passage, index, count, score) {
   const head = element("div", "head")
   head.append(element("h2", "", count > 1 ? `Positive ${index + 1} of ${count}` : "Positive"))
-  if (count === 1 && score !== undefined) head.append(cosineBar(score, score))
+  if (count === 1 && score != null) head.append(cosineBar(score, score))
   return panel("positive", passage, head)
 }
 
@@ -51,9 +51,13 @@ function negativePanel(negative, index, dropped) {
   button.setAttribute("aria-pressed", dropped)
   const label = dropped ? "Dropped" : "Drop"
   button.append(index < 9 ? keyed(String(index + 1), label) : label) // there are nine digits
-  button.setAttribute("aria-label", `Drop negative ${index + 1}, rank ${negative.rank}`)
-  const made = element("span", "made", `rank ${negative.rank} · ${negative.origin}`)
-  head.append(button, made, cosineBar(negative.score, negative.positive_score))
+  // What people labelled has no rank, and no score before it is mined too.
+  const rank = negative.rank === null ? "" : `rank ${negative.rank}`
+  button.setAttribute("aria-label", [`Drop negative ${index + 1}`, rank || negative.origin].join(", "))
+  head.append(button, element("span", "made", [rank, negative.origin].filter(Boolean).join(" · ")))
+  if (negative.score !== null && negative.positive_score !== null) {
+    head.append(cosineBar(negative.score, negative.positive_score))
+  }
   const drawnPanel = panel("negative", negative, head)
   drawnPanel.classList.toggle("dropped", dropped)
   return drawnPanel

@@ -26,7 +26,8 @@ def totals(store: Store) -> dict[str, int]:
     rows = query(
         store,
         "SELECT count(*) AS samples, count(*) FILTER (status = 'approved') AS approved,"
-        " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'pending') AS pending,"
+        " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'disputed') AS disputed,"
+        " count(*) FILTER (status = 'pending') AS pending,"
         " count(*) FILTER (sample_id IN (SELECT sample_id"
         f" {STANDING} AND reviewer_kind = 'human' AND verdict <> 'skip')) AS judged_by_people"
         " FROM samples WHERE declared_use = 'train'",
@@ -54,7 +55,8 @@ def by_source(store: Store) -> "pyarrow.Table":
     return query(
         store,
         "SELECT source, task, operation, count(*) AS samples, count(*) FILTER (status = 'approved') AS approved,"
-        " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'pending') AS pending,"
+        " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'disputed') AS disputed,"
+        " count(*) FILTER (status = 'pending') AS pending,"
         " round(100.0 * count(*) FILTER (status <> 'pending') / count(*), 1) AS decided_percent"
         " FROM samples WHERE declared_use = 'train' GROUP BY ALL ORDER BY source, task, operation",
     )
@@ -66,7 +68,7 @@ def by_reason(store: Store) -> "pyarrow.Table":
         store,
         f"WITH standing AS (SELECT unnest(reasons) AS reason {STANDING} AND verdict = 'reject'"
         " AND reviewer_kind = 'human'), dropped AS (SELECT count(DISTINCT negative_id) AS times FROM reviews"
-        " WHERE negative_id IS NOT NULL AND verdict = 'reject' AND NOT is_undo AND NOT is_undone)"
+        " WHERE negative_id IS NOT NULL AND verdict NOT IN ('keep', 'skip') AND NOT is_undo AND NOT is_undone)"
         " SELECT reason, count(*) AS times FROM standing GROUP BY ALL"
         " UNION ALL SELECT 'negative dropped', times FROM dropped WHERE times > 0 ORDER BY times DESC, reason",
     )

@@ -4,9 +4,10 @@ class Outbox {
   constructor(name) {
     this.prefix = `${name}/`
     this.events = new Map()
-    for (const key of storageKeys(localStorage, this.prefix)) {
+    // Ids are ordered by time: an undo stays behind what it undoes.
+    for (const key of storageKeys(localStorage, this.prefix).sort()) {
       const event = parsed(localStorage.getItem(key))
-      if (this.prefix + event?.review_id === key) this.events.set(event.review_id, event)
+      if (typeof event?.review_id === "string" && this.prefix + event.review_id === key) this.events.set(event.review_id, event)
       else localStorage.removeItem(key) // not of our making, and nothing could acknowledge it
     }
   }

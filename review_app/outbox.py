@@ -5,7 +5,6 @@ The browser is as little trusted as any other input. An event that can never be 
 that it does not block the ones behind it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +13,7 @@ from uuid import UUID
 from synth.records import ReviewEvent, UserError, Verdict
 from synth.store.connection import Store
 from synth.store.reviews import add_reviews
-
-REASONS = ("off-topic query", "positive does not answer", "false negative", "duplicate", "meaning drift", "other")
-DIFFICULTIES = range(1, 5)
-LONGEST_SECONDS = 24 * 3600.0
+from synth.store.verdicts import check_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +30,27 @@ def receive(store: Store, reviewer: str, sent: object) -> Receipt:
 
     Raises StoreError (nothing is acknowledged, the browser keeps the events) if the store cannot be written now.
     """
-    events: list[ReviewEvent] = []
+    events: dict[str, ReviewEvent] = {}  # by the id as the browser writes it, which it waits for
     refused: dict[str, str] = {}
     for fields in sent if isinstance(sent, list) else ():
-        try:
-            events.append(event_of(fields, reviewer))
-        except UserError as error:
-            if isinstance(fields, dict):
-                refused[str(fields.get("review_id"))] = str(error)
+        if isinstance(fields, dict):
+            sent_id = str(fields.get("review_id"))
+            try:
+                events[sent_id] = event_of(fields, reviewer)
+            except UserError as error:
+                refused[sent_id] = str(error)
     try:
-        add_reviews(store, events)
-    except UserError:  # one of them names a sample that is not here: find it, keep the others
-        events = [event for event in events if _stored(store, event, refused)]
-    return Receipt(tuple(str(event.review_id) for event in events), refused)
+        add_reviews(store, list(events.values()))
+    except UserError:  # one of them breaks a rule of the store: find it, keep the others
+        events = {sent_id: event for sent_id, event in events.items() if _stored(store, sent_id, event, refused)}
+    return Receipt(tuple(events), refused)
 
 
-def _stored(store: Store, event: ReviewEvent, refused: dict[str, str]) -> bool:
+def _stored(store: Store, sent_id: str, event: ReviewEvent, refused: dict[str, str]) -> bool:
     try:
         add_reviews(store, [event])
     except UserError as error:
-        refused[str(event.review_id)] = str(error)
+        refused[sent_id] = str(error)
         return False
     return True
 
@@ -61,38 +58,27 @@ def _stored(store: Store, event: ReviewEvent, refused: dict[str, str]) -> bool:
 def event_of(fields: Any, reviewer: str) -> ReviewEvent:
     """One event as the card writes it. Raises UserError if it is none."""
     try:
-        return ReviewEvent(
+        event = ReviewEvent(
             review_id=UUID(fields["review_id"]),
             reviewer=reviewer,
             sample_id=UUID(fields["sample_id"]),
             revision_id=UUID(fields["revision_id"]),
             verdict=Verdict(fields["verdict"]),
             negative_id=_optional_id(fields.get("negative_id")),
-            reasons=tuple(REASONS[REASONS.index(reason)] for reason in fields.get("reasons") or ()),
-            difficulty=_difficulty(fields.get("difficulty")),
-            seconds=_seconds(fields.get("seconds")),
+            reasons=tuple(fields.get("reasons") or ()),
+            difficulty=fields.get("difficulty"),
+            seconds=_rounded(fields.get("seconds")),
             undoes=_optional_id(fields.get("undoes")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the browser sent an event that is none ({error!r}); it was left out") from None
+        raise UserError(f"the browser sent an event that is none ({error!r:.200}); it was left out") from None
+    check_event(event)
+    return event
 
 
 def _optional_id(value: Any) -> UUID | None:
     return None if value is None else UUID(value)
 
 
-def _difficulty(value: Any) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or value not in DIFFICULTIES:
-        raise ValueError(f"difficulty {value!r}")
-    return value
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    seconds = float(value)
-    if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_SECONDS:
-        raise ValueError(f"seconds {value!r}")
-    return round(seconds, 3)
+def _rounded(seconds: Any) -> Any:
+    return round(seconds, 3) if isinstance(seconds, float) else seconds  # what is no duration, check_event refuses

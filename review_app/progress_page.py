@@ -21,6 +21,7 @@ def show(store: Store) -> None:
         st.metric("Samples to train on", f"{totals['samples']:,}", border=True)
         st.metric("Approved", f"{totals['approved']:,}", border=True)
         st.metric("Rejected", f"{totals['rejected']:,}", border=True)
+        st.metric("Disputed", f"{totals['disputed']:,}", border=True)
         st.metric("Pending", f"{totals['pending']:,}", border=True)
         st.metric("Judged by people", f"{totals['judged_by_people']:,}", border=True)
     reviewers = figures.by_reviewer(store)

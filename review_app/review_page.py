@@ -1,6 +1,7 @@
 """The Review page: what the browser sent is stored, then the card gets what it lacks."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,9 @@ from synth.store.reviews import Card, Queue, cards, review_progress
 
 PREFETCH = 25  # cards in the browser: a burst of keys never outruns them
 REFILL = 15  # so many or fewer left in the browser, and it gets more
-OTHER = {Queue.UNREVIEWED: Queue.AUDIT, Queue.AUDIT: Queue.UNREVIEWED}
+CLAIM = timedelta(minutes=15)  # nobody else is shown a card for so long after its reviewer was last heard of
+LEEWAY = timedelta(minutes=1)  # the browser lets go before the claim ends, not after
+RENEWAL = timedelta(minutes=3)  # claims are not written anew with every verdict
 HOW_TO_BEGIN = """\
 synth ingest FOLDER    # passages of yours, or a labelled data set
 synth generate         # ask for queries that the passages answer
@@ -41,11 +44,13 @@ def show(store: Store, reviewer: str, queue: Queue) -> None:
     """The card of the queue, or what to do if there is none to show."""
     key = f"card {queue} {reviewer}"
     sent = _sent(key)
-    left_elsewhere, num_samples = 0, None
+    left_elsewhere: dict[Queue, int] = {}
+    num_samples = None
     try:
-        answer = _answer(store, reviewer, queue, sent)
+        answer = _answer(store, reviewer, queue, sent, f"{key} claimed at")
         if answer.progress and answer.progress.left == 0:
-            left_elsewhere = review_progress(store, reviewer=reviewer, queue=OTHER[queue]).left
+            others = {other: review_progress(store, reviewer=reviewer, queue=other).left for other in Queue}
+            left_elsewhere = {other: left for other, left in others.items() if left}
             num_samples = num_samples_by_task(store)
     except StoreError as error:  # busy, or its disk is full: the browser keeps its events and sends them again
         answer = Answer(trouble=str(error))
@@ -54,23 +59,37 @@ def show(store: Store, reviewer: str, queue: Queue) -> None:
         return
     outbox_name = f"skiff-review/{key_of(str(store.path.resolve()), reviewer)}"
     review_card(key=key, outbox_name=outbox_name, answer=answer)
-    if left_elsewhere:
+    for other, left in left_elsewhere.items():
         st.button(
-            f"Go on with the {OTHER[queue]} queue: {left_elsewhere:,} left",
+            f"Go on with the {other} queue: {left:,} left",
             type="primary",
-            on_click=lambda: st.session_state.update(queue=OTHER[queue].value),
+            on_click=_choose,
+            args=(other,),
         )
 
 
-def _answer(store: Store, reviewer: str, queue: Queue, sent: Mapping[str, Any]) -> Answer:
-    """Store what the card sent, then look for cards that it lacks. Raises StoreError."""
+def _choose(queue: Queue) -> None:
+    st.session_state["queue"] = queue.value
+
+
+def _answer(store: Store, reviewer: str, queue: Queue, sent: Mapping[str, Any], claimed_at: str) -> Answer:
+    """Store what the card sent, then look for cards that it lacks, and claim all it has. Raises StoreError."""
     holding = _holding(sent)
     receipt = receive(store, reviewer, sent.get("events"))
+    limit = PREFETCH - len(holding) if len(holding) <= REFILL else 0
     found: list[Card] | None = None
-    if len(holding) <= REFILL:
-        limit = PREFETCH - len(holding)
-        found = cards(store, reviewer=reviewer, queue=queue, limit=limit, except_for=holding)
-    return Answer(receipt, found, review_progress(store, reviewer=reviewer, queue=queue))
+    held_for = None
+    last: datetime = st.session_state.get(claimed_at, datetime.min)
+    if limit or datetime.now() - last > RENEWAL or _brings_back(sent.get("events")):
+        st.session_state[claimed_at] = datetime.now()
+        found = cards(store, reviewer=reviewer, queue=queue, limit=limit, except_for=holding, claim_for=CLAIM)
+        held_for = (CLAIM - LEEWAY).total_seconds()
+    return Answer(receipt, found, review_progress(store, reviewer=reviewer, queue=queue), held_for)
+
+
+def _brings_back(events: object) -> bool:
+    """Whether an undo put a card before the reviewer that may be theirs no longer."""
+    return isinstance(events, list) and any(isinstance(each, dict) and each.get("undoes") for each in events)
 
 
 def _explain_why_empty(num_samples: Mapping[str, int]) -> None:

@@ -1,46 +1,73 @@
-"""Review events, and the queue of cards that reviewers judge."""
+"""Review events, and the queues of cards that reviewers judge. docs/reviews.md states the rules."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+from importlib.resources import files
+from typing import Any
 from uuid import UUID
 
 import duckdb
 
-from synth.records import ReviewEvent, UserError
+from synth.records import ReviewEvent
 from synth.store.connection import Store
-from synth.store.rows import batch, first, insert, now
+from synth.store.events import rows_of
+from synth.store.rows import batch, insert, now
 from synth.store.samples import refresh_state
+from synth.store.verdicts import check_event
+
+Chosen = tuple[UUID, UUID, str, str, str | None]  # ids of sample and revision, operation, status, decided_by
 
 
 class Queue(StrEnum):
-    """What a reviewer is shown: what nobody decided yet, or what only a policy approved."""
+    """What a reviewer is shown: what nobody decided yet, what only a policy approved, or what people disagree on."""
 
     UNREVIEWED = "unreviewed"
     AUDIT = "audit"
+    DISPUTED = "disputed"
 
 
 QUEUE_CONDITION = {
     Queue.UNREVIEWED: "st.status = 'pending'",
     Queue.AUDIT: "st.status = 'approved' AND st.decided_kind = 'policy'",
+    Queue.DISPUTED: "st.status = 'disputed'",
 }
-# What a reviewer did and did not undo. $reviewer is bound by the caller.
+# Which of a reviewer's own words can be on a sample that is in the queue: after another than a skip it is in neither of
+# the first two.
+QUEUE_WORDS = {
+    Queue.UNREVIEWED: "verdict = 'skip'",
+    Queue.AUDIT: "verdict = 'skip'",
+    Queue.DISPUTED: "sample_id IN (SELECT st.sample_id FROM sample_state st WHERE st.status = 'disputed')",
+}
+# The negatives that are left out, as (sample_id, text_id), by the rule that sample_state counts by.
+DROPPED = (
+    files("synth.store").joinpath("state.sql").read_text(encoding="utf-8").partition(",\n-- (DROPPED")[0]
+    + "\nSELECT sample_id, text_id FROM dropped"
+).format(ids="(SELECT DISTINCT sample_id FROM review WHERE negative_id IS NOT NULL)")
+# What a reviewer said of samples and did not undo, by the revision it counts for. $reviewer is bound by the caller.
 STANDING = (
-    "SELECT sample_id, revision_id, negative_id, verdict FROM review v WHERE v.reviewer = $reviewer"
-    " AND v.undoes IS NULL AND v.review_id NOT IN (SELECT undoes FROM review WHERE undoes IS NOT NULL)"
+    "SELECT v.sample_id, coalesce(v.edited_id, v.revision_id) AS revision_id, v.verdict FROM review v"
+    " ANTI JOIN (SELECT u.undoes AS review_id FROM review u WHERE u.reviewer = $reviewer AND u.undoes IS NOT NULL) u"
+    " USING (review_id) WHERE v.reviewer = $reviewer AND v.undoes IS NULL AND v.negative_id IS NULL"
 )
+# The rows of some revisions. Wide columns are read by row number: asked for them by id, DuckDB decompresses far more,
+# and takes twice the time at a million samples. $ids is bound by the caller.
+ROWS = "SELECT x.rowid FROM {table} x WHERE x.revision_id IN (SELECT unnest($ids::UUID[]))"
+# What somebody else has before them. $reviewer and $now are bound by the caller.
+TAKEN = "SELECT sample_id FROM claim WHERE reviewer <> $reviewer AND expires_at > $now"
 
 
 @dataclass(frozen=True, slots=True)
 class CardNegative:
-    """One negative on a card. `score` and `positive_score` are cosines."""
+    """One negative on a card. `score` and `positive_score` are cosines; what people labelled has none, and no rank."""
 
     negative_id: UUID
     text: str
     origin: str
-    rank: int
-    score: float
-    positive_score: float
+    rank: int | None
+    score: float | None
+    positive_score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +79,7 @@ class Card:
     source: str
     operation: str
     method: str
+    status: str
     decided_by: str | None
     query: str
     positives: tuple[str, ...]
@@ -60,58 +88,124 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class ReviewProgress:
-    """How far one reviewer is in one queue."""
+    """How far one reviewer is in one queue: `left` for them to judge, and `claimed` by others meanwhile."""
 
     approved: int
     rejected: int
     skipped: int
     left: int
+    claimed: int
 
 
 def cards(
-    store: Store, *, reviewer: str, queue: Queue = Queue.UNREVIEWED, limit: int = 25, except_for: Sequence[UUID] = ()
+    store: Store,
+    *,
+    reviewer: str,
+    queue: Queue = Queue.UNREVIEWED,
+    limit: int = 25,
+    except_for: Sequence[UUID] = (),
+    claim_for: timedelta | None = None,
 ) -> list[Card]:
     """
     The next retrieval samples for a reviewer to judge, most contested first (the negative that comes nearest to the
-    positive), ties by id. None that this reviewer judged already, none of `except_for`.
+    positive), ties by id. None that this reviewer judged already, none that somebody else has claimed, none of
+    `except_for`.
+
+    With `claim_for` they, and those of `except_for`, are the reviewer's for so long: nobody else is given them.
     """
-    with store.read() as cursor:
-        chosen = cursor.execute(
-            "SELECT st.sample_id, st.revision_id, s.name, st.operation, st.decided_by FROM sample_state st"
-            f" JOIN source s USING (source_id) ANTI JOIN ({STANDING}) mine ON mine.revision_id = st.revision_id"
-            " WHERE st.task = 'retrieval' AND st.declared_use = 'train'"
-            " AND NOT list_contains($except_for, st.sample_id)"
-            f" AND {QUEUE_CONDITION[queue]} ORDER BY st.hardness DESC NULLS LAST, st.sample_id LIMIT $limit",
-            {"reviewer": reviewer, "limit": limit, "except_for": list(except_for)},
+    asked = {"reviewer": reviewer, "except_for": [str(each) for each in except_for], "now": now()}
+    if claim_for is None:
+        with store.read() as cursor:
+            return _read_cards(cursor, _choose(cursor, queue, limit, asked))
+    with store.write() as cursor:
+        chosen = _choose(cursor, queue, limit, asked)
+        _claim(cursor, [*except_for, *(sample_id for sample_id, *_ in chosen)], reviewer, now() + claim_for)
+        return _read_cards(cursor, chosen)
+
+
+def _choose(cursor: duckdb.DuckDBPyConnection, queue: Queue, limit: int, asked: Mapping[str, Any]) -> list[Chosen]:
+    """
+    The top of the queue, from the narrow table alone: as many rows more than wanted as may have to be passed over.
+    Joined to the whole queue, what is passed over takes DuckDB several times as long at a million samples.
+    """
+    if not limit:
+        return []
+    passed_over = set(
+        cursor.execute(
+            f"SELECT sample_id, revision_id FROM ({STANDING}) WHERE {QUEUE_WORDS[queue]}"
+            f" UNION ALL SELECT sample_id, NULL FROM ({TAKEN})"
+            " UNION ALL SELECT unnest($except_for::UUID[]), NULL",
+            dict(asked),
         ).fetchall()
-        contents = _contents(cursor, [row[1] for row in chosen])
-        negatives = _negatives(cursor, [row[1] for row in chosen])
+    )
+    top = cursor.execute(
+        "SELECT st.sample_id, st.revision_id, st.operation, st.status, st.decided_by FROM sample_state st"
+        f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}"
+        f" ORDER BY st.hardness DESC NULLS LAST, st.sample_id LIMIT {limit + len(passed_over)}"
+    ).fetchall()
+    return [row for row in top if passed_over.isdisjoint([row[:2], (row[0], None)])][:limit]
+
+
+def _claim(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID], reviewer: str, until: datetime) -> None:
+    """Renew or begin claims on the samples that nobody else holds; forget all that ran out."""
+    asked = {"reviewer": reviewer, "now": now(), "until": until, "ids": [str(each) for each in ids]}
+    free = "SELECT unnest($ids::UUID[]) AS sample_id"
+    cursor.execute(
+        "DELETE FROM claim WHERE expires_at <= $now OR (reviewer = $reviewer AND sample_id IN"
+        " (SELECT unnest($ids::UUID[])))",
+        {key: asked[key] for key in ("reviewer", "now", "ids")},
+    )
+    cursor.execute(
+        "INSERT INTO claim BY NAME SELECT DISTINCT sample_id, $reviewer AS reviewer, $until::TIMESTAMP AS expires_at"
+        f" FROM ({free}) ANTI JOIN claim USING (sample_id)",
+        {key: asked[key] for key in ("reviewer", "until", "ids")},
+    )
+
+
+def _read_cards(cursor: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> list[Card]:
+    if not chosen:
+        return []
+    ids = [str(revision_id) for _, revision_id, *_ in chosen]
+    rows = cursor.execute(
+        "SELECT r.revision_id, s.name, r.method, r.query, r.positives FROM revision r"
+        f" JOIN source s ON s.source_id = r.source_id WHERE r.rowid IN ({ROWS.format(table='revision')})",
+        {"ids": ids},
+    ).fetchall()
+    contents = {revision_id: fields for revision_id, *fields in rows}
+    negatives = _negatives(cursor, ids)
     return [
-        Card(sample_id, revision_id, source, operation, method, decided_by, query, tuple(positives), found)
-        for sample_id, revision_id, source, operation, decided_by in chosen
-        for (query, positives, method), found in [(contents[revision_id], tuple(negatives.get(revision_id, ())))]
+        Card(sample_id, revision_id, source, operation, method, status, decided_by, query, tuple(positives), found)
+        for sample_id, revision_id, operation, status, decided_by in chosen
+        for (source, method, query, positives), found in [
+            (contents[revision_id], tuple(negatives.get(revision_id, ())))
+        ]
     ]
 
 
-def _contents(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID]) -> dict[UUID, tuple[str, list[str], str]]:
+def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UUID, list[CardNegative]]:
+    """
+    Of each revision the negatives, hardest first, those without a score last. A text counts once: as people labelled
+    it, else as it was mined last.
+    """
     rows = cursor.execute(
-        "SELECT revision_id, query, positives, method FROM revision WHERE revision_id IN (SELECT unnest($ids::UUID[]))",
-        {"ids": [str(each) for each in ids]},
+        "SELECT n.revision_id, n.text_id, n.negative_id, n.origin, n.rank, n.score, n.positive_score FROM negative n"
+        f" WHERE n.rowid IN ({ROWS.format(table='negative')})"
+        " ORDER BY n.origin = 'labelled', n.negative_id",
+        {"ids": ids},
     ).fetchall()
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
-
-
-def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID]) -> dict[UUID, list[CardNegative]]:
-    rows = cursor.execute(
-        "SELECT n.revision_id, n.negative_id, t.text, n.origin, n.rank, n.score, n.positive_score"
-        " FROM negative n JOIN text t USING (text_id) WHERE n.revision_id IN (SELECT unnest($ids::UUID[]))"
-        " QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id ORDER BY n.negative_id DESC) = 1"
-        " ORDER BY n.revision_id, n.score DESC, n.text_id",
-        {"ids": [str(each) for each in ids]},
-    ).fetchall()
+    latest = {(revision_id, text_id): fields for revision_id, text_id, *fields in rows}
+    # Texts by id, in a query of their own: joined, DuckDB reads far more of them.
+    texts = dict(
+        cursor.execute(
+            "SELECT text_id, text FROM text WHERE text_id IN (SELECT unnest($ids::UUID[]))",
+            {"ids": sorted({str(text_id) for _, text_id in latest})},
+        ).fetchall()
+    )
     found: dict[UUID, list[CardNegative]] = {}
-    for revision_id, *fields in rows:
-        found.setdefault(revision_id, []).append(CardNegative(*fields))
+    for (revision_id, text_id), (negative_id, *fields) in latest.items():
+        found.setdefault(revision_id, []).append(CardNegative(negative_id, texts[text_id], *fields))
+    for each in found.values():
+        each.sort(key=lambda negative: (negative.score is None, -(negative.score or 0.0), negative.text))
     return found
 
 
@@ -119,58 +213,76 @@ def review_progress(store: Store, *, reviewer: str, queue: Queue) -> ReviewProgr
     """How many retrieval samples this reviewer approved, rejected and skipped, and how many the queue still has."""
     with store.read() as cursor:
         verdicts = dict(
-            cursor.execute(
-                f"SELECT verdict, count(*) FROM ({STANDING}) WHERE negative_id IS NULL GROUP BY 1",
-                {"reviewer": reviewer},
-            ).fetchall()
+            cursor.execute(f"SELECT verdict, count(*) FROM ({STANDING}) GROUP BY 1", {"reviewer": reviewer}).fetchall()
         )
-        left = first(
-            cursor.execute(
-                f"SELECT count(*) FROM sample_state st ANTI JOIN ({STANDING}) mine ON mine.revision_id = st.revision_id"
-                f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}",
-                {"reviewer": reviewer},
-            )
-        )
+        # Counted apart, so that only what is small is joined.
+        queued = f"st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}"
+        mine = f"(SELECT sample_id, revision_id FROM ({STANDING}) WHERE {QUEUE_WORDS[queue]})"
+        [(total, judged, claimed)] = cursor.execute(
+            f"SELECT (SELECT count(*) FROM sample_state st WHERE {queued}),"
+            f" (SELECT count(*) FROM sample_state st SEMI JOIN {mine} m USING (sample_id, revision_id) WHERE {queued}),"
+            f" (SELECT count(*) FROM (SELECT st.* FROM sample_state st SEMI JOIN ({TAKEN}) t USING (sample_id)"
+            f" WHERE {queued}) ANTI JOIN {mine} m USING (sample_id, revision_id))",
+            {"reviewer": reviewer, "now": now()},
+        ).fetchall()
     return ReviewProgress(
-        verdicts.get("approve", 0), verdicts.get("reject", 0), verdicts.get("skip", 0), left[0] if left else 0
+        approved=verdicts.get("approve", 0),
+        rejected=verdicts.get("reject", 0),
+        skipped=verdicts.get("skip", 0),
+        left=total - judged - claimed,
+        claimed=claimed,
     )
 
 
 def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | None = None) -> int:
     """
-    Store review events, each once however often it is sent, and of a policy only what differs from what it said last
-    of the same revision. Returns how many are new.
+    Store review events in the order given, each once however often it is sent, and of a policy only what differs from
+    what it said last of the same revision. An edit or a promotion makes its revision; one that changes nothing makes
+    none, and its verdict counts for the revision that it judged. Returns how many events are new.
 
-    Raises UserError, storing none, if an event names a sample that this store does not have.
+    Raises UserError, storing none, if one of them breaks a rule of docs/reviews.md or is of a sample, a revision, a
+    negative or an event that is not here.
     """
+    for event in events:
+        check_event(event)
     if not events:
         return 0
-    rows = [asdict(event) | {"created_at": now(), "run_id": run_id} for event in events]
-    for row in rows:
-        del row["edit"]
     with store.write() as cursor:
-        with batch(cursor, rows):
-            unknown = first(
-                cursor.execute(
-                    "SELECT sample_id FROM batch b WHERE NOT EXISTS"
-                    " (SELECT 1 FROM sample_state st WHERE st.sample_id = b.sample_id::UUID) LIMIT 1"
-                )
-            )
-            known = {
-                str(review_id)
-                for (review_id,) in cursor.execute(
-                    "SELECT b.review_id FROM batch b WHERE EXISTS (SELECT 1 FROM review v"
-                    " WHERE v.review_id = b.review_id::UUID) OR (b.reviewer_kind = 'policy' AND b.verdict ="
-                    " (SELECT arg_max(v.verdict, v.review_id) FROM review v WHERE v.reviewer_kind = 'policy'"
-                    " AND v.revision_id = b.revision_id::UUID))"
-                ).fetchall()
-            }
-        if unknown:
-            raise UserError(f"no sample {unknown[0]} in {store.path}; was the event meant for another store?")
-        fresh = {row["review_id"]: row for row in rows if str(row["review_id"]) not in known}
-        insert(cursor, "review", list(fresh.values()))
-        refresh_state(cursor, [row["sample_id"] for row in fresh.values()])
+        fresh = _without_known(cursor, events)
+        if not fresh:
+            return 0
+        insert(cursor, "review", rows_of(cursor, fresh, run_id=run_id, path=store.path))
+        refresh_state(cursor, [event.sample_id for event in fresh])
     return len(fresh)
+
+
+def _without_known(cursor: duckdb.DuckDBPyConnection, events: Sequence[ReviewEvent]) -> list[ReviewEvent]:
+    fresh: dict[UUID, ReviewEvent] = {}
+    for event in events:
+        fresh.setdefault(event.review_id, event)
+    policies_words = [event for event in fresh.values() if _is_policys_word(event)]
+    with batch(cursor, [{"review_id": review_id} for review_id in fresh]):
+        known = cursor.execute(
+            "SELECT v.review_id FROM review v SEMI JOIN batch b ON v.review_id = b.review_id::UUID"
+        ).fetchall()
+    if policies_words:
+        with batch(cursor, [{"revision_id": event.revision_id} for event in policies_words]):
+            said = dict(
+                cursor.execute(
+                    "SELECT v.revision_id, arg_max(v.verdict, (v.created_at, v.review_id)) FROM review v"
+                    " SEMI JOIN batch b ON v.revision_id = b.revision_id::UUID"
+                    " WHERE v.reviewer_kind = 'policy' AND v.negative_id IS NULL AND v.undoes IS NULL AND v.review_id"
+                    " NOT IN (SELECT u.undoes FROM review u WHERE u.undoes IS NOT NULL) GROUP BY v.revision_id"
+                ).fetchall()
+            )
+        known += [(event.review_id,) for event in policies_words if said.get(event.revision_id) == event.verdict]
+    for (review_id,) in known:
+        fresh.pop(review_id, None)
+    return list(fresh.values())
+
+
+def _is_policys_word(event: ReviewEvent) -> bool:
+    return event.reviewer_kind == "policy" and event.negative_id is None and event.undoes is None
 
 
 @dataclass(frozen=True, slots=True)

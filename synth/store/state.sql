@@ -1,52 +1,68 @@
--- sample_state, derived from the logs, for the samples in {ids}. The latest revision counts, but for those whose edit
--- was undone. Of each person the last word on it counts, and a skip is no word: more approvals than rejections approve,
--- more rejections reject, as many of both are `disputed`. Where no person spoke, a policy's last word counts.
+-- sample_state, derived from the logs, for the samples in {ids}. docs/reviews.md states the rules. Every scan is narrow
+-- and limited to those samples: for one of them this runs at every decision.
 WITH chosen AS (SELECT sample_id FROM {ids}),
-undone AS (SELECT undoes AS review_id FROM review SEMI JOIN chosen USING (sample_id) WHERE undoes IS NOT NULL),
-said AS (SELECT v.* FROM review v SEMI JOIN chosen USING (sample_id) WHERE v.undoes IS NULL),
-standing AS (SELECT v.* FROM said v ANTI JOIN undone u USING (review_id)),
-withdrawn AS (SELECT v.edited_id AS revision_id FROM said v SEMI JOIN undone u USING (review_id) WHERE v.edited_id IS NOT NULL),
-head AS (
-    SELECT r.* FROM revision r SEMI JOIN chosen USING (sample_id) ANTI JOIN withdrawn w ON w.revision_id = r.revision_id
+said AS MATERIALIZED (
+    SELECT v.review_id, v.created_at, v.reviewer, v.reviewer_kind = 'policy' AS by_policy, v.sample_id,
+           coalesce(v.edited_id, v.revision_id) AS revision_id, v.edited_id, v.negative_id, v.verdict, v.difficulty, v.undoes
+    FROM review v SEMI JOIN chosen USING (sample_id)
+),
+undone AS (SELECT sample_id, undoes AS review_id FROM said WHERE undoes IS NOT NULL),
+standing AS MATERIALIZED (SELECT * FROM said ANTI JOIN undone USING (sample_id, review_id) WHERE undoes IS NULL),
+mined AS MATERIALIZED (
+    SELECT n.negative_id, n.sample_id, n.revision_id, n.text_id, n.score - n.positive_score AS margin
+    FROM negative n SEMI JOIN chosen USING (sample_id)
+),
+-- A negative is dropped if the last word of anybody on its text says so; `keep` is a word too, a skip is none.
+dropped AS (
+    SELECT sample_id, text_id FROM (
+        SELECT w.sample_id, m.text_id, w.verdict FROM standing w JOIN mined m USING (sample_id, negative_id)
+        WHERE w.verdict <> 'skip'
+        QUALIFY row_number() OVER (
+            PARTITION BY w.sample_id, m.text_id, w.reviewer, w.by_policy ORDER BY w.created_at DESC, w.review_id DESC
+        ) = 1
+    ) WHERE verdict <> 'keep' GROUP BY ALL
+),
+-- (DROPPED of reviews.py is all of the above.)
+head AS MATERIALIZED (
+    SELECT r.sample_id, r.revision_id, r.task, r.operation, r.source_id FROM revision r SEMI JOIN chosen USING (sample_id)
+    ANTI JOIN (
+        SELECT sample_id, edited_id AS revision_id FROM said SEMI JOIN undone USING (sample_id, review_id)
+        WHERE edited_id IS NOT NULL
+    ) withdrawn USING (sample_id, revision_id)
     QUALIFY row_number() OVER (PARTITION BY r.sample_id ORDER BY r.number DESC, r.created_at DESC, r.revision_id DESC) = 1
 ),
 word AS (
-    SELECT v.* FROM standing v JOIN head h ON h.revision_id = coalesce(v.edited_id, v.revision_id)
+    SELECT v.sample_id, v.reviewer, v.by_policy, v.verdict, v.difficulty FROM standing v SEMI JOIN head USING (sample_id, revision_id)
     WHERE v.negative_id IS NULL AND v.verdict IN ('approve', 'reject')
     QUALIFY row_number() OVER (
-        PARTITION BY v.sample_id, v.reviewer_kind = 'policy', CASE WHEN v.reviewer_kind <> 'policy' THEN v.reviewer END
+        PARTITION BY v.sample_id, v.by_policy, CASE WHEN NOT v.by_policy THEN v.reviewer END
         ORDER BY v.created_at DESC, v.review_id DESC
     ) = 1
 ),
-votes AS (
-    SELECT sample_id,
-           count(*) FILTER (verdict = 'approve' AND reviewer_kind <> 'policy') AS approvals,
-           count(*) FILTER (verdict = 'reject' AND reviewer_kind <> 'policy') AS rejections,
-           max(verdict) FILTER (reviewer_kind = 'policy') AS policy_verdict
-    FROM word GROUP BY sample_id
-),
-settled AS (
-    SELECT *, CASE WHEN approvals > rejections THEN 'approve' WHEN rejections > approvals THEN 'reject'
-                   WHEN approvals > 0 THEN 'dispute' ELSE policy_verdict END AS verdict,
-           CASE WHEN approvals + rejections > 0 THEN 'human' ELSE 'policy' END AS kind
-    FROM votes
-),
 decision AS (
-    SELECT s.sample_id, s.verdict, s.kind, s.approvals, s.rejections,
-           string_agg(w.reviewer, ', ' ORDER BY w.reviewer) AS reviewers, round(avg(w.difficulty))::INTEGER AS difficulty
-    FROM settled s JOIN word w ON w.sample_id = s.sample_id AND (w.reviewer_kind = 'policy') = (s.kind = 'policy')
-        AND w.verdict = CASE WHEN s.verdict = 'dispute' THEN w.verdict ELSE s.verdict END
-    GROUP BY ALL
+    SELECT sample_id, by_policy, approvals, rejections,
+           CASE WHEN approvals > 0 AND approvals = rejections THEN 'disputed' WHEN any_value(verdict) = 'approve' THEN 'approved'
+                ELSE 'rejected' END AS status,
+           string_agg(reviewer, ', ' ORDER BY reviewer) AS reviewers, round(avg(difficulty))::INTEGER AS difficulty
+    FROM (
+        SELECT *, count(*) FILTER (NOT by_policy AND verdict = 'approve') OVER of_sample AS approvals,
+               count(*) FILTER (NOT by_policy AND verdict = 'reject') OVER of_sample AS rejections
+        FROM word WINDOW of_sample AS (PARTITION BY sample_id)
+    )
+    WHERE by_policy = (approvals + rejections = 0)
+      AND NOT (verdict = 'approve' AND approvals < rejections) AND NOT (verdict = 'reject' AND rejections < approvals)
+    GROUP BY sample_id, by_policy, approvals, rejections
 ),
 counted AS (SELECT sample_id, count(*) AS num_reviews FROM standing WHERE negative_id IS NULL GROUP BY sample_id),
 hard AS (
-    SELECT n.sample_id, count(DISTINCT n.text_id) AS num_negatives, max(n.score - n.positive_score) AS hardness
-    FROM negative n JOIN head h ON h.revision_id = n.revision_id GROUP BY n.sample_id
+    SELECT m.sample_id, count(DISTINCT m.text_id) AS num_negatives, max(m.margin) AS hardness
+    FROM mined m SEMI JOIN head USING (sample_id, revision_id)
+    ANTI JOIN dropped d ON d.sample_id = m.sample_id AND d.text_id = m.text_id GROUP BY m.sample_id
 )
 SELECT h.sample_id, h.revision_id, h.task, h.operation, s.declared_use, h.source_id,
-       CASE d.verdict WHEN 'approve' THEN 'approved' WHEN 'reject' THEN 'rejected' WHEN 'dispute' THEN 'disputed'
-                      ELSE 'pending' END AS status,
-       d.reviewers AS decided_by, d.kind AS decided_kind, d.difficulty,
+       coalesce(d.status, 'pending') AS status, d.reviewers AS decided_by,
+       CASE WHEN d.by_policy THEN 'policy' WHEN d.status IS NOT NULL THEN 'human' END AS decided_kind,
+       d.difficulty,
        coalesce(c.num_reviews, 0)::INTEGER AS num_reviews, coalesce(n.num_negatives, 0)::INTEGER AS num_negatives,
        n.hardness, coalesce(d.approvals, 0)::INTEGER AS num_approvals, coalesce(d.rejections, 0)::INTEGER AS num_rejections
 FROM head h JOIN source s ON s.source_id = h.source_id

@@ -27,7 +27,12 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SERVER_IS_DOWN = ("net::ERR_CONNECTION_", "WebSocket connection to", "disconnected from server")  # some tests kill it
+SERVER_IS_DOWN = (  # some tests kill it
+    "net::ERR_CONNECTION_",
+    "WebSocket connection to",
+    "disconnected from server",
+    "Client Error in reaching server endpoint",
+)
 
 
 class Server:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def samples(server: Server) -> None:
-    add_samples(server.store, [f"When does harbour {number} open?" for number in range(60)])
+    add_samples(server.store, [f"When does harbour {number} open?" for number in range(130)])
 
 
 @pytest.fixture

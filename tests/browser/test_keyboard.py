@@ -28,7 +28,7 @@ RECORD_FRAMES = """() => {
 
 @pytest.fixture(scope="module", autouse=True)
 def samples(server: Server) -> None:
-    add_samples(server.store, [f"When does harbour {n} open?" for n in range(150)], positive=PASSAGE, negatives=OTHERS)
+    add_samples(server.store, [f"When does harbour {n} open?" for n in range(600)], positive=PASSAGE, negatives=OTHERS)
 
 
 def press(page: Page, *keys: str) -> None:
@@ -61,7 +61,7 @@ def test_keys_decide_and_the_card_moves_on(review: Opened, server: Server) -> No
         rows = cursor.execute(
             "SELECT reasons, seconds FROM reviews WHERE reviewer = 'keys' ORDER BY review_id"
         ).fetchall()
-    assert [reasons for reasons, _ in rows] == [[], [], [], ["false negative"], [], []]
+    assert [reasons for reasons, _ in rows] == [[], [], [], ["false-negative"], [], []]
     assert all(0 < seconds < 60 for _, seconds in rows)
 
 

@@ -91,6 +91,27 @@ def test_a_clipped_text_starts_where_it_shares_most_with_the_query(
     assert run(f"return bestStart({segments!r}, {room}, {length})") == expected
 
 
+def test_cards_held_for_too_long_are_let_go_and_others_asked_for(run: Any) -> None:
+    found = run(f"""
+        const data = {{
+            cards: [1, 2].map((n) => ({{sample_id: `${{n}}`, revision_id: `${{n}}`, source: "s", operation: "o",
+                method: "", status: "pending", decided_by: "", query: [["Who?", ""]], positives: [], negatives: []}})),
+            stored: [], refused: {{}}, trouble: "", reasons: [], held_for: 840,
+            progress: {{done: 0, left: 9, claimed: 0}},
+        }}
+        const root = document.body.appendChild(document.createElement("div")).attachShadow({{mode: "open"}})
+        root.innerHTML = {json.dumps((APP / "card.html").read_text())}
+        const sent = []
+        const card = new ReviewCard(root, "o")
+        card.update({{data, setStateValue: (_, value) => sent.push(value)}})
+        await new Promise((done) => setTimeout(done, 200))
+        const start = Date.now()
+        Date.now = () => start + 850_000
+        window.dispatchEvent(new KeyboardEvent("keydown", {{key: "a"}}))
+        return [sent.length, sent[0].events.length, sent[0].holding, card.current]""")
+    assert found == [1, 0, [], None]
+
+
 def test_of_two_cards_that_are_mounted_for_a_moment_only_the_newer_hears_keys(run: Any) -> None:
     sent = run(f"""
         const data = {{

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from review_app.outbox import REASONS, event_of, receive
+from review_app.outbox import event_of, receive
 from synth.records import UserError, Verdict, new_id
 from synth.store.connection import Store
 from synth.store.reviews import cards
@@ -29,7 +29,7 @@ def sent(sample_id: UUID | str, **fields: Any) -> dict[str, Any]:
 def test_every_field_of_an_event_is_stored(store: Store) -> None:
     (sample,) = add_samples(store, ["When does it open?"])
     negative = cards(store, reviewer="ada")[0].negatives[0]
-    verdict = sent(sample, verdict="reject", reasons=[REASONS[2]], difficulty=3)
+    verdict = sent(sample, verdict="reject", reasons=["false-negative"], difficulty=3)
     drop = sent(sample, verdict="reject", negative_id=str(negative.negative_id))
     assert set(receive(store, "ada", [verdict, drop]).stored) == {verdict["review_id"], drop["review_id"]}
     with store.read() as cursor:
@@ -38,7 +38,7 @@ def test_every_field_of_an_event_is_stored(store: Store) -> None:
             " ORDER BY negative_id NULLS FIRST"
         ).fetchall()
     assert rows == [
-        ("ada", "human", "reject", ["false negative"], 3, 2.5, None),
+        ("ada", "human", "reject", ["false-negative"], 3, 2.5, None),
         ("ada", "human", "reject", [], None, 2.5, negative.negative_id),
     ]
 
@@ -83,6 +83,11 @@ def test_an_event_of_a_sample_that_is_not_here_is_refused_and_the_others_are_sto
         {"seconds": -1},
         {"seconds": "NaN"},
         {"seconds": 1e9},
+        {"seconds": 10**400},
+        {"seconds": [1]},
+        {"reasons": [["x"]]},
+        {"verdict": "keep"},
+        {"verdict": []},
         {"undoes": "everything"},
         {"negative_id": ["x"]},
     ],
@@ -94,6 +99,27 @@ def test_what_is_no_event_is_refused_by_its_id(store: Store, fields: dict[str, A
     assert receipt.stored == ()
     assert list(receipt.refused) == [str(bad["review_id"])]
     assert num_events(store) == 0
+
+
+def test_a_refused_undo_does_not_keep_the_events_behind_it(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    of_bob = sent(sample)
+    receive(store, "bob", [of_bob])
+    undos = [
+        sent(sample, verdict="skip", undoes=str(new_id())),
+        sent(sample, verdict="skip", undoes=of_bob["review_id"]),
+    ]
+    good = sent(sample)
+    receipt = receive(store, "ada", [*undos, good])
+    assert receipt.stored == (good["review_id"],)
+    assert list(receipt.refused) == [each["review_id"] for each in undos]
+    assert "only bob can undo it" in receipt.refused[undos[1]["review_id"]]
+
+
+def test_an_event_is_acknowledged_by_the_id_that_the_browser_wrote(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    event = sent(sample, review_id=str(new_id()).upper())
+    assert receive(store, "ada", [event]).stored == (event["review_id"],)
 
 
 @pytest.mark.parametrize("nonsense", [None, "text", {"events": []}, [None, 3, "x", ["y"]], []])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from review_app.outbox import receive
 from synth.records import Classification, Sts
 from synth.store.connection import Store
 from tests.conftest import REPOSITORY
@@ -106,7 +107,7 @@ def test_a_verdict_is_stored_acknowledged_and_followed_by_the_next_card(opened: 
     send(app, event)
     assert payload(app)["stored"] == [event["review_id"]]
     assert queries(app) == ["When does it close?"]
-    assert payload(app)["progress"] == {"done": 1, "left": 1}
+    assert payload(app)["progress"] == {"done": 1, "left": 1, "claimed": 0}
     assert verdicts(store) == [("When does it open?", "approve")]
 
 
@@ -144,6 +145,42 @@ def test_the_audit_queue_has_what_only_a_policy_approved(opened: Open, store: St
     app = opened(queue="audit")
     assert queries(app) == ["When does it open?"]
     assert payload(app)["cards"][0]["decided_by"] == "policy:everything"
+
+
+def test_two_reviewers_are_not_shown_the_same_card(opened: Open, store: Store) -> None:
+    add_samples(store, [f"Question {number}?" for number in range(40)])
+    ada, bob = opened("ada"), opened("bob")
+    assert (len(payload(ada)["cards"]), len(payload(bob)["cards"])) == (25, 15)
+    assert not set(queries(ada)) & set(queries(bob))
+    assert payload(bob)["held_for"] == 840
+    late = opened("eve")
+    assert (payload(late)["cards"], payload(late)["progress"]) == ([], {"done": 0, "left": 0, "claimed": 40})
+
+
+def test_a_verdict_renews_no_claim_that_is_fresh_but_an_undo_does(opened: Open, store: Store) -> None:
+    ids = [str(each) for each in add_samples(store, [f"Question {number}?" for number in range(30)])]
+    event = sent(ids[0])
+    app = send(opened(), event, holding=tuple(ids[1:25]))
+    assert (payload(app)["cards"], payload(app)["held_for"]) == (None, None)
+    undo = sent(ids[0], verdict="skip", undoes=event["review_id"])
+    assert payload(send(app, undo, holding=tuple(ids[:25])))["held_for"] == 840
+
+
+def test_the_disputed_queue_has_what_people_disagree_on(opened: Open, store: Store) -> None:
+    first, _ = add_samples(store, ["When does it open?", "When does it close?"])
+    for who, verdict in (("bob", "approve"), ("eve", "reject")):
+        assert receive(store, who, [sent(first, verdict=verdict)]).refused == {}
+    app = opened(queue="disputed")
+    assert queries(app) == ["When does it open?"]
+    assert payload(app)["cards"][0]["decided_by"] == "bob, eve"
+
+
+def test_a_labelled_negative_goes_without_rank_and_scores(opened: Open, store: Store) -> None:
+    add_samples(store, ["When does it open?"])
+    with store.write() as cursor:
+        cursor.execute("UPDATE negative SET origin = 'labelled', rank = NULL, score = NULL, positive_score = NULL")
+    negative = payload(opened())["cards"][0]["negatives"][0]
+    assert [negative[key] for key in ("origin", "rank", "score", "positive_score")] == ["labelled", None, None, None]
 
 
 def test_an_unknown_queue_in_the_address_is_the_unreviewed_one(opened: Open, store: Store) -> None:
@@ -209,7 +246,7 @@ def test_the_progress_page_counts_per_reviewer_source_and_reason(opened: Open, s
     assert (row.reviewer, row.approved, row.rejected, row.skipped, row.per_hour) == ("ada", 1, 1, 0, 720)
     assert sources.iloc[0][["source", "operation", "samples", "pending"]].tolist() == ["guide", "query", 3, 1]
     assert reasons.values.tolist() == [["duplicate", 1]]
-    assert [metric.value for metric in page.metric] == ["3", "1", "1", "1", "2"]
+    assert [metric.value for metric in page.metric] == ["3", "1", "1", "0", "1", "2"]
 
 
 def progress_page(path: str) -> None:

@@ -1,136 +1,372 @@
-"""Review events: append-only, idempotent, undoable; a person's verdict counts before a policy's."""
+"""Review events: append-only, idempotent, undoable; the rules of docs/reviews.md."""
 
-import time
+import math
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from synth.records import Draft, Negative, Retrieval, ReviewEvent, Source, UserError, Verdict, key_of, new_id, text_id
-from synth.store import releases, reviews, samples, sources
+from synth.records import (
+    Classification,
+    Content,
+    Draft,
+    Negative,
+    Retrieval,
+    ReviewEvent,
+    Source,
+    Sts,
+    UserError,
+    Verdict,
+    key_of,
+    new_id,
+    text_id,
+)
+from synth.store import reviews, rows, samples, sources
 from synth.store.connection import Store
-from synth.store.reviews import Queue, cards
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
+
+PASSAGES = ("A dog barks.", "A cow moos.")
+QUESTION = Retrieval("what purrs?", ("A cat purrs.",))
+MORE = Retrieval("what purrs?", ("A cat purrs.", "A lion purrs too."))
 
 
 @pytest.fixture
 def sample(store: Store, training_source: Source) -> samples.Minable:
-    """A mined sample with one negative."""
-    passage = NewPassage(text_id("A dog barks."), "A dog barks.", "", "1")
+    """A mined sample with two negatives, the dog nearer than the cow."""
     with store.write() as cursor:
-        draft = Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query")
-        samples.add_drafts(cursor, [draft], new_id())
-        sources.add_passages(cursor, training_source.source_id, [passage])
-    [found] = samples.minable(store, key_of("k"))
-    negative = Negative(found.sample_id, found.revision_id, passage.text_id, "mined", 3, 0.4, 0.8)
-    with store.write() as cursor:
-        samples.add_mined(cursor, key_of("k"), new_id(), [Mined(found, "full", "", 1, (negative,))])
+        samples.add_drafts(
+            cursor, [Draft(QUESTION, training_source.source_id, "query", "llm", None, "m1", "p1")], new_id()
+        )
+        passages = [NewPassage(text_id(text), text, "", "") for text in PASSAGES]
+        sources.add_passages(cursor, training_source.source_id, passages)
+    mine(store, "first")
+    [found] = samples.minable(store, key_of("another"))
     return found
 
 
+def mine(store: Store, stage: str) -> None:
+    """Give every sample that this stage has not mined its two negatives."""
+    results = []
+    for each in samples.minable(store, key_of(stage)):
+        found = [
+            Negative(each.sample_id, each.revision_id, text_id(text), "mined", rank, 0.5 - rank / 10, 0.8)
+            for rank, text in enumerate(PASSAGES, start=1)
+        ]
+        results.append(Mined(each, "full", "", 1, tuple(found)))
+    with store.write() as cursor:
+        samples.add_mined(cursor, key_of(stage), new_id(), results)
+
+
 def event(sample: samples.Minable, verdict: Verdict, reviewer: str = "ann", **fields: object) -> ReviewEvent:
-    made = ReviewEvent(new_id(), reviewer, sample.sample_id, sample.revision_id, verdict)
-    time.sleep(0.002)  # events of one reviewer are ordered by time
-    return replace(made, **fields)
+    return replace(ReviewEvent(new_id(), reviewer, sample.sample_id, sample.revision_id, verdict), **fields)
 
 
-def status(store: Store) -> tuple[str, str | None]:
+def edit(sample: samples.Minable, content: Content, reviewer: str = "ann", **fields: object) -> ReviewEvent:
+    return event(sample, Verdict.APPROVE, reviewer, edited_id=new_id(), edit=content, **fields)
+
+
+def undo(said: ReviewEvent, **fields: object) -> ReviewEvent:
+    return replace(
+        ReviewEvent(new_id(), said.reviewer, said.sample_id, said.revision_id, Verdict.SKIP, undoes=said.review_id),
+        **fields,
+    )
+
+
+def send(store: Store, *events: ReviewEvent) -> int:
+    return reviews.add_reviews(store, events)
+
+
+def state(store: Store, columns: str = "status, decided_by") -> tuple[object, ...]:
+    """Columns of the view `samples` for the one sample there is."""
     with store.read() as cursor:
-        [row] = cursor.execute("SELECT status, decided_by FROM samples").fetchall()
-    return row[0], row[1]
+        [row] = cursor.execute(f"SELECT {columns} FROM samples").fetchall()
+    return tuple(row)
+
+
+def negatives(store: Store) -> dict[str, UUID]:
+    """The ids of the latest revision's negatives, by text."""
+    with store.read() as cursor:
+        found = cursor.execute(
+            "SELECT t.text, n.negative_id FROM negative n JOIN text t USING (text_id) JOIN sample_state st"
+            " ON st.revision_id = n.revision_id ORDER BY n.negative_id"
+        ).fetchall()
+    return dict(found)
+
+
+def dropped(store: Store) -> list[str]:
+    """The texts that DROPPED leaves out."""
+    with store.read() as cursor:
+        found = cursor.execute(f"SELECT text FROM text SEMI JOIN ({reviews.DROPPED}) d USING (text_id) ORDER BY text")
+        return [text for (text,) in found.fetchall()]
 
 
 def test_an_event_sent_twice_is_stored_once(store: Store, sample: samples.Minable) -> None:
     approval = event(sample, Verdict.APPROVE)
-    assert [reviews.add_reviews(store, [approval, approval]), reviews.add_reviews(store, [approval])] == [1, 0]
-    assert status(store) == ("approved", "ann")
+    assert [send(store, approval, approval), send(store, approval)] == [1, 0]
+    assert state(store) == ("approved", "ann")
 
 
 def test_the_latest_verdict_counts_and_undo_brings_the_one_before_back(store: Store, sample: samples.Minable) -> None:
     approval, rejection = event(sample, Verdict.APPROVE), event(sample, Verdict.REJECT)
-    reviews.add_reviews(store, [approval])
-    reviews.add_reviews(store, [rejection])
-    assert status(store)[0] == "rejected"
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP, undoes=rejection.review_id)])
-    assert status(store)[0] == "approved"
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP, undoes=approval.review_id)])
-    assert status(store) == ("pending", None)
+    send(store, approval)
+    send(store, rejection)
+    assert state(store)[0] == "rejected"
+    send(store, undo(rejection))
+    assert state(store)[0] == "approved"
+    send(store, undo(approval))
+    assert state(store) == ("pending", None)
+
+
+def test_events_of_a_batch_count_in_their_order(store: Store, sample: samples.Minable) -> None:
+    both = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
+    for _ in range(3):
+        for first, last in (list(both), list(both)[::-1]):
+            send(store, event(sample, first), event(sample, last))
+            assert state(store, "status, num_approvals + num_rejections") == (both[last], 1)
+
+
+def test_an_event_counts_after_those_before_it_though_the_clock_went_back(
+    store: Store, sample: samples.Minable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(store, event(sample, Verdict.APPROVE))
+    past = rows.now().replace(year=2001)
+    monkeypatch.setattr("synth.store.events.now", lambda: past)
+    send(store, event(sample, Verdict.REJECT))
+    assert state(store)[0] == "rejected"
 
 
 def test_a_person_overrules_a_policy_whoever_came_last(store: Store, sample: samples.Minable) -> None:
-    reviews.add_reviews(store, [event(sample, Verdict.REJECT)])
-    reviews.add_reviews(store, [event(sample, Verdict.APPROVE, "policy:all", reviewer_kind="policy")])
-    assert status(store) == ("rejected", "ann")
+    send(store, event(sample, Verdict.REJECT))
+    send(store, event(sample, Verdict.APPROVE, "policy:all", reviewer_kind="policy"))
+    assert state(store) == ("rejected", "ann")
 
 
 def test_a_policy_changes_its_mind_and_another_policys_but_no_persons(store: Store, sample: samples.Minable) -> None:
     def policy(name: str, verdict: Verdict) -> int:
-        return reviews.add_reviews(store, [event(sample, verdict, f"policy:{name}", reviewer_kind="policy")])
+        return send(store, event(sample, verdict, f"policy:{name}", reviewer_kind="policy", reasons=("its own words",)))
 
     assert [policy("one", Verdict.REJECT), policy("one", Verdict.REJECT)] == [1, 0]
-    assert (policy("two", Verdict.APPROVE), status(store)) == (1, ("approved", "policy:two"))
+    assert (policy("two", Verdict.APPROVE), state(store)) == (1, ("approved", "policy:two"))
     assert len(reviews.undecided(store)) == 1
-    reviews.add_reviews(store, [event(sample, Verdict.REJECT)])
-    assert (reviews.undecided(store), status(store)) == ([], ("rejected", "ann"))
+    send(store, event(sample, Verdict.REJECT))
+    assert (reviews.undecided(store), state(store)) == ([], ("rejected", "ann"))
 
 
-def test_a_skip_decides_nothing_but_is_not_shown_again_to_who_skipped(store: Store, sample: samples.Minable) -> None:
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP)])
-    assert status(store)[0] == "pending"
-    assert cards(store, reviewer="ann") == []
-    assert len(cards(store, reviewer="bob")) == 1
+def test_the_majority_decides_and_as_many_of_both_is_a_dispute(store: Store, sample: samples.Minable) -> None:
+    send(store, event(sample, Verdict.APPROVE, "ann", difficulty=1), event(sample, Verdict.SKIP, "dan"))
+    send(store, event(sample, Verdict.REJECT, "bob", difficulty=4))
+    columns = "status, decided_by, num_approvals, num_rejections, difficulty, num_reviews"
+    assert state(store, columns) == ("disputed", "ann, bob", 1, 1, 3, 3)
+    assert reviews.undecided(store) == []  # people are at it: no policy comes between
+    send(store, event(sample, Verdict.REJECT, "eve", difficulty=2))
+    assert state(store, columns) == ("rejected", "bob, eve", 1, 2, 3, 4)
 
 
-def test_the_audit_queue_shows_what_only_a_policy_approved(store: Store, sample: samples.Minable) -> None:
-    assert cards(store, reviewer="ann", queue=Queue.AUDIT) == []
-    reviews.add_reviews(store, [event(sample, Verdict.APPROVE, "policy:all", reviewer_kind="policy")])
-    assert cards(store, reviewer="ann") == []
-    [card] = cards(store, reviewer="ann", queue=Queue.AUDIT)
-    assert (card.query, card.positives, card.decided_by) == ("what purrs?", ("A cat purrs.",), "policy:all")
-    assert [(n.text, n.rank, n.score) for n in card.negatives] == [("A dog barks.", 3, 0.4)]
-    reviews.add_reviews(store, [event(sample, Verdict.APPROVE)])
-    assert cards(store, reviewer="bob", queue=Queue.AUDIT) == []
-
-
-def test_a_card_asked_for_is_not_given_twice_while_it_is_held(store: Store, sample: samples.Minable) -> None:
-    assert cards(store, reviewer="ann", except_for=[sample.sample_id]) == []
-
-
-def test_a_dropped_negative_stays_out_of_releases_until_undone(store: Store, sample: samples.Minable) -> None:
-    [card] = cards(store, reviewer="ann")
-    drop = event(sample, Verdict.REJECT, negative_id=card.negatives[0].negative_id)
-    reviews.add_reviews(store, [event(sample, Verdict.APPROVE), drop])
-    assert status(store)[0] == "approved"
-    assert [row["negatives"] for row in releases.approved(store)] == [[]]
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP, undoes=drop.review_id)])
-    assert [n["text"] for row in releases.approved(store) for n in row["negatives"]] == ["A dog barks."]
-
-
-def test_progress_counts_one_reviewers_standing_verdicts_and_what_is_left(
+def test_a_dropped_negative_counts_no_more_until_its_reviewer_takes_that_back(
     store: Store, sample: samples.Minable
 ) -> None:
-    before = reviews.review_progress(store, reviewer="ann", queue=Queue.UNREVIEWED)
+    def say(verdict: Verdict, reviewer: str = "ann") -> ReviewEvent:
+        said = event(sample, verdict, reviewer, negative_id=negatives(store)["A dog barks."])
+        send(store, said)
+        return said
+
+    before = state(store, "num_negatives, hardness")
+    say(Verdict.PARTIAL)
+    assert dropped(store) == ["A dog barks."]
+    assert state(store, "status, num_negatives, round(hardness, 2)") == ("pending", 1, -0.5)
+    say(Verdict.KEEP, "bob")
+    mine(store, "again")  # the same text, another negative
+    assert (dropped(store), state(store, "num_negatives")) == (["A dog barks."], (1,))
+    say(Verdict.KEEP)
+    assert (dropped(store), state(store, "num_negatives, hardness")) == ([], before)
+    send(store, undo(say(Verdict.REJECT)))
+    assert dropped(store) == []
+
+
+def test_an_edit_makes_a_revision_for_which_the_verdict_counts(store: Store, sample: samples.Minable) -> None:
+    send(store, event(sample, Verdict.REJECT, "bob"))
+    edited = edit(sample, MORE, reasons=("wrong-positive",), note="lions do")
+    send(store, edited)
+    columns = "revision_id, status, decided_by, operation, method, model, prompt_version, positives"
+    assert state(store, columns) == (
+        edited.edited_id, "approved", "ann", "edit", "llm", "m1", "p1", list(MORE.positives),
+    )  # fmt: skip
+    with store.read() as cursor:
+        life = cursor.execute(
+            "SELECT number, parent_id, actor, method, seed_text FROM lineage ORDER BY number"
+        ).fetchall()
+    assert life == [(1, None, "m1", "llm", None), (2, sample.revision_id, "ann", "llm", None)]
+    assert samples.rebuild_state(store) == 0
+
+
+def test_an_edit_keeps_the_negatives_of_the_same_query_but_none_that_became_a_positive(
+    store: Store, sample: samples.Minable
+) -> None:
+    mine(store, "again")
+    latest = (
+        "SELECT n.origin, n.rank, n.score, n.run_id FROM negative n JOIN text t USING (text_id)"
+        " WHERE t.text = 'A cow moos.' ORDER BY n.negative_id DESC LIMIT 1"
+    )
+    with store.read() as cursor:
+        before = cursor.execute(latest).fetchall()
+    send(store, edit(sample, replace(QUESTION, positives=("A dog barks.",), instruction="Find it")))
+    assert list(negatives(store)) == ["A cow moos."]
+    assert state(store, "num_negatives") == (1,)
+    with store.read() as cursor:
+        assert cursor.execute(latest).fetchall() == before
+
+
+def test_an_edit_of_the_query_leaves_the_negatives_behind_and_is_mined_anew(
+    store: Store, sample: samples.Minable
+) -> None:
+    send(store, edit(sample, replace(QUESTION, query="which animal purrs?")))
+    assert state(store, "num_negatives, hardness, status") == (0, None, "approved")
+    assert [each.query for each in samples.minable(store, key_of("first"))] == ["which animal purrs?"]
+
+
+def test_an_edit_of_white_space_alone_is_a_verdict_on_what_is_there(store: Store, sample: samples.Minable) -> None:
+    send(store, edit(sample, replace(QUESTION, query="what   purrs? ")))
+    assert state(store, "revision_id, status, query") == (sample.revision_id, "approved", "what purrs?")
+    with store.read() as cursor:
+        assert cursor.execute("SELECT edited_id FROM reviews").fetchall() == [(None,)]
+
+
+def test_an_edit_goes_back_to_what_the_sample_once_said(store: Store, sample: samples.Minable) -> None:
+    first = edit(sample, MORE)
+    assert first.edited_id
+    send(store, first, replace(edit(sample, QUESTION, "bob"), revision_id=first.edited_id))
+    assert state(store, "positives, decided_by") == (list(QUESTION.positives), "bob")
+
+
+def test_an_edit_of_what_somebody_else_edited_meanwhile_is_refused(store: Store, sample: samples.Minable) -> None:
+    send(store, edit(sample, MORE))
+    with pytest.raises(UserError, match="edited meanwhile"):
+        send(store, edit(sample, replace(QUESTION, query="who purrs?"), "bob"))
+    assert state(store, "decided_by, num_reviews") == ("ann", 1)
+
+
+def test_an_edit_to_what_another_sample_says_is_refused(
+    store: Store, sample: samples.Minable, training_source: Source
+) -> None:
+    with store.write() as cursor:
+        samples.add_drafts(cursor, [Draft(MORE, training_source.source_id, "query")], new_id())
+    with pytest.raises(UserError, match=f"sample {sample.sample_id} would say what sample .* as a duplicate"):
+        send(store, edit(sample, MORE))
+
+
+def test_a_promotion_makes_the_text_a_positive_and_waits_for_a_verdict(store: Store, sample: samples.Minable) -> None:
+    negative = negatives(store)["A dog barks."]
+    promotion = event(sample, Verdict.PROMOTE, negative_id=negative, edited_id=new_id())
+    send(store, event(sample, Verdict.APPROVE), promotion)
+    assert state(store, "status, positives, num_negatives") == ("pending", ["A cat purrs.", "A dog barks."], 1)
+    assert promotion.edited_id
+    send(store, replace(event(sample, Verdict.APPROVE), revision_id=promotion.edited_id))
+    assert state(store)[0] == "approved"
+    send(store, undo(promotion))
+    assert state(store, "revision_id, status, num_negatives") == (sample.revision_id, "approved", 2)
+
+
+def test_undoing_an_edit_withdraws_it_but_not_what_was_made_of_it(store: Store, sample: samples.Minable) -> None:
+    first = edit(sample, MORE)
+    assert first.edited_id
+    second = replace(edit(sample, replace(MORE, query="who purrs?"), "bob"), revision_id=first.edited_id)
+    send(store, first, second)
+    send(store, undo(first))
+    assert state(store, "revision_id, decided_by") == (second.edited_id, "bob")
+    send(store, undo(second))
+    assert state(store, "revision_id, status") == (sample.revision_id, "pending")
+    third = edit(sample, replace(MORE, query="who is it that purrs?"))
+    send(store, third)
+    with store.read() as cursor:
+        assert cursor.execute("SELECT number FROM revision ORDER BY number").fetchall() == [(1,), (2,), (3,), (4,)]
+    assert state(store, "revision_id") == (third.edited_id,)
+
+
+def test_only_ones_own_events_can_be_undone_and_no_undo(store: Store, sample: samples.Minable) -> None:
     approval = event(sample, Verdict.APPROVE)
-    reviews.add_reviews(store, [approval])
-    after = reviews.review_progress(store, reviewer="ann", queue=Queue.UNREVIEWED)
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP, undoes=approval.review_id)])
-    undone = reviews.review_progress(store, reviewer="ann", queue=Queue.UNREVIEWED)
-    assert (before.approved, before.left, after.approved, after.left) == (0, 1, 1, 0)
-    assert undone == before
+    undone = undo(approval)
+    send(store, approval)
+    for wrong, message in (
+        (undo(approval, reviewer="bob"), "only ann can undo it"),
+        (undo(approval, reviewer_kind="policy"), "only ann can undo it"),
+        (undo(event(sample, Verdict.APPROVE)), "to undo"),
+    ):
+        with pytest.raises(UserError, match=message):
+            send(store, wrong)
+    send(store, undone)
+    with pytest.raises(UserError, match="is an undo"):
+        send(store, undo(undone))
+    assert state(store) == ("pending", None)
 
 
-def test_an_event_of_an_unknown_sample_is_refused_and_nothing_of_its_batch_is_kept(
-    store: Store, sample: samples.Minable
+BAD: list[tuple[dict[str, object], str]] = [
+    ({"reviewer": ""}, "a name of one line"),
+    ({"reviewer": "ann\nbob"}, "a name of one line"),
+    ({"reviewer_kind": "robot"}, "a name of one line"),
+    ({"reasons": ("because",)}, "'because' is none for approve"),
+    ({"verdict": Verdict.SKIP, "reasons": ("too-easy",)}, "none for skip; use cannot-tell"),
+    ({"difficulty": 0}, "1, 2, 3 or 4"),
+    ({"difficulty": True}, "1, 2, 3 or 4"),
+    ({"difficulty": 2.0}, "1, 2, 3 or 4"),
+    ({"seconds": -0.1}, "in seconds"),
+    ({"seconds": math.nan}, "in seconds"),
+    ({"seconds": math.inf}, "in seconds"),
+    ({"note": "x" * 2001}, "2,001 characters"),
+    ({"note": "\ud800"}, "no Unicode text"),
+    ({"verdict": Verdict.KEEP}, "approve, reject, skip, not keep"),
+    ({"verdict": Verdict.PROMOTE, "edited_id": new_id()}, "approve, reject, skip, not promote"),
+    ({"negative_id": new_id()}, "reject, keep, false_negative, partial, promote, not approve"),
+    ({"negative_id": new_id(), "verdict": Verdict.PROMOTE}, "comes with the id"),
+    ({"negative_id": new_id(), "verdict": Verdict.KEEP}, "has no negative"),
+    ({"edit": MORE}, "comes with the id"),
+    ({"edited_id": new_id()}, "comes with the id"),
+    ({"edit": MORE, "edited_id": new_id(), "reviewer_kind": "policy"}, "a policy edits nothing"),
+    ({"edit": MORE, "edited_id": new_id(), "undoes": new_id()}, "not with an undo"),
+    ({"edit": replace(MORE, query=" "), "edited_id": new_id()}, "leaves a text empty"),
+    ({"edit": replace(MORE, positives=()), "edited_id": new_id()}, "leaves a text empty"),
+    ({"edit": replace(MORE, positives=("\ud800",)), "edited_id": new_id()}, "no Unicode text"),
+    ({"edit": Classification("It is late.", "time"), "edited_id": new_id()}, "is of retrieval; the edit is of class"),
+    ({"edit": Sts("It rains.", "Rain falls.", math.nan), "edited_id": new_id()}, "is no number"),
+    ({"sample_id": UUID(int=1)}, "no sample"),
+    ({"revision_id": UUID(int=1)}, "no sample .* with a revision"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=lambda each: each if isinstance(each, str) else "")
+def test_what_no_event_may_say_is_refused_in_one_line_and_nothing_of_its_batch_is_kept(
+    store: Store, sample: samples.Minable, fields: dict[str, object], message: str
 ) -> None:
-    stranger = replace(event(sample, Verdict.APPROVE), sample_id=UUID(int=1))
-    with pytest.raises(UserError, match="no sample"):
-        reviews.add_reviews(store, [event(sample, Verdict.APPROVE), stranger])
-    assert status(store)[0] == "pending"
+    with pytest.raises(UserError, match=message) as refusal:
+        send(store, event(sample, Verdict.APPROVE), replace(event(sample, Verdict.APPROVE), **fields))
+    assert "\n" not in str(refusal.value)
+    assert state(store, "status, num_reviews") == ("pending", 0)
+
+
+def test_an_edit_cannot_take_the_id_of_a_revision_that_is_there(store: Store, sample: samples.Minable) -> None:
+    with pytest.raises(UserError, match="an id of its own"):
+        send(store, replace(edit(sample, MORE), edited_id=sample.revision_id))
+
+
+def test_samples_of_every_task_can_be_edited(store: Store, training_source: Source) -> None:
+    pairs = (
+        (Sts("It rains.", "Rain falls.", 4.0), Sts("It rains.", "Rain falls.", 5.0)),
+        (Classification("It is late.", "place"), Classification("It is late.", "time")),
+    )
+    with store.write() as cursor:
+        samples.add_drafts(cursor, [Draft(before, training_source.source_id, "query") for before, _ in pairs], new_id())
+        ids = dict(cursor.execute("SELECT task, sample_id FROM sample_state").fetchall())
+    for (_, after), task in zip(pairs, ("sts", "classification"), strict=True):
+        send(store, ReviewEvent(new_id(), "ann", ids[task], ids[task], Verdict.APPROVE, edited_id=new_id(), edit=after))
+    with store.read() as cursor:
+        found = cursor.execute(
+            "SELECT score, label FROM samples WHERE status = 'approved' ORDER BY task DESC"
+        ).fetchall()
+    assert found == [(5.0, None), (None, "time")]
 
 
 def test_the_projection_agrees_with_the_logs_after_every_kind_of_event(store: Store, sample: samples.Minable) -> None:
     approval = event(sample, Verdict.APPROVE, difficulty=3)
-    reviews.add_reviews(store, [approval, event(sample, Verdict.SKIP, "bob"), event(sample, Verdict.REJECT, "eve")])
-    reviews.add_reviews(store, [event(sample, Verdict.SKIP, undoes=approval.review_id)])
+    send(store, approval, event(sample, Verdict.SKIP, "bob"), event(sample, Verdict.REJECT, "eve"))
+    send(store, undo(approval))
     assert samples.rebuild_state(store) == 0

@@ -1,0 +1,120 @@
+"""What a review event may say, whatever the store holds. docs/reviews.md states the rules."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+
+from synth.records import TASK_OF, Content, Retrieval, ReviewEvent, Sts, UserError, Verdict, normalise
+
+LONGEST_NAME = 100  # characters
+LONGEST_NOTE = 2000
+LONGEST_SECONDS = 24 * 3600.0
+DIFFICULTIES = range(1, 5)
+KINDS = ("human", "policy")
+NOT_TEXTS = ("score", "instruction", "positives")
+SAMPLE_REASONS = (
+    "unclear-query",
+    "wrong-positive",
+    "false-negative",
+    "duplicate",
+    "meaning-drift",
+    "bad-language",
+    "too-easy",
+    "unsafe",
+    "other",
+)
+# The codes that a person's event may give for each verdict: of a sample, and of one of its negatives.
+REASONS: Mapping[Verdict, tuple[str, ...]] = MappingProxyType(
+    {
+        Verdict.APPROVE: SAMPLE_REASONS,  # what the edit mended, or what may stay
+        Verdict.REJECT: SAMPLE_REASONS,
+        Verdict.SKIP: ("cannot-tell", "not-my-field", "other"),
+    }
+)
+NEGATIVE_REASONS: Mapping[Verdict, tuple[str, ...]] = MappingProxyType(
+    {
+        Verdict.REJECT: ("duplicate", "bad-language", "too-easy", "unsafe", "other"),
+        Verdict.KEEP: (),
+        Verdict.FALSE_NEGATIVE: (),
+        Verdict.PARTIAL: (),
+        Verdict.PROMOTE: (),
+    }
+)
+
+
+def check_event(event: ReviewEvent) -> None:
+    """Raise UserError, in one line, if the event cannot be one, in whatever store."""
+    fault = _fault(event)
+    if fault:
+        raise UserError(f"review event {event.review_id}: {fault}")
+
+
+def _fault(event: ReviewEvent) -> str:
+    if not _is_name(event.reviewer) or event.reviewer_kind not in KINDS:
+        return f"reviewed by {event.reviewer!r:.120} ({event.reviewer_kind!r:.40}); a reviewer has a name of one line"
+    if event.undoes is None and event.verdict not in _allowed(event):
+        what = "a negative" if event.negative_id else "a sample"
+        return f"the verdict on {what} is {', '.join(_allowed(event))}, not {event.verdict}"
+    return _detail_fault(event) or _edit_fault(event)
+
+
+def _allowed(event: ReviewEvent) -> Mapping[Verdict, tuple[str, ...]]:
+    return REASONS if event.negative_id is None else NEGATIVE_REASONS
+
+
+def _detail_fault(event: ReviewEvent) -> str:
+    codes = _allowed(event).get(event.verdict, ())
+    unknown = [reason for reason in event.reasons if reason not in codes and event.reviewer_kind == "human"]
+    if unknown:
+        return f"the reason {unknown[0]!r:.60} is none for {event.verdict}; use {', '.join(codes) or 'no reason'}"
+    if event.difficulty is not None and not (type(event.difficulty) is int and event.difficulty in DIFFICULTIES):
+        return f"the difficulty {event.difficulty!r:.40} is not 1, 2, 3 or 4"
+    if event.seconds is not None and not _is_duration(event.seconds):
+        return f"the duration {event.seconds!r:.40} is not in seconds from 0 to {LONGEST_SECONDS:g}"
+    if len(event.note) > LONGEST_NOTE:
+        return f"the note has {len(event.note):,} characters; {LONGEST_NOTE:,} at most"
+    if not _is_text([event.note, *event.reasons]):
+        return "the note or a reason is no Unicode text"
+    return ""
+
+
+def _edit_fault(event: ReviewEvent) -> str:
+    promotes = event.verdict is Verdict.PROMOTE and event.undoes is None
+    if (event.edit is not None or promotes) != (event.edited_id is not None):
+        return "an edit or a promotion comes with the id of the revision that it makes, and only they do"
+    if event.edited_id is None:
+        return ""
+    if event.undoes is not None or (event.edit is not None and event.negative_id is not None):
+        return "an edit comes with a verdict on the sample, not with an undo or a verdict on a negative"
+    if event.reviewer_kind != "human":
+        return "a policy edits nothing"
+    return content_fault(event.edit) if event.edit is not None else ""
+
+
+def content_fault(content: Content) -> str:
+    """Why content that a person wrote cannot be a sample's; empty if it can."""
+    if type(content) not in TASK_OF:
+        return "the edit is no sample's content"
+    texts = [getattr(content, each.name) for each in fields(content) if each.name not in NOT_TEXTS]
+    texts += content.positives if isinstance(content, Retrieval) else ()
+    if not _is_text([*texts, content.instruction]):
+        return "the edit holds something that is no Unicode text"
+    if not all(normalise(text) for text in texts) or (isinstance(content, Retrieval) and not content.positives):
+        return "the edit leaves a text empty"
+    if isinstance(content, Sts) and not (type(content.score) in (int, float) and math.isfinite(content.score)):
+        return f"the edit's score {content.score!r:.40} is no number"
+    return ""
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable() and len(name) <= LONGEST_NAME
+
+
+def _is_duration(seconds: object) -> bool:
+    return type(seconds) in (int, float) and 0 <= seconds <= LONGEST_SECONDS  # type: ignore[operator]  # NaN is not
+
+
+def _is_text(values: Iterable[object]) -> bool:
+    """Whether all are strings that UTF-8 can hold: a lone surrogate, which JSON can bring, is none."""
+    return all(isinstance(value, str) and value.encode(errors="replace").decode() == value for value in values)
