@@ -5,6 +5,7 @@ Heavy imports (duckdb, torch, openai) stand inside the commands, so that `--help
 """
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Annotated
 
 import typer
 
-from synth.commands import look, release, store
+from synth.commands import check, look, release, store
 from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json, print_table
 from synth.records import Task, Use, UserError
 from synth.screen import progress, run_app, say
+from synth.stages.spool import OnError
 
 app = typer.Typer(
     help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
@@ -63,6 +65,7 @@ class QueueName(StrEnum):
 
     UNREVIEWED = "unreviewed"
     AUDIT = "audit"
+    DISPUTED = "disputed"
 
 
 def main() -> None:
@@ -71,7 +74,12 @@ def main() -> None:
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="The workspace to make.")] = Path(".")) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="The workspace to make.")] = Path("."),
+    lake: Annotated[
+        bool, typer.Option("--lake", help="Keep the store as a DuckLake: a catalogue, and Parquet files beside it.")
+    ] = False,
+) -> None:
     """
     Make a workspace: a folder with synth.toml and an empty store. What is there already is kept.
 
@@ -79,15 +87,33 @@ def init(folder: Annotated[Path, typer.Argument(help="The workspace to make.")] 
     """
     from synth.workspace import Workspace
 
-    workspace = Workspace.create(folder)
+    workspace = Workspace.create(folder, lake=lake)
     say(f"workspace {workspace.root} is ready; next: synth ingest PATH --workspace {workspace.root}")
 
 
 @app.command()
 def ingest(
-    path: Annotated[Path, typer.Argument(help="A file or folder.")],
+    path: Annotated[Path, typer.Argument(help="A file, a folder, or hf:OWNER/NAME[:CONFIG] of the Hugging Face hub.")],
     use: Annotated[
         Use | None, typer.Option(help="Declare everything to train on or held out, whatever its split says.")
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Read columns as tevatron, flagembedding, tuples, inference, pairs, labelled or documents."
+        ),
+    ] = "",
+    column: Annotated[
+        list[str] | None, typer.Option("--map", help="ROLE=COLUMN: which column is which; may be given repeatedly.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split of every row, over what it says itself.")] = "",
+    name: Annotated[str, typer.Option(help="The name of the data set; its file's or folder's, if left out.")] = "",
+    licence: Annotated[str, typer.Option(help="Its licence, for datasheets.")] = "",
+    on_error: Annotated[
+        OnError, typer.Option(help="At a line that cannot be used: refuse everything, or skip it and report.")
+    ] = OnError.REFUSE,
+    report: Annotated[
+        Path | None, typer.Option(help="Where skipped lines are listed; beside the store, if left out.")
     ] = None,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
@@ -95,25 +121,49 @@ def ingest(
     """
     Read data sets and documents into the store; one broken line, and nothing of the path is stored.
 
-    Layouts: a folder with corpus.jsonl, queries.jsonl and qrels.jsonl (BEIR); NAME.jsonl with text1, text2, score;
-    NAME.jsonl with text, label; NAME.jsonl with text (documents); folders of .md, .rst and .txt files. A sources.toml
-    in the folder names sets, licences and origins. Rows of the splits test, dev, validation are held out from training.
+    Takes BEIR folders; .jsonl, .json, .csv, .tsv and .parquet files with the columns of sentence-transformers,
+    FlagEmbedding, Tevatron, scored pairs or classes; folders of .md, .rst, .txt and .html files; and data sets of the
+    `datasets` library, saved or from the hub. A sources.toml in the folder names sets, licences and origins. Rows of
+    the splits test, dev, validation are held out from training. docs/formats.md shows a line of each.
 
-    Example: synth ingest data/sample
+    Example: synth ingest faq.csv --map query=question --map positive=answer --on-error skip
     """
-    from synth.stages.ingest import ingest as run_ingest
+    from synth.stages.formats import parse_mapping
+    from synth.stages.ingest import read_checked, store_checked
+    from synth.stages.layouts import Described
     from synth.workspace import Workspace
 
+    given = Described(name=name, licence=licence, format=layout, split=split, map=parse_mapping(column or []))
     opened = Workspace.open(workspace)
-    with progress("ingest", None) as advance:
-        results = run_ingest(opened.store, path, declared_use=use, on_progress=advance)
+    with ExitStack() as stack:
+        with progress("read rows", None) as advance:
+            checked = stack.enter_context(
+                read_checked(
+                    opened.store,
+                    path,
+                    declared_use=use,
+                    on_progress=advance,
+                    given=given,
+                    on_error=on_error,
+                    report=report,
+                )
+            )
+        with progress("store", checked.num_rows) as advance:
+            outcome = store_checked(opened.store, checked, on_progress=advance)
     if as_json:
-        print_json([asdict(result) for result in results])
+        print_json(asdict(outcome))
         return
     rows = [
-        (r.name, r.split, r.declared_use, r.kind, r.num_passages or "", r.num_samples or "", r.num_new) for r in results
+        (r.name, r.split, r.declared_use, r.kind, r.num_passages or "", r.num_samples or "", r.num_new)
+        for r in outcome.sources
     ]
-    print_table(["source", "split", "use", "layout", "passages", "samples", "new"], rows)
+    print_table(["source", "split", "use", "kind", "passages", "samples", "new"], rows)
+    for reason, number in sorted(outcome.left_out.items()):
+        say(f"left out {number}: {reason}")
+    if outcome.report is not None:
+        say(f"what was left out: {outcome.report}")
+    for note in outcome.notes:
+        say(note)
     say(f"next: synth generate -w {workspace}, or synth mine -w {workspace} if you have queries")
 
 
@@ -164,6 +214,8 @@ def generate(
     say(f"stored {outcome.num_stored} samples of {outcome.num_seeds} passages; {outcome.num_known} were known")
     if outcome.tokens_in or outcome.tokens_out:
         say(f"paid {outcome.tokens_in} tokens in, {outcome.tokens_out} tokens out")
+    if outcome.cost is not None:
+        say(f"cost ${outcome.cost:.4f}")
     for reason, number in sorted(outcome.rejections.items()):
         say(f"rejected {number}: {reason}")
     for failure, number in sorted(outcome.failures.items()):
@@ -285,4 +337,5 @@ def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: i
 
 app.add_typer(release.app, name="release")
 app.add_typer(store.app, name="store")
+app.add_typer(check.app)
 app.add_typer(look.app)

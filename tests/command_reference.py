@@ -8,8 +8,10 @@ COMMANDS = (
     (
         "synth",
         (
-            *("init", "ingest", "generate", "mine", "review", "release create", "release list", "store rebuild"),
-            *("sql", "stats"),
+            *("init", "ingest", "generate", "mine", "check", "review"),
+            *(f"release {name}" for name in ("create", "list", "show", "diff", "verify", "export")),
+            *(f"store {name}" for name in ("verify", "rebuild", "compact", "backup")),
+            *("show", "log", "sql", "stats"),
         ),
     ),
     ("trainer", ("run", "evaluate")),

@@ -4,17 +4,20 @@ import re
 import subprocess
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from synth.store.connection import Store
 from synth.store.console import query
-from tests.command_reference import COMMANDS, reference
+from tests import cookbook
+from tests.command_reference import COMMANDS, help_of, reference
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 SQL_PAGE = (REPOSITORY / "docs" / "sql.md").read_text()
 VIEWS_SQL = (REPOSITORY / "synth" / "store" / "views.sql").read_text()
 VIEWS = tuple(re.findall(r"^CREATE OR REPLACE VIEW (\w+)", VIEWS_SQL, re.MULTILINE))
+QUESTIONS = re.findall(r"^### (\d+)\..*?```sql\n(.*?)```\n\n```text\n(.*?)```", SQL_PAGE, re.MULTILINE | re.DOTALL)
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")])
 
 
@@ -36,9 +39,33 @@ def test_every_column_of_every_view_is_documented_and_no_other(store: Store, vie
     assert documented == [column["column_name"] for column in described]
 
 
-@pytest.mark.parametrize("sql", re.findall(r"```sql\n(.*?)```", SQL_PAGE, re.DOTALL))
-def test_every_documented_query_runs(store: Store, sql: str) -> None:
-    query(store, sql)
+@pytest.fixture(scope="module")
+def asked_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store that the questions of docs/sql.md are asked of."""
+    return cookbook.build(tmp_path_factory.mktemp("cookbook") / "store")
+
+
+@pytest.mark.parametrize(("number", "sql", "answer"), QUESTIONS, ids=[number for number, _, _ in QUESTIONS])
+def test_every_question_has_the_answer_that_stands_below_it(
+    asked_store: Store, number: str, sql: str, answer: str
+) -> None:
+    assert answer == cookbook.printed(asked_store, sql), f"question {number} is out of date: run `make docs`"
+
+
+def test_every_view_answers_in_any_duckdb_that_opens_the_file(asked_store: Store) -> None:
+    with duckdb.connect(asked_store.path, read_only=True) as shell:
+        for view in VIEWS:
+            columns = shell.sql(f"FROM {view} LIMIT 1").columns
+            assert columns == [each["column_name"] for each in query(asked_store, f"DESCRIBE {view}").to_pylist()]
+
+
+def test_the_page_holds_twenty_questions_and_no_other_sql() -> None:
+    assert [number for number, _, _ in QUESTIONS] == [str(number) for number in range(1, 21)]
+    assert SQL_PAGE.count("```sql") == len(QUESTIONS)
+
+
+def test_the_help_of_sql_names_every_view() -> None:
+    assert set(VIEWS) <= set(re.findall(r"\w+", help_of("synth", "sql")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -22,6 +22,7 @@ LAYERS = (
     "workspace",
     "stages",
     "recipes",
+    "overlaps",
     "checks",
     "llm",
     "store",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from synth.screen import cell, is_too_wide, new_table, say, show
+from synth.units import finite
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
@@ -28,7 +29,7 @@ def print_query(query: str, workspace: Path, as_json: bool) -> None:
 
 def print_json(outcome: Any) -> None:
     """Print an outcome for machines."""
-    typer.echo(json.dumps(outcome, default=str, ensure_ascii=True))
+    typer.echo(json.dumps(finite(outcome), default=str, ensure_ascii=True))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable, Unusable
 from synth.llm.journal import MOST_NAME, Journal, Reply
 from synth.llm.limiter import Gate
-from synth.records import BadReply, LLMError, UserError, key_of
+from synth.records import BadReply, LLMError, UserError, key_of, new_id
 
 if TYPE_CHECKING:
     from synth.llm.client import Completion
@@ -40,7 +41,9 @@ FAILED_IN_A_ROW = 3
 # A request that gets no reply in time may be paid each time, and its like tends to time out again.
 MOST_TIMEOUTS = 2
 # Asked once, if a request fails before any was served: it tells wrong settings from a passage that no server takes.
-PROBE = ({"role": "user", "content": "Reply with the JSON object {}."},)
+PROBE: Messages = ({"role": "user", "content": "Reply with the JSON object {}."},)
+
+MOST_PRICE = 1_000_000  # US dollars per million tokens; anything above is a slip, and its sums would not be numbers
 
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 _CREDIT = "the account of the key in {env} has no credit left: add some, then run the same command again"
@@ -75,6 +78,8 @@ class LLMConfig:
     timeout_seconds: float = 120.0  # of one request, from sending to the whole reply
     max_retries: int = 6  # of one request that broke on the way
     response_format: Literal["json_object", "none"] = "json_object"  # none: for a server without JSON mode
+    price_in: float | None = None  # US dollars per million tokens; 0 is a price, None is unknown
+    price_out: float | None = None
 
     def __post_init__(self) -> None:
         faults = {
@@ -93,10 +98,31 @@ class LLMConfig:
             "concurrency must be 1 or more": self.concurrency < 1,
             "timeout_seconds must be more than 0": not 0 < self.timeout_seconds < math.inf,
             "max_retries must be 0 or more": self.max_retries < 0,
+            f"price_in and price_out must be 0 to {MOST_PRICE:,} dollars per million tokens": not all(
+                price is None or 0 <= price <= MOST_PRICE for price in (self.price_in, self.price_out)
+            ),
+            "price_in and price_out go together: state both (0 for what is free), or none": (
+                (self.price_in is None) != (self.price_out is None)
+            ),
         }
         for fault, found in faults.items():
             if found:
                 raise UserError(f"the settings of the LLM: {fault}")
+
+    @property
+    def sampling(self) -> dict[str, float | int | str]:
+        """What, beside the messages and the model, decides what a reply may be."""
+        return {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "response_format": self.response_format,
+        }
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float | None:
+        """What so many tokens cost, in US dollars; None where no price is stated."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +140,33 @@ class Usage:
     tokens_out: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    One reply that was paid for, now or (from the journal) earlier.
+
+    `call_id` is the key of its request; a reply that no journal keeps has an id of its own. `fault` says why nobody was
+    handed the reply: `cut` at max_tokens, `withheld` by a content filter, `empty`, `unusable` (too large, or with the
+    key in it), or `probe`, the engine's own question; "" where somebody was. `seconds` is None where nobody measured.
+    """
+
+    call_id: UUID
+    seed_id: UUID | None
+    attempt: int
+    model: str
+    tokens_in: int
+    tokens_out: int
+    seconds: float | None
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    messages: Messages
+    attempt: int = 0
+    seed_id: UUID | None = None
+
+
 class Engine:
     """
     Asks one server. Open it with `async with`: that reads the key. For one event loop, any number of tasks.
@@ -126,6 +179,7 @@ class Engine:
     def __init__(self, config: LLMConfig, journal: Journal) -> None:
         self.config = config
         self.usage = Usage()
+        self._receipts: list[Receipt] = []
         self._journal = journal
         self._gate = Gate(config.concurrency)
         self._broken = ""  # what every later request is told
@@ -150,13 +204,14 @@ class Engine:
     ) -> None:
         await self._client.close()
 
-    async def complete(self, messages: Messages, attempt: int = 0) -> Reply:
+    async def complete(self, messages: Messages, attempt: int = 0, *, seed_id: UUID | None = None) -> Reply:
         """
         The reply to these messages: from the journal if it was ever paid for, else from the server.
 
         Args:
             messages: as in OpenAI's chat API, {"role": ..., "content": ...} each.
             attempt: ask the same again under another number to get another reply.
+            seed_id: what the reply is about, for its receipt.
 
         Raises:
             LLMError: the server is of no use as it is configured; stop.
@@ -167,20 +222,30 @@ class Engine:
         sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
         key = key_of(config.model, list(messages), sampling, config.response_format, attempt)
         reply = self._journal.get(key)
+        request = _Request(messages, attempt, seed_id)
         if reply is not None:
             self._count(replayed=1)
         else:
-            reply = _reply(await self._buy(messages), config)
+            reply = replace(_reply(await self._buy(request), config), call_id=key)
             self._journal.append(key, reply)
             self._count(replies=1, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
-        return _usable(reply, config)
+        fault = _fault_of(reply)
+        self._receipts.append(_receipt(key, request, reply, fault))
+        if fault:
+            raise BadReply(_explained(fault, reply, config))
+        return reply
 
-    async def _buy(self, messages: Messages) -> "Completion":
+    def take_receipts(self) -> list[Receipt]:
+        """One receipt for each reply since they were last taken, those from the journal included."""
+        taken, self._receipts = self._receipts, []
+        return taken
+
+    async def _buy(self, request: _Request) -> "Completion":
         policy = AsyncRetrying(
             retry=retry_if_exception_type((Transient, Unreachable)), stop=self._gives_up, wait=_wait, reraise=True
         )
         try:
-            completion: Completion = await policy(self._served, messages)
+            completion: Completion = await policy(self._served, request)
         except Rejected as fault:
             raise await self._rejected(fault) from None
         except Unreachable as fault:
@@ -193,7 +258,7 @@ class Engine:
         self._failed_in_a_row = 0
         return completion
 
-    async def _served(self, messages: Messages) -> "Completion":
+    async def _served(self, request: _Request) -> "Completion":
         """One attempt, through the gate, for as long as the server says to come later."""
         refusals = 0
         while True:
@@ -201,16 +266,16 @@ class Engine:
                 if self._broken:
                     raise LLMError(self._broken)
                 try:
-                    return await self._post(messages)
+                    return await self._post(request)
                 except Refused as fault:
                     refusals += 1
                     turn.refused_for = self._wait_asked(fault, refusals)
             # not all at the same moment, once the time is over
             await asyncio.sleep(turn.refused_for * random.uniform(1.0, 1.25))
 
-    async def _post(self, messages: Messages) -> "Completion":
+    async def _post(self, request: _Request) -> "Completion":
         self._count(requests=1)
-        body = self._body(messages)
+        body = self._body(request.messages)
         try:
             completion = await self._client.post(body)
         except Unreachable:
@@ -220,10 +285,11 @@ class Engine:
             self._unreachable_since = None
             if isinstance(fault, Unusable):
                 self._count(tokens_in=fault.tokens_in, tokens_out=fault.tokens_out)
+                self._receipts.append(_receipt_of_none(request, fault, self.config))
             # newer models of OpenAI take the same limit under another name only
             if isinstance(fault, Rejected) and "max_tokens" in body and "max_completion_tokens" in str(fault):
                 self._limit_name = "max_completion_tokens"
-                return await self._post(messages)
+                return await self._post(request)
             raise
         self._unreachable_since = self._refused_since = None
         self._served_once = True
@@ -233,11 +299,14 @@ class Engine:
         """Whether the server ever served this engine; if not yet, a request that no server minds finds out."""
         async with self._probing:
             if not (self._served_once or self._broken):
+                probe = _Request(PROBE)
                 try:
-                    completion = await self._served(PROBE)
+                    completion = await self._served(probe)
                 except (Fault, LLMError):
                     return False
-                self._count(tokens_in=completion.tokens_in, tokens_out=completion.tokens_out)
+                reply = _reply(completion, self.config)
+                self._count(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+                self._receipts.append(_receipt(new_id(), probe, reply, "probe"))
         return self._served_once
 
     def _body(self, messages: Messages) -> dict[str, Any]:
@@ -334,11 +403,45 @@ def _reply(completion: "Completion", config: LLMConfig) -> Reply:
     )
 
 
-def _usable(reply: Reply, config: LLMConfig) -> Reply:
+def _receipt(call_id: UUID, request: _Request, reply: Reply, fault: str) -> Receipt:
+    return Receipt(
+        call_id,
+        request.seed_id,
+        request.attempt,
+        reply.model,
+        reply.tokens_in,
+        reply.tokens_out,
+        reply.seconds,
+        fault,
+    )
+
+
+def _receipt_of_none(request: _Request, fault: Unusable, config: LLMConfig) -> Receipt:
+    """Of a reply that must not be kept: the next one to the same request will be another call."""
+    return Receipt(
+        new_id(),
+        request.seed_id,
+        request.attempt,
+        config.model,
+        fault.tokens_in,
+        fault.tokens_out,
+        None,
+        "unusable",
+    )
+
+
+def _fault_of(reply: Reply) -> str:
+    """Why nobody can be handed this reply; "" if somebody can."""
     if reply.finish_reason == "length":
-        raise BadReply(f"the reply of {reply.model} was cut at max_tokens = {config.max_tokens}; raise max_tokens")
+        return "cut"
     if reply.finish_reason == "content_filter":
-        raise BadReply(f"the content filter of {reply.model} withheld the reply")
-    if not reply.text.strip():
-        raise BadReply(f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})")
-    return reply
+        return "withheld"
+    return "" if reply.text.strip() else "empty"
+
+
+def _explained(fault: str, reply: Reply, config: LLMConfig) -> str:
+    return {
+        "cut": f"the reply of {reply.model} was cut at max_tokens = {config.max_tokens}; raise max_tokens",
+        "withheld": f"the content filter of {reply.model} withheld the reply",
+        "empty": f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})",
+    }[fault]

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from uuid import UUID
@@ -34,7 +34,8 @@ class Reply:
     """
     What the LLM answered. `model` and `finish_reason` are printable and short. Tokens are as the server counted them, 0
     where it did not say; `seconds` from sending to having the whole reply. `replayed`: it comes from the journal, was
-    paid for earlier and costs nothing now.
+    paid for earlier and costs nothing now. `call_id` is the key of its request: the same reply has the same, whenever
+    it is read.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Reply:
     tokens_out: int
     seconds: float
     replayed: bool = False
+    call_id: UUID | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Journal:
                 line = file.read(place.length)
         except OSError as error:
             raise _unusable(self._folder, error) from None
-        reply = _reply_of(line)
+        reply = _reply_of(line, key)
         if reply is None:
             del self._places[key]
             self.notes.append(f"the journal's reply {key} in {self._folder} is damaged; its request is asked again")
@@ -120,7 +122,7 @@ class Journal:
         Raises:
             SkiffError: the disk is full or not writable. What was half written is taken back.
         """
-        fields = {name: value for name, value in asdict(reply).items() if name != "replayed"}
+        fields = {name: value for name, value in asdict(reply).items() if name not in ("replayed", "call_id")}
         line = json.dumps({"key": str(key), **fields}).encode() + b"\n"
         try:
             own = self._own or self._open_own()
@@ -179,11 +181,11 @@ def _key_of_line(line: bytes) -> UUID | None:
         return None
 
 
-def _reply_of(line: bytes) -> Reply | None:
+def _reply_of(line: bytes, key: UUID) -> Reply | None:
     try:
         fields = json.loads(line)
         del fields["key"]
-        reply = Reply(**fields, replayed=True)
+        reply = Reply(**fields, replayed=True, call_id=key)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return reply if _sound(reply) else None

@@ -1,5 +1,6 @@
 """
-Cutting documents into passages: Markdown, reStructuredText and plain text, along their headings and paragraphs.
+Cutting documents into passages: Markdown, reStructuredText, web pages and plain text, along their headings and
+paragraphs.
 
 Pure functions, text in and passages out. A document is hostile input: nothing that it names is read (`include`, `raw`
 and `csv-table` with a file do nothing), no HTML comes out, and a document built to stall a parser is read as plain
@@ -7,7 +8,6 @@ text. Lengths are counted in units: one CJK character or one word of another scr
 counts as several).
 """
 
-import html
 import math
 import re
 import textwrap
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synth.records import UserError
+from synth.stages.webpages import declared_encoding, read_page, unescaped
 from synth.units import CJK, UNIT, count_units
 
 if TYPE_CHECKING:
@@ -75,14 +76,23 @@ class _Section:
         return sum(map(count_units, self.blocks))
 
 
-def decode_document(data: bytes) -> str | None:
-    """The text of a file: UTF-8, or UTF-16 with a byte order mark; None for anything else."""
+def decode_document(data: bytes, *, suffix: str = "") -> str | None:
+    """
+    The text of a file: UTF-8, UTF-16 with a byte order mark, or, of a web page, what it declares; None for anything
+    else.
+    """
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = _decoded(data, encoding)
+    if text is None and suffix.lower() in (".html", ".htm"):
+        text = _decoded(data, declared_encoding(data) or "utf-8")
+    return None if text is None or "\x00" in text else text
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
+        return data.decode(encoding)
+    except (UnicodeDecodeError, LookupError):  # the second: no encoding has this name
         return None
-    return None if "\x00" in text else text
 
 
 def cut_document(text: str, *, suffix: str, max_units: int = MAX_UNITS) -> list[Cut]:
@@ -95,7 +105,7 @@ def cut_document(text: str, *, suffix: str, max_units: int = MAX_UNITS) -> list[
 
     Args:
         text: the document; empty gives no passages.
-        suffix: .md, .markdown, .rst or .txt: how to read it.
+        suffix: .md, .markdown, .rst, .html, .htm or .txt: how to read it.
         max_units: the most units (see the module) of a passage's body.
 
     Raises:
@@ -104,7 +114,9 @@ def cut_document(text: str, *, suffix: str, max_units: int = MAX_UNITS) -> list[
     if suffix.lower() not in READERS:
         raise UserError(f"documents of kind {suffix!r} cannot be read: use one of {', '.join(READERS)}")
     clean = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).expandtabs(4)
-    read = READERS[suffix.lower()] if _is_safe_to_parse(clean) else _read_plain
+    read = READERS[suffix.lower()]
+    if read is not _read_html and not _is_safe_to_parse(clean):
+        read = _read_plain
     sections = _merge_tiny(list(_sections(read(clean))), max_units)
     return [
         Cut(" > ".join(section.path), body) for section in sections for body in _pack(list(section.blocks), max_units)
@@ -222,6 +234,10 @@ def _read_plain(text: str) -> list[_Block]:
     return [_Block(_flow(paragraph)) for paragraph in paragraphs if paragraph.strip()]
 
 
+def _read_html(text: str) -> list[_Block]:
+    return _drop_empty([_Block(part if code else _flow(part), level) for part, level, code in read_page(text)])
+
+
 def _read_markdown(text: str) -> list[_Block]:
     from markdown_it import MarkdownIt
 
@@ -284,7 +300,7 @@ def _strip_html(text: str) -> str:
             _, _, rest = rest.partition(closing)
             kept.append(before)
         text = "".join([*kept, rest])
-    return html.unescape(re.sub(r"<[^<>]*>", " ", text))
+    return unescaped(re.sub(r"<[^<>]*>", " ", text))
 
 
 def _read_rst(text: str) -> list[_Block]:
@@ -400,5 +416,7 @@ READERS: dict[str, Callable[[str], list[_Block]]] = {
     ".md": _read_markdown,
     ".markdown": _read_markdown,
     ".rst": _read_rst,
+    ".html": _read_html,
+    ".htm": _read_html,
     ".txt": _read_plain,
 }

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
-from synth.llm.engine import Engine, LLMConfig, Usage
+from synth.llm.engine import Engine, LLMConfig, Receipt, Usage
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
 from synth.recipes import RECIPES
 from synth.recipes.recipe import Recipe
 from synth.records import BadReply, Draft, LLMError, Passage, Retrieval, Task, Use, UserError, key_of
 from synth.store import runs, samples, sources
+from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 
 FLUSH_SEEDS, FLUSH_SECONDS = 200, 2.0  # a lease is worth taking for so many seeds, or after so long
@@ -41,10 +42,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A plan's engine while it is open: what makes, what was paid so far, and what it has to say."""
+    """
+    A plan's engine while it is open: what makes, what was paid so far, the calls since they were last taken, and what
+    it has to say.
+    """
 
     make: Callable[[Passage], Awaitable[Made]]
     usage: Callable[[], Usage] = Usage
+    take_calls: Callable[[], Sequence[Call]] = list
     notes: Sequence[str] = ()
 
 
@@ -59,6 +64,7 @@ class Plan:
     seeds: Sequence[Passage]
     concurrency: int
     opened: Callable[[], AbstractAsyncContextManager[Opened]]
+    llm: LLMConfig | None = None  # None: no server is asked
 
     @property
     def stage_key(self) -> UUID:
@@ -77,6 +83,7 @@ class Generated:
     failures: Mapping[str, int]
     tokens_in: int
     tokens_out: int
+    cost: float | None  # US dollars, for what was bought now; None where no price is stated
     notes: Sequence[str]
 
 
@@ -168,11 +175,15 @@ def _llm_plan(config: LLMConfig, journal_folder: Path, recipe: Recipe, *, num_qu
     async def opened() -> AsyncIterator[Opened]:
         with Journal(journal_folder) as journal:
             async with Engine(config, journal) as engine:
+                outcomes: dict[UUID, str] = {}
 
                 async def make(passage: Passage) -> Made:
-                    return await _ask(engine, recipe, passage, num_queries)
+                    return await _ask(engine, recipe, passage, num_queries, outcomes)
 
-                yield Opened(make, lambda: engine.usage, journal.notes)
+                def take_calls() -> list[Call]:
+                    return _calls(engine.take_receipts(), outcomes, config, recipe)
+
+                yield Opened(make, lambda: engine.usage, take_calls, journal.notes)
 
     return Plan(
         f"{config.model} at {config.base_url}",
@@ -183,20 +194,46 @@ def _llm_plan(config: LLMConfig, journal_folder: Path, recipe: Recipe, *, num_qu
         # The engine bounds what is in flight; more workers than that fill in for those told to wait.
         concurrency=2 * config.concurrency,
         opened=opened,
+        llm=config,
     )
 
 
-async def _ask(engine: Engine, recipe: Recipe, passage: Passage, num_queries: int) -> Made:
+async def _ask(engine: Engine, recipe: Recipe, passage: Passage, num_queries: int, outcomes: dict[UUID, str]) -> Made:
+    """What one passage gave; what became of the reply goes into `outcomes`, by call id."""
     try:
-        reply = await engine.complete(recipe.messages(passage, num_queries))
+        reply = await engine.complete(recipe.messages(passage, num_queries), seed_id=passage.text_id)
     except BadReply as error:  # no reply: the seed stays pending
         return Made(failure=str(error))
+    assert reply.call_id is not None
     try:
         drafts, rejections = recipe.parse(reply.text, passage)
     except BadReply:  # a reply that the recipe cannot use: asking the same again would replay it
+        outcomes[reply.call_id] = "unusable"
         return Made((), {"reply not as asked": 1})
+    outcomes[reply.call_id] = "used" if drafts else "rejected"
     counted = Counter(rejection.reason for rejection in rejections)
-    return Made([replace(draft, model=reply.model) for draft in drafts], counted)
+    return Made([replace(draft, model=reply.model, call_id=reply.call_id) for draft in drafts], counted)
+
+
+def _calls(receipts: Sequence[Receipt], outcomes: Mapping[UUID, str], config: LLMConfig, recipe: Recipe) -> list[Call]:
+    """The receipts as calls. A reply that nobody read to its end is left out: the journal has it for the next run."""
+    return [
+        Call(
+            call_id=receipt.call_id,
+            seed_id=receipt.seed_id,
+            model=receipt.model,
+            prompt_version="" if receipt.fault == "probe" else recipe.prompt_version,
+            sampling=config.sampling,
+            attempt=receipt.attempt,
+            outcome=receipt.fault or outcomes[receipt.call_id],
+            tokens_in=receipt.tokens_in,
+            tokens_out=receipt.tokens_out,
+            cost=config.cost(receipt.tokens_in, receipt.tokens_out),
+            seconds=receipt.seconds,
+        )
+        for receipt in receipts
+        if receipt.fault or receipt.call_id in outcomes
+    ]
 
 
 async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[int], None]) -> Generated:
@@ -208,7 +245,9 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
 
     Raises LLMError if the server cannot serve; what was made before is stored.
     """
-    config = {**plan.settings, "num_seeds": len(plan.seeds)}
+    config = {**plan.settings, "engine": plan.engine, "num_seeds": len(plan.seeds)}
+    if plan.llm is not None:
+        config |= plan.llm.sampling
     seed = plan.settings.get("seed")
     with (
         store.sole(plan.stage_key, "generate"),
@@ -230,6 +269,7 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
                     await _work(plan, opened, writer)
                 finally:
                     run.tokens_in, run.tokens_out = opened.usage().tokens_in, opened.usage().tokens_out
+                    run.cost = plan.llm.cost(run.tokens_in, run.tokens_out) if plan.llm else None
                 if sum(writer.failures.values()) == len(plan.seeds):
                     raise LLMError(f"not one of {len(plan.seeds)} passages got a reply: {next(iter(writer.failures))}")
     return Generated(
@@ -240,6 +280,7 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
         writer.failures,
         run.tokens_in,
         run.tokens_out,
+        run.cost,
         notes,
     )
 
@@ -249,7 +290,9 @@ async def _work(plan: Plan, opened: Opened, writer: "_Writer") -> None:
 
     async def worker() -> None:
         for passage in pending:  # one shared iterator: every seed goes to exactly one worker
-            await writer.add(passage.text_id, await opened.make(passage))
+            made = await opened.make(passage)
+            writer.collect(opened.take_calls())
+            await writer.add(passage.text_id, made)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -258,19 +301,25 @@ async def _work(plan: Plan, opened: Opened, writer: "_Writer") -> None:
     except ExceptionGroup as errors:  # workers fail alike (a rejected key, a dead server): show it once
         raise errors.exceptions[0] from None
     finally:
+        writer.collect(opened.take_calls())  # also those of seeds that the server's end left without a word
         writer.flush()
 
 
 class _Writer:
-    """Collects what the workers made and stores it a batch at a time."""
+    """Collects what the workers made, and what was paid for it, and stores it a batch at a time."""
 
     def __init__(self, store: Store, key: UUID, run: runs.Run, on_progress: Callable[[int], None]) -> None:
         self._store, self._key, self._run, self._on_progress = store, key, run, on_progress
         self._waiting: list[tuple[UUID, Sequence[Draft], Mapping[str, int]]] = []
+        self._calls: list[Call] = []
         self._flushed_at = time.monotonic()
         self.num_stored = self.num_known = 0
         self.rejections: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+
+    def collect(self, calls: Sequence[Call]) -> None:
+        """Keep calls until the samples that were made of them are stored."""
+        self._calls += calls
 
     async def add(self, seed_id: UUID, made: Made) -> None:
         self._on_progress(1)
@@ -286,11 +335,13 @@ class _Writer:
     def flush(self) -> None:
         """Store what waits, on the event loop's own thread: a lease takes some milliseconds."""
         finished, self._waiting = self._waiting, []
+        calls, self._calls = self._calls, []
         self._flushed_at = time.monotonic()
-        if not finished:
+        if not finished and not calls:
             return
         with self._store.write() as cursor:
             stored = samples.add_generated(cursor, self._key, self._run.run_id, finished)
+            add_calls(cursor, calls, self._run.run_id)
         known = sum(len(drafts) for _, drafts, _ in finished) - stored
         self.num_stored += stored
         self.num_known += known

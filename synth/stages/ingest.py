@@ -1,69 +1,35 @@
 """
-Ingest: files on disk become sources, passages and samples.
+Ingest: files on disk, or data sets of the Hugging Face hub, become sources, passages and samples.
 
-Everything is read and checked before anything is stored: one broken line, and nothing of the path is kept.
+Everything is read and checked before anything is stored, in bounded memory: rows wait in files beside the store. One
+broken line, and nothing of the path is kept; or, where the user says so, the line is left out and reported.
 """
 
-import hashlib
-import re
-import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from synth.records import Classification, Draft, Retrieval, Source, Sts, Use, UserError, is_plain_name, text_id
-from synth.stages.documents import cut_document, decode_document
-from synth.stages.layouts import (
-    DOCUMENT_SUFFIXES,
-    MANIFEST,
-    FoundSet,
-    documents_in,
-    find_sets,
-    id_of,
-    number_of,
-    read_judgements,
-    read_lines,
-    text_of,
-)
-from synth.store import runs, samples, sources
+from synth.records import Source, Task, Use, UserError
+from synth.stages.intake import SetRead, read_set
+from synth.stages.layouts import MANIFEST, Described, FoundSet, find_sets
+from synth.stages.splits import use_of_split
+from synth.stages.spool import LeftOut, OnError, spool_folder
+from synth.store import bulk, runs, sources, versions
 from synth.store.connection import Store
-from synth.store.sources import NewPassage
+from synth.store.scratch import scratch
 
-# A split is held out if a word of its name begins so: test, tests, devtest, validation_matched, held-out, dev1.
-HELD_OUT_WORDS = ("test", "dev", "val", "eval", "holdout", "heldout")
-HELD_OUT_CHINESE = ("测试", "验证", "评测")
+if TYPE_CHECKING:
+    import pyarrow
 
-
-@dataclass
-class ParsedSet:
-    """A set as read: passages of its corpus, and content by split."""
-
-    found: FoundSet
-    passages: list[NewPassage] = field(default_factory=list)
-    rows: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)  # split -> (external id, content)
-
-    def add(self, row: dict[str, Any], external_id: str, content: Any, where: str) -> None:
-        """Add one row's content under its split (train, if it names none)."""
-        split = row.get("split")
-        if split is None:
-            split = "train"
-        if not isinstance(split, str) or not is_plain_name(split.strip()):
-            raise UserError(f"{where}: `split` must be a short text, not {split!r:.60}")
-        split = split.strip()
-        self.rows.setdefault(split, []).append((external_id, content))
-
-    def digest(self) -> str:
-        """A hash of all that was read: equal content is the same version."""
-        lines = [f"{p.external_id}\t{p.text}" for p in self.passages]
-        lines += [f"{split}\t{row}" for split, found in sorted(self.rows.items()) for row in found]
-        lines.append(repr(self.found.about))
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+LEASE_BYTES = 128 << 20  # of rows stored in one lease, if they are not ROWS_PER_LEASE before
+TASKS = {"retrieval": Task.RETRIEVAL, "pairs": Task.STS, "labelled": Task.CLASSIFICATION}
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one split of one set brought: how many passages and samples are new, of how many read."""
+    """What one split of one set brought: how many passages and samples were read, and how many of them are new."""
 
     name: str
     split: str
@@ -74,191 +40,218 @@ class Ingested:
     num_new: int
 
 
-def ingest(store: Store, path: Path, *, declared_use: Use | None, on_progress: Callable[[int], None]) -> list[Ingested]:
-    """
-    Read every set under `path` and store what is new.
+@dataclass(frozen=True)
+class Outcome:
+    """What came in, and what was left out: lines by reason, and the file that lists them."""
 
-    Args:
-        declared_use: of all rows; None takes it from each row's split (test, dev, validation and the like are held
-            out). A retrieval corpus whose queries are all held out is held out as well.
-        on_progress: called with 1 for each set stored.
-
-    Raises UserError, with nothing stored, at the first file or line that cannot be read.
-    """
-    parsed = [READERS[found.kind](found) for found in find_sets(path)]
-    kinds = sources.kinds(store)
-    for each in parsed:
-        about, kind = each.found.about, each.found.kind
-        if kinds.get(about.name, kind) != kind:
-            raise UserError(
-                f"{each.found.path}: {about.name} is the name of {kinds[about.name]} in this store, and this is {kind};"
-                f" give it another name in {MANIFEST}"
-            )
-    results: list[Ingested] = []
-    config = {"path": str(path), "declared_use": declared_use}
-    with runs.recorded(store, "ingest", config) as run:
-        for each in parsed:
-            with store.write() as cursor:
-                for part in _parts(each, declared_use):
-                    sources.add_source(cursor, part.source, run.run_id)
-                    new_passages = sources.add_passages(cursor, part.source.source_id, part.passages)
-                    new_samples = samples.add_drafts(cursor, part.drafts, run.run_id)
-                    results.append(
-                        Ingested(
-                            part.source.name,
-                            part.source.split,
-                            part.source.declared_use,
-                            part.source.kind,
-                            len(part.passages),
-                            len(part.drafts),
-                            new_passages + new_samples,
-                        )
-                    )
-                    run.count(passages=new_passages, samples=new_samples)
-            on_progress(1)
-    return results
+    sources: list[Ingested]
+    left_out: dict[str, int]
+    report: Path | None
+    notes: list[str]
 
 
 @dataclass(frozen=True)
-class _Part:
-    source: Source
-    passages: list[NewPassage]
-    drafts: list[Draft]
+class Checked:
+    """Sets that were read and are well, and wait to be stored."""
+
+    sets: list[SetRead]
+    left_out: LeftOut
+    config: dict[str, Any]
+    declared_use: Use | None
+    report: Path | None
+
+    @property
+    def num_rows(self) -> int:
+        """How many passages and samples there are to store."""
+        return sum(each.num_passages + sum(each.splits.values()) for each in self.sets)
 
 
-def _parts(parsed: ParsedSet, declared_use: Use | None) -> Iterable[_Part]:
-    about, version = parsed.found.about, parsed.digest()
+def ingest(store: Store, path: Path, *, declared_use: Use | None, on_progress: Callable[[int], None]) -> Outcome:
+    """Read every set under `path` and store what is new; `read_checked` and `store_checked` in one, without options."""
+    with read_checked(store, path, declared_use=declared_use, on_progress=on_progress) as checked:
+        return store_checked(store, checked, on_progress=lambda _: None)
+
+
+@contextmanager
+def read_checked(
+    store: Store,
+    path: Path,
+    *,
+    declared_use: Use | None,
+    on_progress: Callable[[int], None],
+    given: Described = Described(),  # noqa: B008 - frozen, and its one field that is not is only read
+    on_error: OnError = OnError.REFUSE,
+    report: Path | None = None,
+) -> Iterator[Checked]:
+    """
+    Read every set under `path` into files that last as long as the block, and check them. Nothing is stored yet.
+
+    Args:
+        path: a file or folder, or hf:OWNER/NAME[:CONFIG] for a data set of the Hugging Face hub.
+        declared_use: of all rows; None takes it from each row's split (test, dev, validation and the like are held
+            out). A retrieval corpus whose queries are all held out is held out as well.
+        on_progress: called with numbers of rows read.
+        given: what the user says of the sets: names of columns, a split, a layout, a name, a licence.
+        on_error: REFUSE raises at the first broken line, SKIP leaves it out.
+        report: where to list what was left out; None: beside the store, if anything was.
+
+    Raises UserError, naming file, line and remedy, for what cannot be read; SkiffError if the hub cannot be reached.
+    """
+    if report is not None and on_error is OnError.REFUSE:
+        raise UserError("a report lists what was left out: add --on-error skip, or leave --report out")
+    if report is not None and report.exists():
+        raise UserError(f"{report}: is there already; name another file with --report")
+    if report is not None and not report.parent.is_dir():
+        raise UserError(f"{report}: its folder does not exist; make it first")
+    found = find_sets(path, given)
+    _check_kinds(store, found)
+    with (
+        spool_folder(store.path.parent) as folder,
+        closing(LeftOut(folder, on_error)) as left_out,
+    ):
+        sets = []
+        for number, each in enumerate(found):
+            (folder / str(number)).mkdir()
+            sets.append(read_set(each, folder / str(number), left_out, on_progress))
+        checked = Checked(sets, left_out, _config(path, declared_use, given, on_error), declared_use, report)
+        if not checked.num_rows:
+            raise _nothing(path, checked)
+        yield checked
+
+
+def _check_kinds(store: Store, found: Iterable[FoundSet]) -> None:
+    kinds = sources.kinds(store)
+    for each in found:
+        name = each.about.name
+        if kinds.get(name, each.kind) != each.kind:
+            raise UserError(
+                f"{each.path}: {name} is the name of {kinds[name]} in this store, and this is {each.kind}; give it"
+                f" another name, with --name or in {MANIFEST}"
+            )
+
+
+def _config(path: Path, declared_use: Use | None, given: Described, on_error: OnError) -> dict[str, Any]:
+    said = {key: value for key, value in asdict(given).items() if value}
+    return {"path": str(path), "declared_use": declared_use, "on_error": on_error, **said}
+
+
+def _nothing(path: Path, checked: Checked) -> UserError:
+    counts = checked.left_out.counts
+    if not counts:
+        return UserError(f"{path}: holds no row that could be stored")
+    if checked.report is not None:
+        checked.left_out.put(checked.report)
+    [(reason, number)] = counts.most_common(1)
+    return UserError(f"{path}: all {counts.total()} lines were left out; {number} of them: {reason}")
+
+
+def store_checked(store: Store, checked: Checked, *, on_progress: Callable[[int], None]) -> Outcome:
+    """
+    Store what is new of the sets that were read: in many leases, so that others come in between.
+
+    Stopped in the middle, it stores the rest when the same is ingested again. `on_progress` is called with numbers of
+    rows stored. Raises UserError if the report's file came into being meanwhile.
+    """
+    results: list[Ingested] = []
+    notes = [note for each in checked.sets for note in each.notes]
+    with runs.recorded(store, "ingest", checked.config) as run:
+        report = checked.report
+        if report is None and checked.left_out.counts:
+            report = store.path.parent / f"ingest-report-{run.run_id}.jsonl"
+        if report is not None:
+            checked.left_out.put(report)
+        for each in checked.sets:
+            earlier = versions.earlier_version(store, each.found.about.name, each.version)
+            added = list(_store_set(store, each, checked.declared_use, run, on_progress))
+            results += added
+            if earlier is not None:
+                notes.append(_told(added, earlier.date().isoformat()))
+        run.count(left_out=checked.left_out.counts.total())
+    return Outcome(results, dict(checked.left_out.counts), report, notes)
+
+
+def _told(added: list[Ingested], since: str) -> str:
+    """What a new version of a data set brought."""
+    parts = []
+    for what in ("samples", "passages"):
+        of_kind = [each for each in added if getattr(each, f"num_{what}")]
+        if of_kind:
+            number = sum(getattr(each, f"num_{what}") for each in of_kind)
+            parts.append(f"{sum(each.num_new for each in of_kind)} of {number} {what} are new")
+    return (
+        f"{added[0].name}: an earlier version is there, of {since}; {' and '.join(parts)}, and what only that one has"
+        " stays"
+    )
+
+
+def _store_set(
+    store: Store, each: SetRead, declared_use: Use | None, run: runs.Run, on_progress: Callable[[int], None]
+) -> Iterator[Ingested]:
+    about = each.found.about
 
     def source(split: str, use: Use) -> Source:
-        return Source(about.name, split, use, parsed.found.kind, about.origin, about.licence, version)
+        origin = about.origin or each.found.path
+        return Source(about.name, split, use, each.found.kind, origin, about.licence, each.version)
 
-    uses = {split: declared_use or use_of_split(split) for split in parsed.rows}
-    if parsed.passages:
-        only_held_out = bool(uses) and all(use is Use.EVAL for use in uses.values())
-        corpus_use = declared_use or (Use.EVAL if only_held_out else Use.TRAIN)
-        yield _Part(source("corpus", corpus_use), parsed.passages, [])
-    for split, rows in sorted(parsed.rows.items()):
-        origin = source(split, uses[split])
-        drafts = [Draft(content, origin.source_id, "ingest", external_id=key) for key, content in rows]
-        yield _Part(origin, [], drafts)
-
-
-def use_of_split(split: str) -> Use:
-    """Held out if the split is called test, dev, validation or the like, however it is written; else to train on."""
-    name = unicodedata.normalize("NFKC", split).casefold()
-    words = re.findall(r"[a-z]+", name)
-    held_out = any(word.startswith(HELD_OUT_WORDS) for word in [*words, "".join(words)])
-    return Use.EVAL if held_out or any(word in name for word in HELD_OUT_CHINESE) else Use.TRAIN
+    uses = {split: declared_use or use_of_split(split) for split in each.splits}
+    with scratch(each.folder) as files:
+        if each.num_passages:
+            only_held_out = bool(uses) and all(use is Use.EVAL for use in uses.values())
+            corpus = source("corpus", declared_use or (Use.EVAL if only_held_out else Use.TRAIN))
+            num_new = _store_passages(store, corpus, files.passages(), run, on_progress)
+            run.count(passages=num_new)
+            yield _ingested(corpus, each.num_passages, 0, num_new)
+        for split, number in each.splits.items():
+            part = source(split, uses[split])
+            num_new = _store_samples(store, part, files.samples(split), run, on_progress)
+            run.count(samples=num_new)
+            yield _ingested(part, 0, number, num_new)
 
 
-def read_retrieval(found: FoundSet) -> ParsedSet:
-    """
-    BEIR's layout. A judgement of score 0 or less is no positive; a query without a positive is passed over. A query's
-    split is its own, else that of its judgements.
-    """
-    parsed = ParsedSet(found)
-    texts: dict[str, str] = {}
-    for where, row in read_lines(found.path / "corpus.jsonl"):
-        key = id_of(row, ("doc_id", "_id", "id"), where)
-        if key in texts:
-            raise UserError(f"{where}: the id {key} is taken by an earlier line; ids must be unique")
-        title = row["title"] if isinstance(row.get("title"), str) else ""
-        passage = _passage(title, text_of(row, "text", where), key)
-        texts[key] = passage.text
-        parsed.passages.append(passage)
-    if not texts:
-        raise UserError(f"{found.path / 'corpus.jsonl'}: an empty corpus; there is nothing to search")
-    positives: dict[str, list[str]] = {}
-    splits: dict[str, str] = {}
-    for where, row in read_judgements(found.path):
-        query_key = id_of(row, ("query_id", "query-id"), where)
-        key = id_of(row, ("doc_id", "corpus-id"), where)
-        if key not in texts:
-            raise UserError(f"{where}: the passage {key} is not in corpus.jsonl; take the line out or add the passage")
-        if "score" not in row or number_of(row, "score", where) > 0:
-            positives.setdefault(query_key, []).append(texts[key])
-        split = row.get("split")
-        if isinstance(split, str) and use_of_split(splits.get(query_key, split)) is not Use.EVAL:
-            splits[query_key] = split  # of a query with judgements in several splits, a held-out one counts
-        elif isinstance(split, str):
-            splits.setdefault(query_key, split)
-    known: set[str] = set()
-    for where, row in read_lines(found.path / "queries.jsonl"):
-        key = id_of(row, ("query_id", "_id", "id"), where)
-        if key in known:
-            raise UserError(f"{where}: the id {key} is taken by an earlier line; ids must be unique")
-        known.add(key)
-        content = Retrieval(
-            text_of(row, "text", where), tuple(positives.get(key, ())), instruction=found.about.instruction
-        )
-        if content.positives:
-            parsed.add({"split": splits.get(key)} | row, key, content, where)
-    return parsed
+def _ingested(source: Source, num_passages: int, num_samples: int, num_new: int) -> Ingested:
+    return Ingested(source.name, source.split, source.declared_use, source.kind, num_passages, num_samples, num_new)
 
 
-def read_pairs(found: FoundSet) -> ParsedSet:
-    """Scored pairs."""
-    parsed = ParsedSet(found)
-    for where, row in read_lines(found.path):
-        content = Sts(
-            text_of(row, "text1", where),
-            text_of(row, "text2", where),
-            number_of(row, "score", where),
-            instruction=found.about.instruction,
-        )
-        parsed.add(row, str(row.get("pair_id", "")), content, where)
-    return parsed
+def _store_passages(
+    store: Store, source: Source, tables: "Iterator[pyarrow.Table]", run: runs.Run, on_progress: Callable[[int], None]
+) -> int:
+    num_new = 0
+    for table in _slices(tables):
+        with store.write() as cursor:
+            sources.add_source(cursor, source, run.run_id)
+            fresh = versions.without_known_passages(cursor, table, source)
+            if fresh.num_rows:
+                num_new += bulk.add_passage_rows(cursor, fresh, source_id=source.source_id)
+        on_progress(table.num_rows)
+    return num_new
 
 
-def read_labelled(found: FoundSet) -> ParsedSet:
-    """Texts with a class."""
-    parsed = ParsedSet(found)
-    for where, row in read_lines(found.path):
-        label = str(row["label"]) if type(row.get("label")) is int else text_of(row, "label", where)
-        content = Classification(text_of(row, "text", where), label, instruction=found.about.instruction)
-        parsed.add(row, "", content, where)
-    return parsed
+def _store_samples(
+    store: Store, source: Source, tables: "Iterator[pyarrow.Table]", run: runs.Run, on_progress: Callable[[int], None]
+) -> int:
+    num_new = 0
+    for table in _slices(tables):
+        with store.write() as cursor:
+            sources.add_source(cursor, source, run.run_id)
+            task = TASKS[source.kind]
+            added = bulk.add_rows(cursor, task, table, source_id=source.source_id, run_id=run.run_id)
+            num_new += added.num_new
+        on_progress(table.num_rows)
+    return num_new
 
 
-def read_documents(found: FoundSet) -> ParsedSet:
-    """Documents, cut into passages along their headings and paragraphs."""
-    parsed = ParsedSet(found)
-    if found.path.suffix == ".jsonl":
-        for where, row in read_lines(found.path):
-            name = row["path"] if isinstance(row.get("path"), str) else ""
-            suffix = PurePath(name).suffix.lower()
-            heading = row["title"] if isinstance(row.get("title"), str) else ""
-            text = text_of(row, "text", where)
-            _add_document(parsed, text, suffix if suffix in DOCUMENT_SUFFIXES else ".txt", name or where, heading)
-    else:
-        for path in documents_in(found.path):
-            try:
-                decoded = decode_document(path.read_bytes())
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-            if decoded is None:
-                raise UserError(f"{path}: neither UTF-8 nor UTF-16; convert the file first, or move it away")
-            _add_document(parsed, decoded, path.suffix, path.name)
-    if not parsed.passages:
-        raise UserError(f"{found.path}: its documents hold no text to make passages of")
-    return parsed
+def _slices(tables: "Iterator[pyarrow.Table]") -> "Iterator[pyarrow.Table]":
+    """The same rows in tables as large as one lease should take."""
+    import pyarrow
 
-
-def _add_document(parsed: ParsedSet, text: str, suffix: str, name: str, title: str = "") -> None:
-    for number, cut in enumerate(cut_document(text, suffix=suffix), start=1):
-        headings = cut.title if cut.title.startswith(title) else f"{title} > {cut.title}"
-        parsed.passages.append(_passage(headings if cut.title else title, cut.body, f"{name}#{number}"))
-
-
-def _passage(title: str, body: str, external_id: str) -> NewPassage:
-    title = " ".join(title.split())
-    text = f"{title}\n{body}" if title else body
-    return NewPassage(text_id(text), text, title, external_id)
-
-
-READERS: dict[str, Callable[[FoundSet], ParsedSet]] = {
-    "retrieval": read_retrieval,
-    "pairs": read_pairs,
-    "labelled": read_labelled,
-    "documents": read_documents,
-}
+    held: list[pyarrow.Table] = []
+    num_rows = num_bytes = 0
+    for table in tables:
+        held.append(table)
+        num_rows += table.num_rows
+        num_bytes += table.nbytes
+        if num_rows >= bulk.ROWS_PER_LEASE or num_bytes >= LEASE_BYTES:
+            yield pyarrow.concat_tables(held)
+            held, num_rows, num_bytes = [], 0, 0
+    if held:
+        yield pyarrow.concat_tables(held)

@@ -1,66 +1,85 @@
 """
-The layouts that `synth ingest` reads, and how a folder is searched for them. Reads files; knows no store.
-
-    retrieval   a folder with corpus.jsonl {doc_id,title,text}, queries.jsonl {query_id,text[,split]} and either
-                qrels.jsonl {query_id,doc_id[,score][,split]} or, as BEIR has them, qrels/SPLIT.tsv (query-id,
-                corpus-id, score); BEIR's own key _id is taken too
-    pairs       NAME.jsonl {text1,text2,score[,split]}
-    labelled    NAME.jsonl {text,label[,split]}
-    documents   a folder of .md, .rst and .txt files, or NAME.jsonl {text[,title,path]}
+What `synth ingest` finds at a path: data sets, each with its layout and its tables. docs/formats.md shows them all.
 
 A file named sources.toml in a folder says which sets are in it, with name, licence, origin and instruction of each;
-without one the folder is searched.
+without one the folder is searched. Reads the beginning of files; knows no store.
 """
 
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from synth.records import UserError, is_plain_name
 from synth.settings import read_toml, record_of
+from synth.stages.documents import READERS
+from synth.stages.formats import LAYOUTS, recognise
+from synth.stages.hugging_face import HUB, hub_tables, is_saved, saved_tables
+from synth.stages.tables import BadLine, Rows, Table, is_table, lines_of, open_table, reading, table_stem, table_suffix
 
 MANIFEST = "sources.toml"
-DOCUMENT_SUFFIXES = (".md", ".rst", ".txt")
-READ_SUFFIXES = (*DOCUMENT_SUFFIXES, ".jsonl", ".tsv")
+DOCUMENT_SUFFIXES = tuple(READERS)
 ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
-CORPUS, QUERIES, QRELS, QRELS_FOLDER = "corpus.jsonl", "queries.jsonl", "qrels.jsonl", "qrels"
+BEIR, PAGES = "beir", "pages"  # the layouts that are folders, not columns
+# A file of this name is one split of the set that its folder is named after, as the Hugging Face hub has them.
+SPLIT_FILE = re.compile(
+    r"(train|training|test|testing|dev|val|valid|validation|eval|evaluation)(-\d{1,5}-of-\d{1,5})?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What sources.toml may say of one set."""
+    """What sources.toml may say of one set, and the options of `synth ingest` of the sets at a path."""
 
     name: str = ""
     licence: str = ""
     origin: str = ""
     instruction: str = ""
+    format: str = ""  # one of LAYOUTS; "" recognises it
+    split: str = ""  # of all rows, over what they say themselves
+    map: dict[str, Any] = field(default_factory=dict)  # role -> column
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSet:
-    """One data set found on disk, with its layout."""
+    """One data set: `tables` are its `rows`, or, of a retrieval folder, its `corpus`, `queries` and `judgements`."""
 
-    path: Path
-    kind: str
+    path: str  # for messages
+    layout: str
     about: Described
+    tables: Mapping[str, Sequence[Table]] = field(default_factory=dict)
+    pages: tuple[Path, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Of the source that it becomes."""
+        return {BEIR: "retrieval", PAGES: "documents"}.get(self.layout) or LAYOUTS[self.layout].kind
 
 
-def find_sets(path: Path) -> list[FoundSet]:
+def find_sets(path: Path, given: Described) -> list[FoundSet]:
     """
-    The sets under a file or folder, in a fixed order, each with a name of its own.
+    The sets under a file or folder, or of a data set of the hub, in a fixed order, each with a name of its own.
 
-    Raises UserError if the path does not exist, holds none, or two sets would have one name.
+    Args:
+        given: what the user said of them; it goes before what sources.toml says.
+
+    Raises UserError if the path does not exist, holds none, two sets would have one name, or `given` does not fit.
     """
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder")
-    _check_files(path)
-    found = list(_listed(path) if (path / MANIFEST).is_file() else _searched(path))
+    if str(path).startswith(HUB):
+        found = [_hub_set(str(path), given)]
+    else:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+        _check_files(path)
+        found = list(_listed(path, given) if (path / MANIFEST).is_file() else _searched(path, given))
     if not found:
         raise UserError(f"{path}: nothing to ingest here; see `synth ingest --help` for the layouts")
-    names: dict[str, Path] = {}
+    if given.name and len(found) > 1:
+        raise UserError(
+            f"{path}: holds {len(found)} data sets, and a name is for one; name them in {MANIFEST}, or ingest each"
+        )
+    names: dict[str, str] = {}
     for each in found:
         if not is_plain_name(each.about.name):
             raise UserError(f"{each.path}: {each.about.name!r:.120} is no name for a source; give it one in {MANIFEST}")
@@ -81,7 +100,7 @@ def _check_files(root: Path) -> None:
     for path in [root, *(sorted(root.rglob("*")) if root.is_dir() else ())]:
         if not str(path).isprintable():
             raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
-        if path.suffix not in READ_SUFFIXES or path.is_dir():
+        if not (path.suffix in (*DOCUMENT_SUFFIXES, ".arrow") or table_suffix(path)) or path.is_dir():
             continue
         if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise UserError(f"{path}: a link that leaves the folder; put the file itself here, or ingest its target")
@@ -89,158 +108,153 @@ def _check_files(root: Path) -> None:
             raise UserError(f"{path}: not a regular file; take it away")
 
 
-def _listed(folder: Path) -> Iterator[FoundSet]:
+def _listed(folder: Path, given: Described) -> Iterator[FoundSet]:
     manifest = folder / MANIFEST
     for relative, table in read_toml(manifest).items():
         about = record_of(Described, table, f"{manifest}: [{relative}]")
+        for role, column in about.map.items():
+            if not isinstance(column, str):
+                raise UserError(f"{manifest}: [{relative}]: map: {role} must be the name of a column")
         path = folder / relative
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{manifest}: {relative} leaves the folder; sets must be inside it")
         if not path.exists():
             raise UserError(f"{manifest}: {relative} does not exist; mend the path or take the entry out")
-        kind = _kind(path)
-        if kind is None:
+        found = list(_sets_at(path, _joined(about, given)))
+        if not found:
             raise UserError(f"{path}: none of the layouts that can be ingested; see `synth ingest --help`")
-        yield FoundSet(path, kind, _named(path, about))
+        if len(found) > 1:
+            raise UserError(f"{manifest}: {relative} holds {len(found)} sets; list each of them by its path")
+        yield found[0]
 
 
-def _searched(path: Path) -> Iterator[FoundSet]:
-    kind = _kind(path)
-    if kind is not None:
-        yield FoundSet(path, kind, _named(path, Described()))
-    if path.is_dir() and kind != "retrieval":
+def _joined(about: Described, given: Described) -> Described:
+    said = {name: value for name in Described.__dataclass_fields__ if (value := getattr(given, name))}
+    return replace(about, **said)
+
+
+def _searched(path: Path, given: Described) -> Iterator[FoundSet]:
+    here = list(_sets_at(path, given))
+    yield from here
+    if path.is_dir() and not any(each.layout == BEIR for each in here) and not is_saved(path):
         for child in sorted(path.iterdir()):
             if (
                 child.is_dir() and not child.name.startswith(".") and not child.is_symlink()
             ):  # a link may lead back here
-                yield from _searched(child)
-            elif child.suffix == ".jsonl":
-                kind = _kind(child)
-                if kind is None:
-                    keys = ", ".join(next(read_lines(child))[1])
-                    raise UserError(
-                        f"{child}: its first line has the keys {keys:.200}; a layout needs text1, text2, score, or"
-                        " text, label, or text"
-                    )
-                yield FoundSet(child, kind, _named(child, Described()))
+                yield from _searched(child, given)
 
 
-def _named(path: Path, about: Described) -> Described:
-    name = about.name or (path.resolve().name if path.is_dir() else path.stem)
-    return Described(name, about.licence, about.origin or str(path), about.instruction)
+def _sets_at(path: Path, about: Described) -> Iterator[FoundSet]:
+    """The sets of a file, or of the files of a folder, but not of the folders in it."""
+    if path.is_file():
+        if _is_document(path):
+            yield FoundSet(str(path), PAGES, _named(path.stem, about), pages=(path,))
+        elif table_suffix(path):
+            yield _table_set([path], about)
+        return
+    if is_saved(path):
+        yield _row_set(str(path), saved_tables(path), _named(path.resolve().name, about))
+        return
+    children = sorted(child for child in path.iterdir() if child.is_file())
+    stems = {table_stem(child): child for child in children if table_suffix(child)}
+    if {"corpus", "queries"} <= stems.keys():
+        yield _beir_set(path, stems, about)
+        return
+    pages = tuple(child for child in children if _is_document(child))
+    if any(page.stem.upper() not in ABOUT_THE_DATA for page in pages):
+        yield FoundSet(str(path), PAGES, _named(path.resolve().name, about), pages=pages)
+    tables = [child for child in children if is_table(child)]
+    if splits := [table for table in tables if SPLIT_FILE.fullmatch(table_stem(table))]:
+        yield _table_set(splits, about)
+    for table in tables:
+        if table not in splits:
+            yield _table_set([table], about)
 
 
-def _kind(path: Path) -> str | None:
-    if path.is_dir():
-        if (path / CORPUS).is_file() and (path / QUERIES).is_file():
-            if not (path / QRELS).is_file() and not any((path / QRELS_FOLDER).glob("*.tsv")):
-                raise UserError(f"{path}: {CORPUS} and {QUERIES} need {QRELS} or {QRELS_FOLDER}/SPLIT.tsv beside them")
-            return "retrieval"
-        pages = (child for child in path.iterdir() if _is_document(child))
-        return "documents" if any(page.stem.upper() not in ABOUT_THE_DATA for page in pages) else None
-    if _is_document(path):
-        return "documents"
-    if path.suffix != ".jsonl":
-        return None
-    first = next(read_lines(path), None)
-    if first is None:
-        raise UserError(f"{path}: this file is empty")
-    keys = first[1].keys()
-    if {"text1", "text2", "score"} <= keys:
-        return "pairs"
-    if {"text", "label"} <= keys:
-        return "labelled"
-    return "documents" if "text" in keys else None
+def _named(name: str, about: Described) -> Described:
+    return replace(about, name=about.name or name)
 
 
 def _is_document(path: Path) -> bool:
-    return path.is_file() and path.suffix in DOCUMENT_SUFFIXES
+    return path.suffix in DOCUMENT_SUFFIXES and path.is_file()
 
 
-def documents_in(path: Path) -> list[Path]:
-    """The document files of a folder (not of the folders inside it), or the file itself."""
-    return [path] if path.is_file() else sorted(child for child in path.iterdir() if _is_document(child))
+def _table_set(paths: Sequence[Path], about: Described) -> FoundSet:
+    """A set of one file, or of the files of its splits."""
+    path = paths[0]
+    split = SPLIT_FILE.fullmatch(table_stem(path))
+    name = path.resolve().parent.name if split else table_stem(path)
+    where = path.parent if len(paths) > 1 else path
+    tables = []
+    for each in paths:
+        named = SPLIT_FILE.fullmatch(table_stem(each))
+        tables.append(open_table(each, split=named[1].lower() if named else None))
+    return _row_set(str(where), tables, _named(name, about))
 
 
-def read_judgements(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The qrels of a retrieval set, from either form, each with `FILE:LINE`; of BEIR's the file's name is the split."""
-    if (folder / QRELS).is_file():
-        yield from read_lines(folder / QRELS)
-        return
-    for path in sorted((folder / QRELS_FOLDER).glob("*.tsv")):
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-        for number, line in enumerate(lines, start=1):
-            where, cells = f"{path}:{number}", line.split("\t")
+def _row_set(path: str, tables: Sequence[Table], about: Described) -> FoundSet:
+    layouts = {}
+    for table in tables:
+        layouts[recognise(table.name, table.columns, wanted=about.format, mapping=about.map)] = table.name
+    if len(layouts) > 1:
+        different = ", ".join(f"{table} is {layout}" for layout, table in layouts.items())
+        raise UserError(f"{path}: its splits are of different layouts ({different}); ingest them one by one")
+    return FoundSet(path, next(iter(layouts)), about, {"rows": tables})
+
+
+def _beir_set(path: Path, stems: Mapping[str, Path], about: Described) -> FoundSet:
+    _refuse_columns(path, about)
+    if "qrels" in stems:
+        judgements = [_open_judgements(stems["qrels"], split=None)]
+    else:
+        files = sorted(child for child in (path / "qrels").glob("*") if child.is_file() and table_suffix(child))
+        judgements = [_open_judgements(child, split=table_stem(child)) for child in files]
+    if not judgements:
+        raise UserError(f"{path}: its corpus and queries need qrels.jsonl or qrels/SPLIT.tsv beside them")
+    try:
+        tables = {"corpus": [open_table(stems["corpus"])], "queries": [open_table(stems["queries"])]}
+    except UserError as error:
+        if str(error) == f"{stems['corpus']}: this file is empty":
+            raise UserError(f"{stems['corpus']}: an empty corpus; there is nothing to search") from None
+        raise
+    named = _named(path.resolve().name, about)
+    return FoundSet(str(path), BEIR, named, {**tables, "judgements": judgements})
+
+
+def _refuse_columns(path: object, about: Described) -> None:
+    if about.format or about.map:
+        raise UserError(f"{path}: a retrieval folder has its own columns; leave --format and --map out")
+
+
+def _open_judgements(path: Path, *, split: str | None) -> Table:
+    if table_suffix(path) != ".tsv":
+        return open_table(path, split=split)
+    columns = ("query_id", "doc_id", "score")
+    return Table(str(path), columns, lambda _: _judgement_rows(path), split)
+
+
+def _judgement_rows(path: Path) -> Rows:
+    """BEIR's qrels: three cells between tabs, no quotes; the first line may be a header."""
+    with reading(path) as file:
+        for number, line in lines_of(file):
+            if isinstance(line, BadLine):
+                yield number, line
+                continue
+            text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+            cells = text.split("\t")
             if number == 1 and cells[0] in ("query-id", "query_id"):
                 continue
-            if len(cells) != 3 or not re.fullmatch(r"-?\d+(\.\d+)?", cells[2]):
-                raise UserError(f"{where}: needs query-id, corpus-id and score between tabs, not {line!r:.60}")
-            yield where, {"query_id": cells[0], "doc_id": cells[1], "score": float(cells[2]), "split": path.stem}
+            if len(cells) != 3 or not re.fullmatch(r"-?\d{1,300}(\.\d+)?", cells[2]):
+                detail = f", not {text!r:.60}"
+                yield number, BadLine("needs query-id, corpus-id and score between tabs", detail, text=text)
+            else:
+                yield number, {"query_id": cells[0], "doc_id": cells[1], "score": float(cells[2])}
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """
-    The objects of a JSON Lines file, each with `FILE:LINE` for messages; blank lines are passed over.
-
-    Raises UserError at the first line that is not UTF-8 or not one JSON object.
-    """
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                where = f"{path}:{number}"
-                if line.strip():
-                    yield where, _object(line, where)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not UTF-8; convert the file first") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error.msg}); every line must be one JSON object") from None
-    except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
-        raise UserError(f"{where}: too deep or too large to be a row of a data set") from None
-    if b"\\u" in line and not _is_encodable(row):
-        raise UserError(f"{where}: holds half of a surrogate pair; mend the encoding of this line")
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object but {type(row).__name__}; every line must be one JSON object")
-    return row
-
-
-def _is_encodable(row: object) -> bool:
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def text_of(row: dict[str, Any], key: str, where: str) -> str:
-    """The text under a key. Raises UserError if it is missing, no text, or blank."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: `{key}` must be a text that is not empty, not {value!r:.60}")
-    return value
-
-
-def id_of(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
-    """The id under the first key that is there, as text. Raises UserError if there is none."""
-    for key in keys:
-        value = row.get(key)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
-            return str(value)
-    raise UserError(f"{where}: needs an id under {' or '.join(f'`{key}`' for key in keys)}")
-
-
-def number_of(row: dict[str, Any], key: str, where: str) -> float:
-    """The finite number under a key. Raises UserError if it is none."""
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
-        raise UserError(f"{where}: `{key}` must be a number, not {value!r:.60}")
-    return float(value)
+def _hub_set(spec: str, given: Described) -> FoundSet:
+    name, origin, tables = hub_tables(spec)
+    about = replace(given, name=given.name or name, origin=given.origin or origin)
+    if "corpus" in tables:
+        _refuse_columns(spec, given)
+        return FoundSet(spec, BEIR, about, tables)
+    return _row_set(spec, tables["rows"], about)

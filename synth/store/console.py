@@ -11,6 +11,7 @@ import errno
 import io
 import json
 import os
+import re
 import resource
 import signal
 import stat
@@ -25,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from synth.records import SkiffError, StoreError, UserError
+from synth.screen import printable
 from synth.store.connection import Store
+from synth.units import finite
 
 if TYPE_CHECKING:
     import pyarrow
@@ -47,6 +50,12 @@ WRONG_PATH = {
     errno.EPERM,
     errno.EROFS,
 }
+# How a plan is asked for: of the statement, as it was run, in another format.
+EXPLAIN = re.compile(
+    r"(?:\s|--[^\n]*\n)*EXPLAIN\b\s*(?P<how>ANALYZE\b|\((?:\s|\w|,)*\)(?=\s*(?:SELECT|FROM|WITH)\b))?"
+    r"(?P<explained>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 # DuckDB's types whose every value Python can hold; what is made of them alone, it can hold too.
 PLAIN = {
     *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
@@ -140,12 +149,7 @@ def _limit_memory() -> None:
 
 def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> "pyarrow.Table":
     try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1:
-            raise UserError(f"one SQL statement at a time, please; this has {len(statements)}")
-        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-            raise UserError(f"only statements that read can be run here; this is {statements[0].type.name}")
-        result = connection.sql(sql).to_arrow_table()
+        result = connection.sql(_that_reads(connection, sql)).to_arrow_table()
         return result.rename_columns(_unique(result.column_names))
     except duckdb.InterruptException:
         raise
@@ -153,6 +157,31 @@ def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> "pyarrow.Table":
         raise StoreError("the query needs more memory than it may take; narrow it") from None
     except duckdb.Error as error:
         raise UserError(f"the SQL does not run: {_reason(error)}") from None
+
+
+def _that_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """
+    The statement to run: one SELECT, or the plan of one. EXPLAIN ANALYZE runs what it explains, COPY too: so of an
+    EXPLAIN what follows it is looked at alone, and run as it was looked at.
+    """
+    kind = _kind(connection, sql)
+    if kind == "SELECT":
+        return sql
+    found = EXPLAIN.match(sql) if kind == "EXPLAIN" else None
+    if found and _kind(connection, found["explained"]) == "SELECT":
+        return f"EXPLAIN {found['how'] or ''} {found['explained']}"
+    what = {"EXPLAIN": "EXPLAIN of another one", "MULTI": "several in one (a PIVOT without IN (...)?)"}.get(kind, kind)
+    raise UserError(f"only statements that read can be run here; this is {what}")
+
+
+def _kind(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise UserError(f"one SQL statement at a time, please; this has {len(statements)}")
+    try:
+        return str(statements[0].type.name)
+    except ValueError:  # one that the Python package has no name for
+        return "of another kind"
 
 
 def _too_long(timeout: float) -> StoreError:
@@ -216,7 +245,8 @@ def refuse_output(output: Path, store: Store) -> None:
 def write_result(result: "pyarrow.Table", output_format: str, output: Path | None) -> None:
     """
     Write a result as csv, json (an array of objects) or parquet: to a file that appears when it is complete, or (not
-    parquet) to standard output.
+    parquet) to standard output. Texts go out as they are, but for characters that a terminal would obey or hide where
+    standard output is one: they become escapes. JSON has no NaN and no infinity: they become null.
 
     Raises UserError if parquet has no file to go to or no room for a type, or the file cannot be there; StoreError if
     the disk fails.
@@ -225,14 +255,16 @@ def write_result(result: "pyarrow.Table", output_format: str, output: Path | Non
         if output_format == "parquet":
             raise UserError("parquet is not for the screen; name a file with --output FILE")
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        sys.stdout.write(_as_text(result, output_format, ensure_ascii=not unicode))
+        text = _as_text(result, output_format, ensure_ascii=not unicode, for_terminal=sys.stdout.isatty())
+        sys.stdout.write(text)
         return
     partial = output.with_name(f".{output.name}.partial")
     try:
         if output_format == "parquet":
             _write_parquet(result, partial)
         else:
-            partial.write_text(_as_text(result, output_format, ensure_ascii=False), encoding="utf-8")
+            text = _as_text(result, output_format, ensure_ascii=False, for_terminal=False)
+            partial.write_text(text, encoding="utf-8")
         partial.replace(output)
     except OSError as error:
         kind = UserError if error.errno in WRONG_PATH else StoreError
@@ -252,19 +284,31 @@ def _write_parquet(result: "pyarrow.Table", path: Path) -> None:
         raise UserError(f"parquet cannot hold this result: {error}; cast the column to VARCHAR") from None
 
 
-def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool) -> str:
+def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool, for_terminal: bool) -> str:
     rows = rows_of(result)
+
+    def as_json(value: Any, indent: int | None = None) -> str:
+        text = json.dumps(finite(value), ensure_ascii=ensure_ascii, default=str, indent=indent, allow_nan=False)
+        return _visible_json(text) if for_terminal else text
+
     if output_format == "json":
-        return json.dumps(rows, ensure_ascii=ensure_ascii, default=str, indent=1) + "\n"
+        return as_json(rows, indent=1) + "\n"
+
+    def as_field(value: Any) -> Any:
+        if isinstance(value, (list, dict)):
+            return as_json(value)
+        return printable(value) if for_terminal and isinstance(value, str) else value
+
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow(result.column_names)
-    for row in rows:
-        writer.writerow(
-            json.dumps(value, ensure_ascii=ensure_ascii, default=str) if isinstance(value, (list, dict)) else value
-            for value in row.values()
-        )
+    writer.writerow(map(as_field, result.column_names))
+    writer.writerows(map(as_field, row.values()) for row in rows)
     return lines.getvalue()
+
+
+def _visible_json(text: str) -> str:
+    """The same JSON with what a terminal would obey or hide as JSON's own escapes."""
+    return "".join(char if printable(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
 def _reason(error: duckdb.Error) -> str:

@@ -23,6 +23,7 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
     tokens_in: int = 0
     tokens_out: int = 0
+    cost: float | None = None  # US dollars; None where nothing is paid for, or no price is stated
 
     def count(self, **numbers: int) -> None:
         """Add to the named counts."""
@@ -77,6 +78,7 @@ def recorded(
             "tokens_in": run.tokens_in,
             "tokens_out": run.tokens_out,
             "seconds": time.monotonic() - started,
+            "cost": run.cost,
         }
         with store.write() as cursor:
             insert(cursor, "run_end", [end])

@@ -12,21 +12,39 @@ SELECT p.text_id, s.name AS source, p.title, t.text, p.external_id
 FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id);
 
 CREATE OR REPLACE VIEW samples AS
-SELECT st.sample_id, st.revision_id, r.task, r.operation, r.method, s.name AS source, s.split, st.declared_use,
+SELECT st.sample_id, st.revision_id, st.task, st.operation, r.method, s.name AS source, s.split, st.declared_use,
        st.status, st.decided_by, st.num_approvals, st.num_rejections, st.difficulty, st.num_reviews, st.num_negatives,
        st.hardness,
        r.instruction, r.query, r.positives, r.text1, r.text2, r.score, r.text, r.label,
-       r.model, r.prompt_version, r.created_at
+       r.model, r.prompt_version, r.seed_id, r.run_id, r.call_id, r.created_at
 FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id;
 
+CREATE OR REPLACE VIEW revisions AS
+SELECT r.sample_id, r.revision_id, r.parent_id, r.number, r.task, r.operation, r.method, r.actor,
+       r.instruction, r.query, r.positives, r.text1, r.text2, r.score, r.text, r.label, r.created_at
+FROM revision r;
+
 CREATE OR REPLACE VIEW negatives AS
-SELECT n.negative_id, n.sample_id, r.query, t.text, n.origin, n.rank, n.score, n.positive_score,
-       CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score, u.model AS miner, n.created_at
+SELECT n.negative_id, n.sample_id, n.revision_id, r.query, n.text_id, t.text, n.origin, n.rank, n.score,
+       n.positive_score, CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score,
+       u.model AS miner, n.run_id, n.created_at
 FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id;
+
+-- What each reviewer said last of a text as a negative of a sample; one reviewer's word is enough to drop it. The rule is
+-- state.sql's, which cannot read a view for one sample as fast as a decision needs it.
+CREATE OR REPLACE VIEW negative_verdicts AS
+SELECT v.sample_id, n.text_id, v.negative_id, v.reviewer, v.reviewer_kind, v.verdict,
+       v.verdict <> 'keep' AS drops, v.reasons, v.review_id, v.created_at
+FROM review v JOIN negative n USING (negative_id)
+ANTI JOIN (SELECT undoes AS review_id FROM review WHERE undoes IS NOT NULL) u ON u.review_id = v.review_id
+WHERE v.undoes IS NULL AND v.verdict <> 'skip'
+QUALIFY row_number() OVER (
+    PARTITION BY v.sample_id, n.text_id, v.reviewer, v.reviewer_kind ORDER BY v.created_at DESC, v.review_id DESC
+) = 1;
 
 CREATE OR REPLACE VIEW reviews AS
 SELECT v.review_id, v.created_at, v.reviewer, v.reviewer_kind, v.verdict, v.reasons, v.difficulty, v.seconds,
-       v.note, v.sample_id, v.revision_id, v.edited_id, v.negative_id, v.undoes IS NOT NULL AS is_undo,
+       v.note, v.sample_id, v.revision_id, v.edited_id, v.negative_id, v.undoes, v.undoes IS NOT NULL AS is_undo,
        v.review_id IN (SELECT undoes FROM review WHERE undoes IS NOT NULL) AS is_undone
 FROM review v;
 
@@ -35,6 +53,13 @@ SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinishe
        r.model, r.prompt_version, r.seed, r.device, e.tokens_in, e.tokens_out, e.cost, r.code_version, r.config
 FROM run r LEFT JOIN run_end e USING (run_id);
 
+CREATE OR REPLACE VIEW generations AS
+SELECT g.text_id AS seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
+
+CREATE OR REPLACE VIEW minings AS
+SELECT m.sample_id, m.revision_id, m.status, m.reason, m.positive_rank, m.num_negatives, m.run_id, m.created_at
+FROM mined m;
+
 CREATE OR REPLACE VIEW releases AS
 SELECT l.name, l.created_at, l.digest, coalesce(i.num_samples, 0) AS num_samples, coalesce(i.num_negatives, 0) AS num_negatives,
        l.policy, l.counts, l.path, l.release_id
@@ -42,12 +67,18 @@ FROM release l LEFT JOIN (
     SELECT release_id, count(*) AS num_samples, sum(len(negative_ids))::BIGINT AS num_negatives FROM release_item GROUP BY ALL
 ) i USING (release_id);
 
+CREATE OR REPLACE VIEW release_samples AS
+SELECT l.name AS release, i.sample_id, i.revision_id, i.negative_ids
+FROM release_item i JOIN release l USING (release_id);
+
 CREATE OR REPLACE VIEW lineage AS
 SELECT r.sample_id, r.revision_id, r.parent_id, r.number, r.operation, r.method, r.actor, r.created_at, s.name AS source,
-       s.licence, p.text AS seed_text, r.run_id, u.kind AS run_kind, r.model, r.prompt_version, r.call_id,
-       (SELECT list(l.name ORDER BY l.created_at) FROM release_item i JOIN release l USING (release_id)
-        WHERE i.revision_id = r.revision_id) AS releases
-FROM revision r JOIN source s USING (source_id) LEFT JOIN text p ON p.text_id = r.seed_id LEFT JOIN run u ON u.run_id = r.run_id;
+       s.licence, p.text AS seed_text, r.run_id, u.kind AS run_kind, r.model, r.prompt_version, r.call_id, m.releases
+FROM revision r JOIN source s USING (source_id) LEFT JOIN text p ON p.text_id = r.seed_id LEFT JOIN run u ON u.run_id = r.run_id
+LEFT JOIN (  -- by both ids, so that a condition on either reaches the table before anything is grouped
+    SELECT i.sample_id, i.revision_id, list(l.name ORDER BY l.created_at, l.name) AS releases
+    FROM release_item i JOIN release l USING (release_id) GROUP BY ALL
+) m ON m.sample_id = r.sample_id AND m.revision_id = r.revision_id;
 
 CREATE OR REPLACE VIEW calls AS
 SELECT c.call_id, c.created_at, c.model, c.prompt_version, c.sampling, c.attempt, c.outcome, c.tokens_in, c.tokens_out,

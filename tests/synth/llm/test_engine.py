@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -73,6 +74,52 @@ async def engine_for(server: ChatServer, journal: Journal, **settings: Any) -> A
 
 def echo(messages: list[dict[str, str]]) -> str:
     return f"you said: {messages[-1]['content']}"
+
+
+async def test_every_reply_has_a_receipt_the_replayed_the_cut_and_the_engines_own_question_too(
+    journal: Journal,
+) -> None:
+    script = [None, Fault.CUT_REPLY]
+    async with ChatServer(echo, script=script) as server, engine_for(server, journal) as engine:
+        first = await engine.complete(asking("one"), seed_id=UUID(int=1))
+        again = await engine.complete(asking("one"), attempt=0)
+        with pytest.raises(BadReply, match="max_tokens"):
+            await engine.complete(asking("two"), attempt=3)
+        receipts = engine.take_receipts()
+        assert engine.take_receipts() == []
+    assert first.call_id == again.call_id == receipts[0].call_id == receipts[1].call_id
+    assert [(r.fault, r.attempt, r.seed_id) for r in receipts] == [
+        ("", 0, UUID(int=1)),
+        ("", 0, None),
+        ("cut", 3, None),
+    ]
+    assert receipts[0].tokens_in == first.tokens_in and receipts[2].tokens_out > 0
+
+
+async def test_the_question_whether_a_server_serves_is_paid_for_as_well(journal: Journal) -> None:
+    def refuse_long(body: dict[str, Any]) -> tuple[int, Any] | None:
+        return (400, "too long") if "long" in body["messages"][-1]["content"] else None
+
+    async with ChatServer(echo, error=refuse_long) as server, engine_for(server, journal) as engine:
+        with pytest.raises(BadReply):
+            await engine.complete(asking("a long one"))
+        assert [receipt.fault for receipt in engine.take_receipts()] == ["probe"]
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [
+        ({"price_in": 1.0}, "go together"),
+        ({"price_out": 0.0}, "go together"),
+        ({"price_in": -1.0, "price_out": 1.0}, "must be 0 to"),
+        ({"price_in": float("nan"), "price_out": 1.0}, "must be 0 to"),
+        ({"price_in": float("inf"), "price_out": 1.0}, "must be 0 to"),
+        ({"price_in": 1.0, "price_out": 1e308}, "must be 0 to"),
+    ],
+)
+def test_a_price_that_makes_no_sense_is_refused(prices: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        LLMConfig("http://localhost/v1", "m", **prices)
 
 
 async def test_a_reply_carries_text_model_tokens_and_time(journal: Journal) -> None:

@@ -192,20 +192,27 @@ HOSTILE = {
     "sections": "".join(f"a\n{'=-~^#'[n % 5]}\n\n" for n in range(8_000)),
     "substitutions": "".join(f".. |{n}| replace:: |{n + 1}| |{n + 1}|\n" for n in range(60)) + "\n|0|\n",
     "shortcodes": "{{<" * (SIZE // 3),
+    "tags": "<" * SIZE,
+    "end tags": "</" * (SIZE // 2),
+    "instructions": "<?" * (SIZE // 2),
+    "attributes": "<a b='" * (SIZE // 6),
+    "scripts": "<script></scrip" * (SIZE // 15),
+    "lists": "<ul><li>" * (SIZE // 8),
+    "entity": "&#" + "9" * SIZE,
     "spaces": " " * SIZE,
     "blank lines": "\n" * SIZE,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".md", ".rst", ".txt"])
+@pytest.mark.parametrize("suffix", [".md", ".rst", ".txt", ".html"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_document_built_to_stall_a_parser_is_cut_all_the_same(name: str, suffix: str) -> None:
     passages = cut(HOSTILE[name], suffix)
     assert all(count_units(passage.body) <= 200 for passage in passages)
 
 
-@pytest.mark.parametrize("suffix", [".md", ".rst", ".txt", ".MD"])
+@pytest.mark.parametrize("suffix", [".md", ".rst", ".txt", ".MD", ".html"])
 @pytest.mark.parametrize("text", ["", " \n\t\n", "\ufeff", "\x00\x01", "![](x.png)", "---\ntitle: x\n---\n"])
 def test_a_document_without_text_gives_few_or_no_passages_and_no_error(text: str, suffix: str) -> None:
     assert all(passage.body.strip() for passage in cut(text, suffix))
@@ -216,7 +223,9 @@ def test_control_characters_and_lone_surrogates_are_dropped() -> None:
 
 
 def test_a_kind_of_document_that_cannot_be_read_is_named() -> None:
-    with pytest.raises(UserError, match=r"'\.pdf' cannot be read: use one of \.md, \.markdown, \.rst, \.txt"):
+    with pytest.raises(
+        UserError, match=r"'\.pdf' cannot be read: use one of \.md, \.markdown, \.rst, \.html, \.htm, \.txt"
+    ):
         cut("x", ".pdf")
 
 
@@ -234,3 +243,48 @@ def test_a_kind_of_document_that_cannot_be_read_is_named() -> None:
 )
 def test_files_are_decoded_or_refused(data: bytes, text: str | None) -> None:
     assert decode_document(data) == text
+
+
+def test_a_web_page_becomes_plain_text_under_its_headings() -> None:
+    page = (
+        "<!DOCTYPE html><html><head><title>Boats &amp; more</title><style>p {color: red}</style></head><body>"
+        '<nav><a href="/">Home</a></nav><!-- gone --><p class="a > b">An <b>introduction</b>\nof&nbsp;boats.</p>'
+        "<h2>Skiffs</h2><p>Small,<br>flat &#x8239;.<ul><li>oars<li>a sail</ul><ol><li>row<li>rest</ol>"
+        "<pre>if wind:\n    sail()</pre><table><tr><th>length<th>crew<tr><td>4 m</td><td>1</td></table>"
+        "<script>document.write('<p>gone</p>')</script><button>gone</button>1 < 2</body></html>"
+    )
+    assert cut(page, ".html") == [
+        Cut(
+            "Boats & more > Skiffs",
+            "An introduction of boats.\nSmall, flat 船.\n- oars\n- a sail\n1. row\n2. rest\n"
+            "if wind:\n    sail()\nlength | crew\n4 m | 1\n1 < 2",
+        )
+    ]
+
+
+def test_what_a_web_page_does_not_close_ends_with_it() -> None:
+    assert body("<p>kept<script>gone", ".html") == "kept"
+    assert body("<p>kept<!-- gone", ".html") == "kept"
+    assert body("<p>kept<a href='gone", ".html") == "kept"
+    assert body("</nav></p></ul>kept", ".html") == "kept"
+    assert body("<nav><nav>gone</nav>gone</nav>kept", ".html") == "kept"
+
+
+def test_an_entity_that_no_computer_can_hold_stays_as_it_is() -> None:
+    number = f"&#{'9' * 5000};"
+    assert number in body(f"<p>{number}</p>", ".html").replace("\n", "")
+    assert cut(f"<div>{number}</div>", ".md")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ('<meta charset="gb18030"><p>轻舟'.encode("gb18030"), '<meta charset="gb18030"><p>轻舟'),
+        (b"<meta charset=latin-1>d\xe9j\xe0", "<meta charset=latin-1>déjà"),
+        (b"<meta charset=rot13>d\xe9j\xe0", None),
+        (b"<meta charset=nonsense>d\xe9j\xe0", None),
+        (b"<p>d\xe9j\xe0", None),
+    ],
+)
+def test_a_web_page_may_declare_its_encoding(data: bytes, text: str | None) -> None:
+    assert decode_document(data, suffix=".html") == text

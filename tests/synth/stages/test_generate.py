@@ -1,5 +1,6 @@
 """Generate: passages become samples once, whatever stops the run; over real HTTP with a small local server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.sources import NewPassage
-from tests.chat_server import ChatServer, Fault
+from tests.chat_server import ChatServer, Fault, completion
 
 TEXTS = [
     f"Harbour {name}\nThe harbour of {name} was dug in {year} by hand. Its lighthouse guides every skiff at night. "
@@ -31,8 +32,13 @@ def with_passages(store: Store) -> Store:
     return store
 
 
-def plan(store: Store, tmp_path: Path, base_url: str | None = None, **changes: object) -> Plan:
-    llm = LLMConfig(base_url, "test-model", concurrency=2, max_retries=2) if base_url else None
+PRICES = {"price_in": 2.0, "price_out": 8.0}
+
+
+def plan(
+    store: Store, tmp_path: Path, base_url: str | None = None, prices: dict[str, float] = PRICES, **changes: object
+) -> Plan:
+    llm = LLMConfig(base_url, "test-model", concurrency=2, max_retries=2, **prices) if base_url else None
     options: dict[str, object] = {
         "task": Task.RETRIEVAL,
         "operation": "query",
@@ -135,6 +141,90 @@ async def test_a_run_in_which_no_seed_got_a_reply_is_an_error(with_passages: Sto
     async with ChatServer(faults={Fault.CUT_REPLY: 1.0}) as server:
         with pytest.raises(LLMError, match=r"not one of 1 passages got a reply.*raise max_tokens"):
             await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=1))
+
+
+CALLS = "SELECT call_id, seed_id, outcome, tokens_in, tokens_out, cost, prompt_version FROM calls ORDER BY ALL"
+
+
+async def test_every_reply_is_a_call_with_its_price_and_every_sample_names_the_one_it_was_made_of(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    async with ChatServer() as server:
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    calls = query(with_passages, CALLS).to_pylist()
+    assert sorted(call["seed_id"] for call in calls) == sorted(str(text_id(text)) for text in TEXTS)
+    assert {(call["outcome"], call["prompt_version"]) for call in calls} == {("used", "retrieval-query-1")}
+    assert all(call["cost"] == (2 * call["tokens_in"] + 8 * call["tokens_out"]) / 1e6 for call in calls)
+    assert outcome.cost == pytest.approx(sum(call["cost"] for call in calls))
+    [recorded] = query(with_passages, "SELECT cost, config->>'max_tokens' AS most FROM runs").to_pylist()
+    assert recorded == {"cost": outcome.cost, "most": "2048"}
+    unlinked = (
+        "SELECT count(*) AS n FROM samples s ANTI JOIN calls c ON c.call_id = s.call_id AND c.seed_id = s.seed_id"
+    )
+    assert query(with_passages, unlinked).to_pylist() == [{"n": 0}]
+
+
+async def test_a_reply_taken_from_the_journal_after_a_crash_is_the_same_call(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    async with ChatServer() as server:
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        before = query(with_passages, CALLS).to_pylist()
+        with with_passages.write() as cursor:  # as if killed before the first lease, the second time with calls kept
+            for table in ("generated", "revision", "sample_state", "llm_call"):
+                cursor.execute(f"DELETE FROM {table}")
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        with with_passages.write() as cursor:
+            cursor.execute("DELETE FROM generated")
+        again = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    assert query(with_passages, CALLS).to_pylist() == before
+    assert (server.paid, again.cost) == (5, 0.0)
+
+
+async def test_what_was_paid_for_and_is_of_no_use_is_a_call_too(with_passages: Store, tmp_path: Path) -> None:
+    replies = iter(["no JSON", '{"queries": ["this passage says what?"]}', "", '{"queries": ["harbour quay sunrise"]}'])
+    async with ChatServer(lambda _: next(replies), script=[Fault.CUT_REPLY]) as server:
+        made = plan(with_passages, tmp_path, server.base_url, limit=4)
+        await run(with_passages, replace(made, concurrency=1))
+    calls = query(with_passages, "SELECT outcome, seed_id FROM calls ORDER BY created_at, outcome").to_pylist()
+    assert sorted(call["outcome"] for call in calls) == ["cut", "empty", "rejected", "used"]
+    assert len({call["seed_id"] for call in calls}) == 4
+
+
+async def test_what_a_server_was_paid_before_it_proved_useless_is_kept(with_passages: Store, tmp_path: Path) -> None:
+    async with ChatServer(error=lambda body: (200, completion("x" * (9 << 20)))) as server:
+        with pytest.raises(LLMError):
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    calls = query(with_passages, "SELECT outcome, seed_id IS NULL AS stray FROM calls").to_pylist()
+    assert {"outcome": "unusable", "stray": False} in calls
+
+
+@pytest.mark.parametrize(("prices", "cost"), [({}, None), ({"price_in": 0.0, "price_out": 0.0}, 0.0)])
+async def test_no_price_is_unknown_and_a_price_of_0_is_free(
+    with_passages: Store, tmp_path: Path, prices: dict[str, float], cost: float | None
+) -> None:
+    async with ChatServer() as server:
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url, prices, limit=1))
+    assert outcome.cost == cost
+    assert query(with_passages, "SELECT c.cost AS call, r.cost AS run FROM calls c, runs r").to_pylist() == [
+        {"call": cost, "run": cost}
+    ]
+
+
+async def test_the_extractive_engine_has_no_calls_and_costs_nothing(with_passages: Store, tmp_path: Path) -> None:
+    outcome = await run(with_passages, plan(with_passages, tmp_path))
+    assert outcome.cost is None
+    assert query(with_passages, "FROM calls").num_rows == 0
+
+
+async def test_the_key_is_nowhere_in_the_store(
+    with_passages: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-a-key-that-nobody-may-see-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    async with ChatServer(key=key) as server:
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    assert key.encode() not in with_passages.path.read_bytes()
 
 
 def test_a_held_out_corpus_is_no_seed(store: Store, tmp_path: Path) -> None:

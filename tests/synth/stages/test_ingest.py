@@ -11,6 +11,7 @@ import pytest
 from synth.records import Use, UserError, key_of
 from synth.stages.ingest import Ingested, ingest
 from synth.stages.release import create_release
+from synth.stages.release_plan import ReleasePolicy
 from synth.stages.review import apply_policy
 from synth.store import samples, sources
 from synth.store.connection import Store
@@ -19,7 +20,7 @@ from tests.conftest import SAMPLE
 
 
 def run(store: Store, path: Path, use: Use | None = None) -> list[Ingested]:
-    return ingest(store, path, declared_use=use, on_progress=lambda _: None)
+    return ingest(store, path, declared_use=use, on_progress=lambda _: None).sources
 
 
 def rows(store: Store, sql: str) -> list[dict[str, Any]]:
@@ -167,8 +168,8 @@ def test_what_is_declared_held_out_later_is_no_seed_not_mined_and_not_released(
     assert sources.corpora(store, declared_use=Use.TRAIN) == {}
     assert samples.minable(store, key_of("any settings")) == []
     apply_policy(store, "everything", max_rank=50)
-    with pytest.raises(UserError, match="all 1 approved samples ask what held-out sets ask"):
-        create_release(store, tmp_path / "releases", "first", max_negatives=4, on_progress=lambda _: None)
+    with pytest.raises(UserError, match="nothing to release: 1 contaminated"):
+        create_release(store, tmp_path / "releases", "first", ReleasePolicy(), on_progress=lambda _: None)
 
 
 def test_documents_in_json_lines_need_no_path_and_keep_their_title(store: Store, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ BROKEN = [
     ("pairs.jsonl", [PAIR, PAIR | {"split": "tr\ud800"}], r"pairs\.jsonl:2: holds half of a surrogate pair"),
     ("pairs.jsonl", [PAIR, PAIR | {"split": 3}], r"pairs\.jsonl:2: `split` must be a short text"),
     ("classes.jsonl", [{"text": "a", "label": "b"}, {"text": "a"}], r"classes\.jsonl:2: `label`"),
-    ("what.jsonl", [{"foo": 1}], r"what\.jsonl: its first line has the keys foo; a layout needs"),
+    ("what.jsonl", [{"foo": 1}], r"what\.jsonl: its columns are foo; a layout needs"),
     ("empty.jsonl", [], r"empty\.jsonl: this file is empty"),
     ("page.md", ["# \n"], "hold no text"),
 ]

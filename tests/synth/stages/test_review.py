@@ -4,8 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from synth.records import Verdict
-from synth.stages.review import POLICIES, consistent, labelled
+from synth.records import Draft, Retrieval, ReviewEvent, Source, Verdict, new_id
+from synth.stages.review import POLICIES, apply_policy, consistent, labelled
+from synth.store import reviews, samples
+from synth.store.connection import Store
 from synth.store.reviews import Candidate
 
 
@@ -34,3 +36,28 @@ def test_labelled_leaves_generated_samples_to_people() -> None:
 def test_every_decision_states_its_reason() -> None:
     cases = [candidate("ingest"), candidate("query"), candidate("query", 50, 1), candidate("query", 1, 0)]
     assert all(policy(case, 20).reason for policy in POLICIES.values() for case in cases)
+
+
+def test_a_policy_leaves_what_people_judged_or_disagree_on_and_says_nothing_twice(
+    store: Store, training_source: Source
+) -> None:
+    queries = ("undecided?", "approved?", "disputed?")
+    drafts = [Draft(Retrieval(query, ("Yes.",)), training_source.source_id, "ingest") for query in queries]
+    with store.write() as cursor:
+        samples.add_drafts(cursor, drafts, new_id())
+        ids = dict(cursor.execute("SELECT query, sample_id FROM samples").fetchall())
+    words = [
+        ("ann", "approved?", Verdict.APPROVE),
+        ("ann", "disputed?", Verdict.APPROVE),
+        ("bob", "disputed?", Verdict.REJECT),
+    ]
+    reviews.add_reviews(store, [ReviewEvent(new_id(), who, ids[query], ids[query], said) for who, query, said in words])
+    outcomes = [apply_policy(store, "everything", max_rank=20).counts for _ in range(2)]
+    assert outcomes == [{("retrieval", "approve", "everything approved"): 1}] * 2
+    with store.read() as cursor:
+        found = cursor.execute("SELECT query, status, decided_by, num_reviews FROM samples ORDER BY query").fetchall()
+    assert found == [
+        ("approved?", "approved", "ann", 1),
+        ("disputed?", "disputed", "ann, bob", 2),
+        ("undecided?", "approved", "policy:everything", 1),
+    ]

@@ -20,15 +20,28 @@ from synth.store import samples
 from synth.store.connection import Store
 from synth.store.console import query, query_apart, refuse_output, rows_of, write_result
 
-VIEWS = ("sources", "passages", "samples", "negatives", "reviews", "runs", "releases", "lineage")
 
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_documented_view_answers(store: Store, view: str) -> None:
-    assert query(store, f"FROM {view}").num_rows == 0
-
-
-@pytest.mark.parametrize("sql", ["DESCRIBE samples", "SUMMARIZE runs", "SHOW TABLES", "EXPLAIN FROM runs", "SELECT 1;"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *(
+            "DESCRIBE samples",
+            "SUMMARIZE runs",
+            "SHOW TABLES",
+            "SELECT 1;",
+            "TABLE schema_migration",
+            "VALUES (1)",
+        ),
+        *(
+            "EXPLAIN FROM runs",
+            "explain (FORMAT json) FROM runs",
+            "-- why?\nEXPLAIN ANALYZE SELECT 1",
+            "EXPLAIN (SELECT 1)",
+        ),
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 9) FROM t",
+        "SELECT * FROM query('SELECT 1')",
+    ],
+)
 def test_statements_that_read_are_run(store: Store, sql: str) -> None:
     assert query(store, sql).num_rows > 0
 
@@ -38,25 +51,103 @@ def test_statements_that_read_are_run(store: Store, sql: str) -> None:
     [
         "DELETE FROM source",
         "WITH gone AS (DELETE FROM source RETURNING *) FROM gone",
+        "WITH gone AS (UPDATE source SET name = 'x' RETURNING *) FROM gone",
+        "WITH more AS (INSERT INTO source FROM source RETURNING *) FROM more",
+        "SELECT * FROM query('DELETE FROM source')",
         "EXPLAIN ANALYZE DELETE FROM source",
+        "EXPLAIN ANALYZE COPY source TO '{store}.wal'",
+        "EXPLAIN ANALYZE COPY source TO '{store}' (USE_TMP_FILE false)",
+        "EXPLAIN (ANALYZE, FORMAT json) COPY source TO '{store}.wal'",
+        "EXPLAIN ANALYZE /* /* */ SELECT 1 -- */ COPY source TO '{store}.wal'",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE t AS FROM range(9)",
+        "EXPLAIN COPY source TO 'stolen.csv'",
+        "EXPLAIN WITH gone AS (DELETE FROM source RETURNING *) FROM gone",
         "SELECT 1; DELETE FROM source",
+        "SELECT 1 /* ; */; DELETE FROM source",
         "DROP TABLE source",
+        "TRUNCATE source",
+        "ALTER TABLE source DROP COLUMN name",
+        "COMMENT ON TABLE source IS 'x'",
+        "MERGE INTO source USING source o ON true WHEN MATCHED THEN DELETE",
+        "PIVOT source ON name USING count(*)",
+        "CREATE TEMP TABLE t AS SELECT 1",
+        "CREATE SECRET (TYPE s3)",
         "ATTACH 'other.duckdb'",
+        "ATTACH '{store}' AS again",
+        "DETACH store",
+        "USE memory",
         "COPY source TO 'stolen.csv'",
+        "COPY FROM DATABASE store TO memory",
+        "EXPORT DATABASE 'stolen'",
+        "IMPORT DATABASE 'stolen'",
+        "CALL pragma_version()",
+        "CHECKPOINT",
+        "VACUUM",
+        "BEGIN",
+        "PREPARE p AS SELECT 1",
+        "UPDATE EXTENSIONS",
         "INSTALL httpfs",
+        "LOAD httpfs",
+        "RESET lock_configuration",
+        "SET VARIABLE a = 1",
+        "FROM enable_logging()",
+        "FROM enable_profiling()",
+        "SELECT getenv('HOME')",
+        "FROM duckdb_secrets()",
+        "FROM read_blob('/etc/passwd')",
+        "FROM read_json('/etc/passwd')",
+        "FROM read_parquet('/etc/passwd')",
+        "FROM parquet_metadata('/etc/passwd')",
+        "FROM sniff_csv('/etc/passwd')",
+        "FROM query('FROM read_text(''/etc/passwd'')')",
+        "FROM query_table('/etc/passwd')",
+        "FROM json_execute_serialized_sql(json_serialize_sql('FROM read_text(''/etc/passwd'')'))",
+        "FROM '/proc/self/environ'",
+        "FROM 'http://127.0.0.1/x.csv'",
+        "DESCRIBE FROM '/etc/passwd'",
+        "SUMMARIZE '/etc/passwd'",
         "SET enable_external_access = true",
         "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM read_text('/etc/passwd')",
         "SELECT * FROM glob('/*')",
         "SELECT * FROM '/etc/passwd'",
         "PRAGMA database_list",
+        "PRAGMA memory_limit = '1TB'",
+        "-- nothing",
+        ";;",
         "",
     ],
 )
-def test_nothing_can_be_written_or_read_outside(store: Store, training_source: Source, sql: str) -> None:
-    with pytest.raises(UserError):
-        query(store, sql)
+def test_nothing_can_be_written_or_read_outside(
+    store: Store, training_source: Source, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    folder = store.path.parent
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError) as refused:
+        query(store, sql.replace("{store}", str(store.path)))
+    assert "\n" not in str(refused.value)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert query(store, "FROM sources").num_rows == 1
+
+
+@pytest.mark.parametrize("bomb", ["(" * 3000 + "1" + ")" * 3000, "+".join(["1"] * 20_000), "NOT " * 20_000 + "true"])
+def test_a_statement_that_nests_without_end_is_the_users_error(store: Store, bomb: str) -> None:
+    with pytest.raises(UserError, match="expression depth"):
+        query_apart(store, f"SELECT {bomb}", timeout=60)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t",
+        "SELECT range(1000000000)",
+        "SELECT count(*) FROM range(100000) a, range(100000) b, range(100000) c",
+    ],
+)
+def test_a_query_without_end_ends(store: Store, bomb: str) -> None:
+    with pytest.raises(StoreError, match=r"longer than|memory"):
+        query_apart(store, bomb, timeout=1)
 
 
 def test_columns_of_one_name_are_all_kept(store: Store) -> None:
@@ -221,6 +312,17 @@ def test_csv_and_json_carry_the_texts_unchanged(with_a_sample: Store, capsys: py
     write_result(result, "json", None)
     [row] = json.loads(capsys.readouterr().out)
     assert row["positives"] == ["first", "second; DROP"]
+
+
+def test_json_has_null_where_a_number_is_none_that_json_knows(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT 'nan'::DOUBLE AS a, 'inf'::FLOAT AS b, ['-inf'::DOUBLE, 1.5] AS c, {'d': 'nan'::DOUBLE} AS d"
+    result = query(store, sql)
+    write_result(result, "json", None)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [
+        {"a": None, "b": None, "c": [None, 1.5], "d": {"d": None}}
+    ]
+    write_result(result, "csv", None)
+    assert capsys.readouterr().out.splitlines()[1] == 'nan,inf,"[null, 1.5]","{""d"": null}"'
 
 
 def test_parquet_goes_to_a_file_that_duckdb_can_read(with_a_sample: Store, tmp_path: Path) -> None:

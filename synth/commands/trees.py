@@ -1,0 +1,211 @@
+"""What `synth show` prints: a life (synth/store/history.py) as a tree. Every text in it goes through `cell`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from synth.screen import cell, console
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+WIDTH = 240  # characters of a line; a passage is longer than anybody wants to see here (--json has it whole)
+SHORT_ID = 13  # characters: the milliseconds of a time-ordered id
+
+
+def print_life(life: Mapping[str, Any]) -> None:
+    """Print what is known of one thing."""
+    tree = _sample(life) if life["thing"] == "sample" else _anything(life)
+    console().print(tree)
+
+
+def _tree(line: str) -> "Tree":
+    from rich.tree import Tree
+
+    return Tree(cell(line, width=WIDTH))
+
+
+def _add(tree: "Tree", line: str) -> "Tree":
+    return tree.add(cell(line, width=WIDTH))
+
+
+def _anything(life: Mapping[str, Any]) -> "Tree":
+    """A run, text, call or release: every key a line, what lies within it below."""
+    tree = _tree(f"{life['thing']} {life['id']}")
+    _grow(tree, {key: value for key, value in life.items() if key not in ("thing", "id", f"{life['thing']}_id")})
+    return tree
+
+
+def _grow(tree: "Tree", table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _grow(_add(tree, str(key)), value)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            below = _add(tree, str(key))
+            for row in value:
+                _add(below, ", ".join(f"{name} {_plain(each)}" for name, each in row.items() if each not in (None, "")))
+        elif isinstance(value, list) and len(value) > 1:
+            below = _add(tree, str(key))
+            for each in value:
+                _add(below, str(each))
+        elif value not in (None, "", []):
+            _add(tree, f"{key}: {_plain(value)}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _brief(identity: UUID | None) -> str:
+    return str(identity)[:SHORT_ID]
+
+
+def _joined(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _sample(life: Mapping[str, Any]) -> "Tree":
+    said = life["decided_by"] and f"by {life['decided_by']}"
+    hard = life["difficulty"] and f"difficulty {life['difficulty']}"
+    tree = _tree(
+        f"sample {life['id']}: {life['task']}, {_joined(' '.join(filter(None, (life['status'], said))), hard)}"
+    )
+    _add_origin(tree, life)
+    revisions = _add(tree, "revisions")
+    calls = {revision["revision_id"]: revision["call"] for revision in life["revisions"]}
+    asked = life.get("asked", {}).get("revision")
+    for each in life["revisions"]:
+        # an edit has the call of what it edited, which is told there
+        call = None if each["call"] == calls.get(each["parent_id"]) else each["call"]
+        _add_revision(revisions, each, call, is_asked=each["revision_id"] == asked)
+    _add_negatives(tree, life)
+    _add_reviews(tree, life)
+    _add_findings(tree, life)
+    if life["releases"]:
+        releases = _add(tree, "releases")
+        for each in life["releases"]:
+            held = f"revision {each['number']}, {each['num_negatives']} negatives"
+            _add(releases, f"{each['name']}: {held}, {_plain(each['created_at'])}")
+    for each in life["made_of_it"]:
+        _add(tree, f"made of it: sample {each['sample_id']} by {each['operation']}")
+    return tree
+
+
+def _add_origin(tree: "Tree", life: Mapping[str, Any]) -> None:
+    source = life["source"]
+    named = _joined(f"source {source['name']}", f"split {source['split']}" if source["split"] else None)
+    below = _add(tree, f"{named}, declared {source['declared_use']}, licence {source['licence'] or 'not stated'}")
+    if source["origin"]:
+        _add(below, f"origin {source['origin']}")
+    if seed := life["seed"]:
+        _add(tree, f"seed passage {_brief(seed['text_id'])}: {seed['text']}")
+    for each in life["made_from"]:
+        _add(tree, f"made from sample {each['sample_id']}, revision {each['number']}: {each['text']}")
+
+
+def _add_revision(tree: "Tree", revision: Mapping[str, Any], call: Mapping[str, Any] | None, *, is_asked: bool) -> None:
+    method = revision["method"] and f"({revision['method']})"
+    made = " ".join(filter(None, (str(revision["number"]), revision["operation"], method, "by", revision["actor"])))
+    marks = _joined("withdrawn" if revision["withdrawn"] else None, "the one asked for" if is_asked else None)
+    below = _add(tree, f"{_joined(made, _plain(revision['created_at']), marks)}: {revision['revision_id']}")
+    run = revision["run"]
+    if run["kind"]:
+        seed = None if run["seed"] is None else f"seed {run['seed']}"
+        prompt = revision["prompt_version"] and f"prompt {revision['prompt_version']}"
+        _add(below, _joined(f"run {_brief(run['run_id'])} {run['kind']}", prompt, seed, f"code {run['code_version']}"))
+    if call:
+        _add(below, f"call {_brief(call['call_id'])}: {_paid(call)}")
+    if edit := revision["edited_by"]:
+        _add(below, f"review {_brief(edit['review_id'])}: {edit['reviewer']} said {edit['verdict']}")
+    if revision["parent_id"] is None or not revision["changes"]:
+        _grow(below, revision["content"])
+    for field, (before, after) in revision["changes"].items():
+        _add_change(below, field, before, after)
+
+
+def _paid(call: Mapping[str, Any]) -> str:
+    sampling = _joined(*(f"{name} {value}" for name, value in call["sampling"].items()))
+    seconds = None if call["seconds"] is None else f"{call['seconds']:.1f} s"
+    cost = "price not stated" if call["cost"] is None else f"${call['cost']:.6f}"
+    tokens = f"{call['tokens_in']} tokens in, {call['tokens_out']} out"
+    return _joined(call["outcome"], f"attempt {call['attempt']}", sampling, tokens, seconds, cost)
+
+
+def _add_change(tree: "Tree", field: str, before: Any, after: Any) -> None:
+    if isinstance(before, list) and isinstance(after, list):
+        for sign, texts, others in (("-", before, after), ("+", after, before)):
+            for text in texts:
+                if text not in others:
+                    _add(tree, f"{field} {sign} {text}")
+        if sorted(before) == sorted(after):
+            _add(tree, f"{field}: in another order")
+        return
+    _add(tree, f"{field} - {before}")
+    _add(tree, f"{field} + {after}")
+
+
+def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
+    latest = [each for each in life["negatives"] if each["is_of_latest"]]
+    dropped = sum(each["is_dropped"] for each in latest)
+    if not life["negatives"] and not life["minings"]:
+        return
+    below = _add(tree, f"negatives: {len(latest)}" + (f", {dropped} of them dropped" if dropped else ""))
+    for each in life["minings"]:
+        why = each["reason"] and f"({each['reason']})"
+        found = " ".join(filter(None, (each["status"], why)))
+        rank = None if each["positive_rank"] is None else f"the positive ranks {each['positive_rank']}"
+        _add(below, _joined(f"mined by {each['miner']}, run {_brief(each['run_id'])}: {found}", rank))
+    for each in latest:
+        rank = None if each["rank"] is None else f"rank {each['rank']}"
+        score = None if each["score"] is None else f"score {each['score']:.3f}"
+        against = None if each["positive_score"] is None else f"positive {each['positive_score']:.3f}"
+        words = _joined(
+            *(f"{'dropped by ' if w['drops'] else ''}{w['reviewer']}: {w['verdict']}" for w in each["verdicts"])
+        )
+        _add(_add(below, f"{_joined(each['origin'], rank, score, against, words)}"), each["text"])
+    if others := len(life["negatives"]) - len(latest):
+        _add(below, f"{others} of earlier revisions")
+
+
+def _add_reviews(tree: "Tree", life: Mapping[str, Any]) -> None:
+    if not life["reviews"]:
+        return
+    below = _add(tree, "reviews")
+    asked = life.get("asked", {}).get("review")
+    for each in life["reviews"]:
+        verdict = "undo" if each["undoes"] else each["verdict"]
+        about = None
+        if each["undoes"]:
+            about = f"of {_brief(each['undoes'])}"
+        elif each["negative_id"]:
+            about = f"a negative, {_brief(each['negative_id'])}"
+        line = _joined(
+            f"{_plain(each['created_at'])} {each['reviewer']}: {verdict}",
+            about,
+            ", ".join(each["reasons"] or ()),
+            each["difficulty"] and f"difficulty {each['difficulty']}",
+            None if each["seconds"] is None else f"{each['seconds']:.1f} s",
+            each["note"] and f"note: {each['note']}",
+            "undone" if each["is_undone"] else None,
+            "the one asked for" if each["review_id"] == asked else None,
+        )
+        _add(below, line)
+
+
+def _add_findings(tree: "Tree", life: Mapping[str, Any]) -> None:
+    overlaps: Sequence[Mapping[str, Any]] = life["eval_overlaps"]
+    for each in overlaps:
+        where = _joined(each["eval_source"], each["eval_split"])
+        _add(tree, f"its {each['field']} repeats a text of {where} ({each['kind']}, {each['value']:.3f})")
+    for each in life["near_duplicates"]:
+        dropped = each["sample_id"] == life["id"]
+        other = each["kept_id"] if dropped else each["sample_id"]
+        said = "says nearly what this sample says" if dropped else "was found to say nearly the same as this one"
+        _add(tree, f"near duplicate: sample {other} {said} (similarity {each['similarity']:.3f})")

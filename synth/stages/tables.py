@@ -1,0 +1,375 @@
+"""
+Tables on disk, a row at a time: JSON Lines, JSON, CSV, TSV and Parquet, in bounded memory.
+
+A file is hostile input: no line is read that is longer than `MAX_LINE`, no JSON array larger than `MAX_ARRAY`. A line
+that cannot be read comes out as the `BadLine` it is, so that whoever reads decides whether to stop at it.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedIOBase
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth.records import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MAX_LINE = 32 << 20  # bytes
+MAX_ARRAY = 128 << 20  # bytes of a .json file that is one array: it is read whole
+PEEK = 100  # rows whose keys together are a JSON file's columns
+BATCH = 4096  # rows of a Parquet file that are Python objects at one time
+ARROW_BUFFER = 1 << 20  # bytes of a Parquet column that are read at one time
+NOT_UTF8 = "not UTF-8; convert the file first"
+
+Row = dict[str, Any]
+
+
+class BadLine(UserError):
+    """A line that cannot be used. `reason` is the same for all lines that fail alike, `detail` what this one holds."""
+
+    def __init__(self, reason: str, detail: str = "", *, text: str = "") -> None:
+        super().__init__(f"{reason}{detail}")
+        self.reason = reason
+        self.text = text  # the line itself, where it is at hand
+
+
+Rows = Iterator[tuple[int, Row | BadLine]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    One table: a file, or one split of a data set.
+
+    `rows` gives (number, row or BadLine) of these columns at least, from the first on each time it is called; a number
+    is that of the line in the file, or, where there are no lines, of the row, from 1.
+    """
+
+    name: str  # for messages
+    columns: tuple[str, ...]
+    rows: Callable[[Sequence[str]], Rows]
+    split: str | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> names of its whole numbers
+
+
+def table_suffix(path: Path) -> str:
+    """The kind of table by its name (.jsonl, .json, .csv, .tsv, .parquet), compressed or not; "" if it is none."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if path.name.endswith(".gz") and suffix == ".parquet":
+        return ""
+    return suffix if suffix in OPENERS else ""
+
+
+def table_stem(path: Path) -> str:
+    """The name of a table's file without its suffixes."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def open_table(path: Path, *, split: str | None = None) -> Table:
+    """
+    The table of a file; its columns are known, its rows are read later.
+
+    Raises UserError if the file cannot be read, is empty, or is not of the kind that its name says.
+    """
+    columns, classes, rows = OPENERS[table_suffix(path)](path)
+    if not columns:
+        raise UserError(f"{path}: this file is empty")
+    return Table(str(path), columns, rows, split, classes)
+
+
+Opened = tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Callable[[Sequence[str]], Rows]]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file found in a folder is a table: by its name, and of .json (often a program's settings) by a look."""
+    if table_suffix(path) != ".json":
+        return bool(table_suffix(path))
+    if _is_array(path):
+        return True
+    with reading(path) as file:
+        lines = [file.readline(MAX_LINE) for _ in range(2)]  # settings are one object, on one line or on many
+    try:
+        return all(parse_object(line) is not None for line in lines)
+    except BadLine:
+        return False
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BufferedIOBase]:
+    """A file's bytes, unpacked if it is a .gz. Raises UserError for whatever keeps it from being read to its end."""
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise UserError(f"{path}: a damaged gzip file; copy or download it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def lines_of(file: BufferedIOBase) -> Iterator[tuple[int, bytes | BadLine]]:
+    """The lines of a file with their numbers; one that is longer than MAX_LINE is passed over and said to be so."""
+    number = 0
+    while line := file.readline(MAX_LINE):
+        number += 1
+        if len(line) < MAX_LINE or line.endswith(b"\n"):
+            yield number, line
+            continue
+        start = line[:200].decode(errors="replace")
+        while len(line) == MAX_LINE and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE)
+        yield number, BadLine(f"more than {MAX_LINE >> 20} MiB; is every row on a line of its own?", text=start)
+
+
+def parse_object(line: bytes) -> Row:
+    """The JSON object on a line. Raises BadLine if it is none."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadLine(NOT_UTF8, text=_shown(line)) from None
+    except json.JSONDecodeError as error:
+        raise BadLine(
+            "not valid JSON", f" ({error.msg}); every line must be one JSON object", text=_shown(line)
+        ) from None
+    except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
+        raise BadLine("too deep or too large to be a row of a data set", text=_shown(line)) from None
+    if b"\\u" in line and not _is_encodable(row):
+        raise BadLine("holds half of a surrogate pair; mend the encoding of this line", text=_shown(line))
+    return _checked_object(row, _shown(line))
+
+
+def _checked_object(row: object, text: str) -> Row:
+    if not isinstance(row, dict):
+        kind = type(row).__name__
+        raise BadLine("not a JSON object", f" but {kind}; every line must be one JSON object", text=text)
+    return row
+
+
+def _shown(line: bytes) -> str:
+    return line[:800].decode(errors="replace").strip()
+
+
+def _is_encodable(row: object) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _peeked(rows: Rows) -> tuple[str, ...]:
+    """The keys of the first readable rows together, in their order. Raises BadLine if none can be read."""
+    columns: dict[str, None] = {}
+    bad = None
+    for _, row in islice(rows, PEEK):
+        if isinstance(row, BadLine):
+            bad = bad or row
+        else:
+            columns |= dict.fromkeys(row)
+    if bad is not None and not columns:
+        raise bad
+    return tuple(columns)
+
+
+def _open_json_lines(path: Path) -> Opened:
+    def rows(_: Sequence[str]) -> Rows:
+        with reading(path) as file:
+            for number, line in lines_of(file):
+                if isinstance(line, BadLine):
+                    yield number, line
+                elif line.strip():
+                    try:
+                        row = parse_object(line)
+                    except BadLine as error:
+                        yield number, error
+                    else:
+                        yield number, row
+
+    try:
+        columns = _peeked(rows(()))
+    except BadLine as error:
+        raise UserError(f"{path}:1: {error}") from None
+    return columns, {}, rows
+
+
+def _is_array(path: Path) -> bool:
+    with reading(path) as file:
+        return file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _open_json(path: Path) -> Opened:
+    """An array of objects, or, as many tools write it, JSON Lines under the name .json."""
+    return _open_array(path) if _is_array(path) else _open_json_lines(path)
+
+
+def _open_array(path: Path) -> Opened:
+    def rows(_: Sequence[str]) -> Rows:
+        for number, row in enumerate(_array(path), start=1):
+            try:
+                if not _is_encodable(row):
+                    raise BadLine("holds half of a surrogate pair; mend the encoding of this row")
+                yield number, _checked_object(row, str(row)[:200])
+            except BadLine as error:
+                yield number, error
+
+    return _peeked(rows(())), {}, rows
+
+
+def _array(path: Path) -> list[object]:
+    with reading(path) as file:
+        data = file.read(MAX_ARRAY + 1)
+    if len(data) > MAX_ARRAY:
+        raise UserError(
+            f"{path}: an array of more than {MAX_ARRAY >> 20} MiB is not read; write one object a line, as .jsonl"
+        )
+    try:
+        found = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: {NOT_UTF8}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+    except (RecursionError, ValueError):
+        raise UserError(f"{path}: too deep or too large to be rows of a data set") from None
+    assert isinstance(found, list)  # it begins with a bracket
+    return found
+
+
+def _open_cells(path: Path) -> Opened:
+    with reading(path) as file:
+        header = file.readline(MAX_LINE)
+    comma = "," if b"," in header or b";" not in header else ";"  # as spreadsheets write where the comma is decimal
+    delimiter = "\t" if table_suffix(path) == ".tsv" else comma
+    columns = next((cells for _, cells in _cells(path, delimiter)), [])
+    if isinstance(columns, BadLine):
+        raise UserError(f"{path}:1: {columns}")
+    if twice := next((name for name, number in Counter(columns).items() if number > 1), None):
+        raise UserError(f"{path}:1: two columns are called {twice!r:.60}; every column needs a name of its own")
+
+    def rows(_: Sequence[str]) -> Rows:
+        for number, cells in islice(_cells(path, delimiter), 1, None):
+            if isinstance(cells, BadLine):
+                yield number, cells
+            elif len(cells) != len(columns):
+                detail = f": {len(cells)} where the header names {len(columns)}"
+                yield number, BadLine("more or fewer cells than columns", detail, text=delimiter.join(cells))
+            else:
+                yield number, dict(zip(columns, cells, strict=True))
+
+    return tuple(columns), {}, rows
+
+
+def _cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | BadLine]]:
+    """The cells of each row with the number of its first line; a quoted cell may hold new lines."""
+    csv.field_size_limit(MAX_LINE)
+    with reading(path) as file:
+        lines = csv.reader(_decoded(file, path), delimiter=delimiter, strict=True)
+        number = 1
+        try:
+            for cells in lines:
+                if cells:
+                    joined = delimiter.join(cells)
+                    yield number, cells if _is_utf8(joined) else BadLine(NOT_UTF8, text=joined)
+                number = lines.line_num + 1
+        except csv.Error as error:
+            raise UserError(
+                f"{path}:{number}: the quotes or cells of this row do not come to an end ({error}); in a quoted cell a"
+                ' quote is written ""'
+            ) from None
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text that was decoded with `surrogateescape` had nothing to escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _decoded(file: BufferedIOBase, path: Path) -> Iterator[str]:
+    for number, line in lines_of(file):
+        if isinstance(line, BadLine):
+            raise UserError(f"{path}:{number}: {line}")
+        text = line.decode("utf-8", errors="surrogateescape")
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _open_parquet(path: Path) -> Opened:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    def opened() -> "ParquetFile":
+        try:
+            return ParquetFile(path, buffer_size=ARROW_BUFFER, pre_buffer=False)
+        except (ArrowException, OSError) as error:
+            raise UserError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from None
+
+    def rows(wanted: Sequence[str]) -> Rows:
+        try:
+            with opened() as file:
+                batches = file.iter_batches(BATCH, columns=[name for name in columns if name in wanted])
+                yield from rows_of_batches(batches)
+        except (ArrowException, OSError) as error:
+            raise UserError(f"{path}: damaged ({_first_line(error)}); copy or download it again") from None
+
+    with opened() as file:
+        columns = tuple(file.schema_arrow.names)
+        classes = class_names(file.schema_arrow)
+    return columns, classes, rows
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:200]
+
+
+def rows_of_batches(batches: "Iterator[pyarrow.RecordBatch | pyarrow.Table]") -> Rows:
+    """The rows of Arrow batches; a row with a text that is not UTF-8 is a BadLine."""
+    number = 0
+    for batch in batches:
+        try:
+            found: Sequence[Row | BadLine] = batch.to_pylist()
+        except UnicodeDecodeError:
+            found = [_row_of(batch.slice(place, 1)) for place in range(batch.num_rows)]
+        for row in found:
+            number += 1
+            yield number, row
+
+
+def _row_of(batch: "pyarrow.RecordBatch | pyarrow.Table") -> Row | BadLine:
+    try:
+        [row] = batch.to_pylist()
+    except UnicodeDecodeError:
+        return BadLine(NOT_UTF8)
+    return dict(row)
+
+
+def class_names(schema: "pyarrow.Schema") -> dict[str, tuple[str, ...]]:
+    """The names of whole-number classes that the `datasets` library noted in a schema, by column."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = dict(noted["info"]["features"])
+    except (ValueError, KeyError, TypeError, RecursionError):  # nothing noted, or by another tool
+        return {}
+    return {
+        column: tuple(map(str, feature["names"]))
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+    }
+
+
+OPENERS: dict[str, Callable[[Path], Opened]] = {
+    ".jsonl": _open_json_lines,
+    ".ndjson": _open_json_lines,
+    ".json": _open_json,
+    ".csv": _open_cells,
+    ".tsv": _open_cells,
+    ".parquet": _open_parquet,
+}

@@ -1,0 +1,234 @@
+"""
+Writes the outputs of docs/sql.md's questions anew: `make docs`. They are asked of one small store.
+
+The store is made of the bundled data by the same commands and stages as any other; its LLMs are two scripts behind a
+real server on loopback, its miner a bag of words, its reviewers dice with a seed. Every run gives the same answers.
+"""
+
+import asyncio
+import io
+import math
+import random
+import re
+import tempfile
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from synth.cli import app
+from synth.commands.screens import print_table
+from synth.llm.engine import LLMConfig
+from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Task, Verdict, key_of, new_id
+from synth.stages.generate import generate_samples, plan_generate
+from synth.store import reviews, runs, samples, sources
+from synth.store.connection import Store
+from synth.store.console import query, rows_of
+from synth.workspace import Workspace
+from tests.chat_server import ChatServer, Fault, Messages
+
+REPOSITORY = Path(__file__).parent.parent
+PAGE = REPOSITORY / "docs" / "sql.md"
+QUESTION = re.compile(r"```sql\n(.*?)```\n(?:\n```text\n.*?```\n)?", re.DOTALL)
+ENGLISH, CHINESE = "documents-en", "documents-zh"
+MINED = "squad-en"
+
+
+def build(folder: Path) -> Store:
+    """The store that the page's questions are asked of."""
+    synth("init", folder)
+    synth("ingest", REPOSITORY / "data" / "sample", "-w", folder)
+    store = Workspace.open(folder).store
+    asyncio.run(_generate(store, folder / "journal"))
+    _mine(store)
+    synth("check", "-w", folder)
+    synth("review", "--policy", "labelled", "-w", folder)
+    made, labelled = _retrieval(store, ENGLISH), _retrieval(store, MINED)[:30]
+    _judge(store, "ann", made[: len(made) // 2] + labelled)
+    synth("release", "create", "first", "-w", folder)
+    _judge(store, "ben", made[:-8:2] + labelled[::3])
+    _judge(store, "ann", made[len(made) // 2 : -8])  # eight are left to review
+    _edit_one(store)
+    _drop_negatives(store)
+    synth("release", "create", "second", "-w", folder)
+    return store
+
+
+def synth(*arguments: object) -> None:
+    """Run a command of ours in this process, for what it does to the store."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        app([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def printed(store: Store, sql: str) -> str:
+    """What `synth sql` prints of a query into a pipe."""
+    result = query(store, sql)
+    with redirect_stdout(io.StringIO()) as out:
+        print_table(result.column_names, [tuple(row.values()) for row in rows_of(result)])
+    lines = (line.rstrip() for line in out.getvalue().splitlines())
+    return textwrap.dedent("\n".join(line for line in lines if line)) + "\n"
+
+
+def page(store: Store, text: str) -> str:
+    """The page with the output of every question as it is now."""
+    return QUESTION.sub(lambda found: f"```sql\n{found[1]}```\n\n```text\n{printed(store, found[1])}```\n", text)
+
+
+def _passage(messages: Messages) -> tuple[str, list[str]]:
+    """What a prompt asks about: the last part of the passage's title, and its longest words."""
+    text = re.split(r"^-----.*$", messages[-1]["content"], flags=re.MULTILINE)[1].strip()
+    words = sorted(set(re.findall(r"[a-z]{6,}", text.lower())), key=lambda word: (-len(word), word))
+    return text.split("\n")[0].rpartition(" > ")[2].lower().strip("?"), words
+
+
+def careful(messages: Messages) -> str:
+    """An LLM that does what it is asked."""
+    title, words = _passage(messages)
+    asked = [f"what to know of {title} before using {words[0]}", f"why {words[1]} matters more than {words[2]} here"]
+    return '{"queries": ' + str(asked).replace('"', "").replace("'", '"') + "}"
+
+
+def hasty(messages: Messages) -> str:
+    """One that chats, repeats itself, and speaks of "this passage"."""
+    title, words = _passage(messages)
+    if len(words) % 4 == 0:
+        return f"Sure! I would ask: what is {title}?"
+    asked = [f"{words[0]} {words[3]} {title}", f"what does this passage say about {words[0]}"]
+    return '{"queries": ' + str(asked).replace('"', "").replace("'", '"') + "}"
+
+
+async def _generate(store: Store, journal: Path) -> None:
+    """Two LLMs with their prices, one that breaks down, and for Chinese the extractive engine."""
+    models: list[tuple[str, Callable[[Messages], str], float, float]] = [
+        ("careful-7b", careful, 0.4, 1.6),
+        ("hasty-1b", hasty, 0.05, 0.2),
+    ]
+    for name, reply, price_in, price_out in models:
+        async with ChatServer(reply) as server:
+            await _run(store, journal, LLMConfig(server.base_url, name, price_in=price_in, price_out=price_out))
+    async with ChatServer(faults={Fault.BROKEN: 1.0}) as server:
+        with suppress(LLMError):
+            await _run(store, journal, LLMConfig(server.base_url, "broken-13b", max_retries=0))
+    await _run(store, journal, None)
+
+
+async def _run(store: Store, journal: Path, llm: LLMConfig | None) -> None:
+    plan = plan_generate(
+        store,
+        llm=llm,
+        journal=journal,
+        task=Task.RETRIEVAL,
+        operation="query",
+        names=[ENGLISH] if llm else [CHINESE],
+        num_queries=2,
+        seed=0,
+        limit=24,
+    )
+    await generate_samples(store, replace(plan, concurrency=1), on_progress=lambda _: None)
+
+
+def _mine(store: Store) -> None:
+    """Negatives by the cosine of word counts: ranks 2 to 4, whatever they score."""
+    stage_key = key_of("bag of words")
+    with runs.recorded(store, "mine", {"rank_min": 2, "rank_max": 4}, model="bag-of-words") as run:
+        corpora = sources.corpora(store, [ENGLISH, MINED])
+        pending = {name: samples.minable(store, stage_key, [name]) for name in (ENGLISH, MINED)}
+        chosen = [*pending[ENGLISH], *sorted(pending[MINED], key=lambda sample: sample.query)[:30]]
+        mined = [_mined(sample, corpora[sample.source]) for sample in chosen]
+        with store.write() as cursor:
+            run.count(negatives=samples.add_mined(cursor, stage_key, run.run_id, mined), samples=len(mined))
+
+
+def _mined(sample: samples.Minable, corpus: Sequence[Passage]) -> samples.Mined:
+    asked = _bag(sample.query)
+    best = max(_cosine(asked, _bag(positive)) for positive in sample.positives)
+    others = [passage for passage in corpus if passage.text not in sample.answers and passage.text_id != sample.seed_id]
+    scored = sorted(
+        ((_cosine(asked, _bag(each.text)), each) for each in others), key=lambda pair: (-pair[0], pair[1].text)
+    )
+    negatives = tuple(
+        Negative(sample.sample_id, sample.revision_id, passage.text_id, "mined", rank, score, best)
+        for rank, (score, passage) in enumerate(scored[1:4], start=2)
+    )
+    return samples.Mined(sample, "full", "", 1 + sum(score > best for score, _ in scored), negatives)
+
+
+def _bag(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w{3,}", text.lower()))
+
+
+def _cosine(one: Counter[str], other: Counter[str]) -> float:
+    product = sum(count * other[word] for word, count in one.items())
+    return product / (math.hypot(*one.values()) * math.hypot(*other.values())) if product else 0.0
+
+
+def _retrieval(store: Store, source: str) -> list[tuple[ReviewEvent, Retrieval]]:
+    """A blank event for each sample to train on of a source, with its content, in the order of the queries."""
+    sql = (
+        "SELECT sample_id, revision_id, query, positives FROM samples"
+        f" WHERE source = '{source}' AND declared_use = 'train' ORDER BY query, positives"
+    )
+    with store.read() as cursor:
+        rows = cursor.execute(sql).fetchall()
+    return [
+        (ReviewEvent(new_id(), "", sample_id, revision_id, Verdict.SKIP), Retrieval(asked, tuple(positives)))
+        for sample_id, revision_id, asked, positives in rows
+    ]
+
+
+def _judge(store: Store, reviewer: str, cards: Sequence[tuple[ReviewEvent, Retrieval]]) -> None:
+    """Verdicts as dice with the reviewer's name and the query fall: three in four approve."""
+    events = []
+    for blank, content in cards:
+        dice = random.Random(f"{reviewer} {content.query}")
+        approved = dice.random() < (0.85 if "matters" not in content.query else 0.5)
+        reason = () if approved else (dice.choice(["unclear-query", "wrong-positive", "too-easy"]),)
+        events.append(
+            replace(
+                blank,
+                review_id=new_id(),
+                reviewer=reviewer,
+                verdict=Verdict.APPROVE if approved else Verdict.REJECT,
+                reasons=reason,
+                difficulty=dice.randint(1, 4),
+                seconds=round(dice.uniform(2, 12), 1),
+            )
+        )
+    reviews.add_reviews(store, events)
+
+
+def _edit_one(store: Store) -> None:
+    """Ann changes the first query of the first release."""
+    with store.read() as cursor:
+        [(released,)] = cursor.execute(
+            "SELECT min(query) FROM release_samples JOIN samples USING (sample_id) WHERE source = ?", [ENGLISH]
+        ).fetchall()
+    [(blank, content)] = [card for card in _retrieval(store, ENGLISH) if card[1].query == released]
+    edit = replace(content, query=f"{content.query}, step by step")
+    event = replace(blank, review_id=new_id(), reviewer="ann", verdict=Verdict.APPROVE, edited_id=new_id(), edit=edit)
+    reviews.add_reviews(store, [event])
+
+
+def _drop_negatives(store: Store) -> None:
+    """Ben finds that what comes nearest to three of the queries answers them."""
+    sql = (
+        "SELECT sample_id, revision_id, negative_id FROM negatives WHERE relative_score > 1"
+        " ORDER BY relative_score DESC, query, text LIMIT 3"
+    )
+    with store.read() as cursor:
+        rows = cursor.execute(sql).fetchall()
+    verdicts = (Verdict.FALSE_NEGATIVE, Verdict.PARTIAL, Verdict.REJECT)
+    reviews.add_reviews(
+        store,
+        [
+            ReviewEvent(new_id(), "ben", sample_id, revision_id, verdict, negative_id)
+            for verdict, (sample_id, revision_id, negative_id) in zip(verdicts, rows, strict=True)
+        ],
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        PAGE.write_text(page(build(Path(temporary) / "store"), PAGE.read_text(encoding="utf-8")), encoding="utf-8")

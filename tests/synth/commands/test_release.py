@@ -1,0 +1,107 @@
+"""`synth release` as a user runs it: outcomes, exit codes, one line for what is wrong."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from synth.cli import main
+from synth.commands.release import FormatName
+from synth.records import Verdict
+from synth.stages.export import FORMATS
+from synth.store import sources
+from synth.workspace import Workspace
+from tests.synth.stages.releasing import add, give_negatives, judge, retrieval, source
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
+    """Runs `synth release` in a workspace with three approved samples: its code, output and errors."""
+    store = workspace.store
+    guide = source(store, licence="`]( <b> \x1b[31m")
+    add(store, guide, *(retrieval(number) for number in range(3)))
+    give_negatives(store, retrieval(0).query, [("No.", "mined", 1)])
+    for number in range(3):
+        judge(store, retrieval(number).query, Verdict.APPROVE)
+    assert sources.source_names(store) == ["guide"]
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        line = ["synth", "release", *map(str, arguments), "-w", str(workspace.root)]
+        monkeypatch.setattr(sys, "argv", line)
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def test_the_life_of_a_release(synth: Run, workspace: Workspace, tmp_path: Path) -> None:
+    code, out, _ = synth("create", "first", "--where", "num_negatives = 0")
+    assert (code, "not meeting the policy's condition" in out) == (0, True)
+    assert json.loads(synth("create", "second", "--json")[1])["counts"]["retrieval"] == 3
+    assert [row["name"] for row in json.loads(synth("list", "--json")[1])] == ["first", "second"]
+    code, out, _ = synth("show", "first")
+    assert (code, "num_negatives = 0" in out, "approved by people" in out, "\x1b" in out) == (0, True, True, False)
+    assert json.loads(synth("show", "first", "--json")[1])["policy"]["where"] == "num_negatives = 0"
+    difference = json.loads(synth("diff", "first", "second", "--rows", "--json")[1])
+    assert (difference["totals"]["added"], len(difference["rows"])) == (1, 1)
+    assert "added" in synth("diff", "first", "second", "--rows")[1]
+    assert synth("verify", "first")[0] == 0
+    code, out, _ = synth("export", "second", "flagembedding", tmp_path / "flag")
+    assert (code, "left out: 2 samples with no negative" in out) == (0, True)
+    assert json.loads(synth("export", workspace.releases / "first", "csv", tmp_path / "csv", "--json")[1])["files"]
+
+
+def test_a_changed_release_is_told_and_ends_with_1(synth: Run, workspace: Workspace) -> None:
+    synth("create", "first")
+    readme = workspace.releases / "first" / "README.md"
+    readme.chmod(0o644)
+    readme.write_text("mine")
+    code, out, _ = synth("verify", "first")
+    assert (code, "problem: README.md: has 4 bytes" in out) == (1, True)
+    code, out, _ = synth("verify", "first", "--json")
+    assert (code, len(json.loads(out)["problems"])) == (1, 1)
+    synth("create", "second")
+    readme.parent.rename(workspace.releases / "stranger")
+    assert "the store recorded nothing" in synth("verify", "stranger")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "x", "--where", "true) OR (true"), "is not one SQL expression"),
+        (("create", "x", "--where", "nonsense = 1"), "nonsense"),
+        (("create", "x", "--exclude-source", "gide"), "no source is called gide"),
+        (("create", "x", "--policy", "missing.toml"), "missing.toml: these settings cannot be read"),
+        (("create", "x", "--verdicts", "nobody"), "nobody"),
+        (("create", "x", "--generated-share", "nan"), "--generated-share"),
+        (("create", "../x"), "cannot be called"),
+        (("show", "none"), "make one with `synth release create`"),
+        (("diff", "a", "b"), "no release 'a'"),
+        (("verify", "none"), "no release 'none'"),
+        (("export", "none", "csv", "x"), "no release 'none'"),
+        (("export", "none", "xml", "x"), "xml"),
+    ],
+)
+def test_wrong_input_is_one_line_and_2(synth: Run, arguments: tuple[str, ...], words: str) -> None:
+    code, out, err = synth(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_options_are_laid_over_the_policy_file(synth: Run, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("max_negatives = 0\nmin_reviewers = 1\n")
+    made = json.loads(synth("create", "first", "--policy", path, "--max-negatives", "2", "--json")[1])
+    assert made["counts"]["negatives"] == 1
+    shown = json.loads(synth("show", "first", "--json")[1])["policy"]
+    assert (shown["max_negatives"], shown["min_reviewers"]) == (2, 1)
+
+
+def test_the_command_knows_every_format() -> None:
+    assert [each.value for each in FormatName] == list(FORMATS)

@@ -1,0 +1,266 @@
+"""The life of a sample, from its source to its releases, and of runs, texts, calls and releases."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from synth.records import (
+    Draft,
+    Negative,
+    Retrieval,
+    ReviewEvent,
+    Source,
+    StoreError,
+    UserError,
+    Verdict,
+    key_of,
+    new_id,
+    text_id,
+)
+from synth.store import reviews, runs, samples, sources
+from synth.store.calls import Call, add_calls
+from synth.store.connection import Store
+from synth.store.history import life, log
+from synth.store.rows import insert, now
+from synth.store.sources import NewPassage
+
+SEED, WRONG, CLOSE = "Cats\nA cat purrs when it is content.", "A dog barks.", "Lions roar and purr."
+CALL = Call(
+    key_of("asked"), text_id(SEED), "test-model", "query-1", {"temperature": 1.0}, 0, "used", 100, 20, 0.002, 0.5
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A store with one sample that everything happened to."""
+
+    store: Store
+    sample_id: UUID
+    run_id: UUID
+    release_id: UUID
+    events: list[ReviewEvent]
+
+
+@pytest.fixture
+def told(store: Store, training_source: Source) -> Told:
+    passages = [NewPassage(text_id(text), text, text.partition("\n")[0], "") for text in (SEED, WRONG, CLOSE)]
+    with runs.recorded(store, "generate", {"num_queries": 1}, model="test-model", prompt_version="query-1") as run:
+        draft = Draft(
+            Retrieval("what purrs?", (SEED,)),
+            training_source.source_id,
+            "query",
+            "llm",
+            text_id(SEED),
+            "test-model",
+            "query-1",
+            call_id=CALL.call_id,
+        )
+        with store.write() as cursor:
+            sources.add_passages(cursor, training_source.source_id, passages)
+            samples.add_generated(cursor, key_of("g"), run.run_id, [(text_id(SEED), [draft], {"copied": 2})])
+            add_calls(cursor, [CALL], run.run_id)
+        run.count(stored=1)
+        run.cost = 0.002
+    [sample] = samples.minable(store, key_of("m"))
+    found = [
+        Negative(sample.sample_id, sample.revision_id, text_id(text), "mined", rank, score, 0.8)
+        for rank, (text, score) in enumerate([(CLOSE, 0.7), (WRONG, 0.3)], start=2)
+    ]
+    with runs.recorded(store, "mine", {}, model="bag-of-words") as mining, store.write() as cursor:
+        samples.add_mined(cursor, key_of("m"), mining.run_id, [samples.Mined(sample, "full", "", 1, tuple(found))])
+    events = judged(store, sample)
+    return Told(store, sample.sample_id, run.run_id, released(store, sample), events)
+
+
+def judged(store: Store, sample: samples.Minable) -> list[ReviewEvent]:
+    """Approved, one negative dropped, rejected and that undone, edited."""
+    with store.read() as cursor:
+        [(negative,)] = cursor.execute("SELECT negative_id FROM negatives WHERE text = ?", [CLOSE]).fetchall()
+    blank = ReviewEvent(
+        new_id(), "ann", sample.sample_id, sample.revision_id, Verdict.APPROVE, difficulty=2, seconds=3.5
+    )
+    rejection = replace(blank, review_id=new_id(), verdict=Verdict.REJECT, reasons=("too-easy",), note="hm")
+    events = [
+        blank,
+        replace(blank, review_id=new_id(), reviewer="ben", verdict=Verdict.FALSE_NEGATIVE, negative_id=negative),
+        rejection,
+        replace(rejection, review_id=new_id(), verdict=Verdict.SKIP, reasons=(), undoes=rejection.review_id),
+        replace(
+            blank, review_id=new_id(), edited_id=new_id(), edit=Retrieval("what purrs?", (SEED, "Kittens purr too."))
+        ),
+    ]
+    for event in events:
+        reviews.add_reviews(store, [event])
+    return events
+
+
+def released(store: Store, sample: samples.Minable) -> UUID:
+    release_id = new_id()
+    row = {"release_id": release_id, "name": "first", "digest": "d", "policy": "{}", "counts": '{"retrieval": 1}'}
+    item = {"release_id": release_id, "sample_id": sample.sample_id, "revision_id": sample.revision_id}
+    with store.write() as cursor:
+        insert(cursor, "release", [row | {"path": "/releases/first", "run_id": new_id(), "created_at": now()}])
+        insert(cursor, "release_item", [item | {"negative_ids": []}])
+        finding = {"run_id": new_id(), "sample_id": sample.sample_id, "revision_id": sample.revision_id}
+        insert(cursor, "near_duplicate", [finding | {"kept_id": new_id(), "similarity": 0.9, "created_at": now()}])
+    return release_id
+
+
+def test_a_samples_life_goes_from_its_source_to_its_releases(told: Told) -> None:
+    found = life(told.store, str(told.sample_id))
+    assert (found["thing"], found["task"], found["status"]) == ("sample", "retrieval", "approved")
+    assert (found["source"]["name"], found["source"]["licence"]) == ("guide", "CC0-1.0")
+    assert (found["seed"]["text"], found["seed"]["title"]) == (SEED, "Cats")
+    first, edit = found["revisions"]
+    assert first["content"] == {"instruction": "", "query": "what purrs?", "positives": [SEED]}
+    assert (first["run"]["run_id"], first["run"]["kind"]) == (told.run_id, "generate")
+    assert first["call"] == {
+        "call_id": CALL.call_id,
+        "attempt": 0,
+        "outcome": "used",
+        "sampling": {"temperature": 1.0},
+        "tokens_in": 100,
+        "tokens_out": 20,
+        "cost": 0.002,
+        "seconds": 0.5,
+    }
+    assert (edit["parent_id"], edit["actor"], edit["withdrawn"]) == (first["revision_id"], "ann", False)
+    assert edit["changes"] == {"positives": [[SEED], [SEED, "Kittens purr too."]]}
+    assert edit["edited_by"] == {"reviewer": "ann", "review_id": told.events[-1].review_id, "verdict": "approve"}
+    assert [each["name"] for each in found["releases"]] == ["first"]
+    assert [each["similarity"] for each in found["near_duplicates"]] == [0.9]
+
+
+def test_negatives_say_how_they_were_found_and_who_dropped_them(told: Told) -> None:
+    found = life(told.store, str(told.sample_id))
+    by_text = {each["text"]: each for each in found["negatives"] if each["revision_id"] == told.sample_id}
+    assert (by_text[CLOSE]["rank"], by_text[CLOSE]["score"], by_text[CLOSE]["miner"]) == (2, 0.7, "bag-of-words")
+    assert by_text[CLOSE]["verdicts"] == [{"reviewer": "ben", "verdict": "false_negative", "drops": True}]
+    assert (by_text[CLOSE]["is_dropped"], by_text[WRONG]["is_dropped"]) == (True, False)
+    assert found["minings"][0]["status"] == "full"
+
+
+def test_the_view_of_verdicts_on_negatives_drops_what_releases_drop(told: Told) -> None:
+    with told.store.read() as cursor:
+        dropped = cursor.execute(reviews.DROPPED).fetchall()
+        shown = cursor.execute("SELECT DISTINCT sample_id, text_id FROM negative_verdicts WHERE drops").fetchall()
+    assert dropped == shown == [(told.sample_id, text_id(CLOSE))]
+
+
+def test_every_event_is_told_the_undone_ones_too(told: Told) -> None:
+    events = life(told.store, str(told.sample_id))["reviews"]
+    assert [(each["reviewer"], each["verdict"], each["is_undone"]) for each in events] == [
+        ("ann", "approve", False),
+        ("ben", "false_negative", False),
+        ("ann", "reject", True),
+        ("ann", "skip", False),
+        ("ann", "approve", False),
+    ]
+    assert (events[2]["reasons"], events[2]["note"], events[0]["difficulty"], events[0]["seconds"]) == (
+        ["too-easy"],
+        "hm",
+        2,
+        3.5,
+    )
+
+
+def test_a_revision_a_review_and_a_negative_are_told_as_their_sample(told: Told) -> None:
+    asked = {"revision": told.events[-1].edited_id, "review": told.events[0].review_id}
+    asked["negative"] = life(told.store, str(told.sample_id))["negatives"][0]["negative_id"]
+    for kind, given in asked.items():
+        found = life(told.store, str(given))
+        assert (found["thing"], found["id"], found["asked"]) == ("sample", told.sample_id, {kind: given})
+
+
+def test_a_run_tells_what_it_made(told: Told) -> None:
+    found = life(told.store, str(told.run_id))
+    assert [found[key] for key in ("thing", "kind", "status", "cost")] == ["run", "generate", "done", 0.002]
+    assert found["counts"] == {"stored": 1}
+    assert found["config"] == {"num_queries": 1}
+    made = found["made"]
+    assert made["samples"] == [{"source": "guide", "task": "retrieval", "operation": "query", "method": "llm", "n": 1}]
+    assert made["rejected"] == [{"reason": "copied", "n": 2}]
+    assert (made["calls"][0]["outcome"], made["calls"][0]["n"]) == ("used", 1)
+    assert "negatives" not in made
+
+
+def test_a_text_tells_where_it_is_used(told: Told) -> None:
+    seed = life(told.store, str(text_id(SEED)))
+    assert (seed["text"], seed["passages"][0]["source"]) == (SEED, "guide")
+    assert [seed[use]["num_samples"] for use in ("seed_of", "positive_of", "negative_of")] == [1, 1, 0]
+    assert life(told.store, str(text_id(WRONG)))["negative_of"]["samples"][0]["sample_id"] == told.sample_id
+
+
+def test_a_call_and_a_release_are_told(told: Told) -> None:
+    call = life(told.store, str(CALL.call_id))
+    assert (call["seed_text"], call["made"]["num_samples"], call["sampling"]) == (SEED, 1, {"temperature": 1.0})
+    release = life(told.store, "first")
+    assert release == life(told.store, str(told.release_id))
+    assert (release["num_samples"], release["samples"][0]["licence"]) == (1, "CC0-1.0")
+
+
+def test_the_beginning_of_an_id_will_do_with_or_without_dashes_in_any_case(told: Told) -> None:
+    whole = str(text_id(SEED))
+    for given in (whole[:6], whole[:11], whole.replace("-", ""), whole.upper(), f" {whole[:8]} "):
+        assert life(told.store, given)["id"] == text_id(SEED)
+
+
+def test_an_id_that_several_things_begin_with_is_refused_with_what_they_are(told: Told) -> None:
+    with pytest.raises(UserError, match=r"may be \w+ [0-9a-f-]{36}, .*; give more digits"):
+        life(told.store, str(told.sample_id)[:6])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "it is no id"),
+        ("abc", "6 or more"),
+        ("no such release", "no release is called 'no such release'"),
+        ("'; DROP TABLE run; --", "no release is called"),
+        ("\x1b[31m" + "x" * 5000, "no release is called"),
+        ("f" * 32, "begins so"),
+        ("f" * 33, "it is no id"),
+        ("%", "it is no id"),
+        ("ffffff", "nothing is 'ffffff'"),
+    ],
+)
+def test_what_is_not_there_is_one_short_line(told: Told, given: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        life(told.store, given)
+    assert len(str(refused.value)) < 300 and "\n" not in str(refused.value)
+
+
+def test_a_sample_made_from_another_one_names_it_and_is_named_by_it(told: Told, training_source: Source) -> None:
+    made = new_id()
+    with told.store.write() as cursor:
+        cursor.execute(
+            "INSERT INTO revision BY NAME SELECT * REPLACE ($made AS revision_id, $made AS sample_id,"
+            " sample_id AS parent_id, 'paraphrase' AS operation, 'what purrs softly?' AS query)"
+            " FROM revision WHERE revision_id = $id",
+            {"made": made, "id": told.sample_id},
+        )
+        samples.refresh_state(cursor, [made])
+    [parent] = life(told.store, str(made))["made_from"]
+    assert (parent["sample_id"], parent["text"]) == (told.sample_id, "what purrs?")
+    assert [each["sample_id"] for each in life(told.store, str(told.sample_id))["made_of_it"]] == [made]
+
+
+def test_a_sample_without_its_state_or_its_source_is_one_line_with_the_remedy(told: Told) -> None:
+    for table, remedy in (("source", "synth store verify"), ("sample_state", "synth store rebuild")):
+        with told.store.write() as cursor:
+            cursor.execute(f"DELETE FROM {table}")
+        with pytest.raises(StoreError, match=remedy):
+            life(told.store, str(told.sample_id))
+
+
+def test_the_log_lists_runs_newest_first_and_by_kind(told: Told) -> None:
+    def kinds(**options: Any) -> list[str]:
+        return [row["kind"] for row in log(told.store, **({"kind": None, "limit": 20} | options))]
+
+    assert kinds() == ["mine", "generate"]
+    assert kinds(limit=1) == ["mine"]
+    assert kinds(kind="generate") == ["generate"]
+    with pytest.raises(UserError, match="no run was of the kind 'train'; there are: generate, mine"):
+        kinds(kind="train")
