@@ -52,7 +52,7 @@ quick: install check
 	pytest -m 'not slow'
 
 # The oldest DuckDB that we support, which is also the newest one with an extension for DuckLake on PyPI, has a folder of
-# its own, and goes before the one of .venv. (The console's tests name what DuckDB 2 refuses, and how.)
+# its own, and goes before the one of .venv.
 LAKE := .venv/lake
 lake: install $(LAKE)/.installed
 	PYTHONPATH=$(LAKE) pytest tests/lake

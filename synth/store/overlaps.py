@@ -14,8 +14,8 @@ from synth.store.rows import batch, insert, now
 # check with a cosine that was too low is mended by another check.
 STANDING_SIMILAR = """
 SELECT o.* FROM overlap o WHERE o.kind = 'similar' AND o.value >= (
-    SELECT (r.config->>'$.similar')::DOUBLE FROM run r JOIN run_end e USING (run_id)
-    WHERE r.kind = 'check' AND e.status = 'done' AND r.config->>'$.similar' IS NOT NULL
+    SELECT json_extract_string(r.config, '$.similar')::DOUBLE FROM run r JOIN run_end e USING (run_id)
+    WHERE r.kind = 'check' AND e.status = 'done' AND json_extract_string(r.config, '$.similar') IS NOT NULL
     ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1
 )
 """
