@@ -77,6 +77,8 @@ def close_sandbox(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection.execute(f"SET allowed_directories = [{quoted(f'{lake_files(catalogue)}/')}]")
         connection.execute(f"SET allowed_paths = [{quoted(str(catalogue))}, {quoted(f'{catalogue}.wal')}]")
     connection.execute("SET enable_external_access = false")
+    if not is_lake(path):  # what is attached stays readable, but not as a file: that would open it a second time
+        connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
     connection.execute("SET lock_configuration = true")
 
 

@@ -67,7 +67,7 @@ def rebuild_state(store: Store) -> int:
             )
         )
         cursor.execute("DELETE FROM sample_state")
-        cursor.execute("INSERT INTO sample_state BY NAME FROM derived")
+        cursor.execute("INSERT INTO sample_state BY NAME FROM derived ORDER BY sample_id")
         cursor.execute("DROP TABLE derived")
     return int(row[0]) if row else 0
 

@@ -93,7 +93,6 @@ def test_statements_that_read_are_run(store: Store, sql: str) -> None:
         "FROM enable_logging()",
         "FROM enable_profiling()",
         "SELECT getenv('HOME')",
-        "FROM duckdb_secrets()",
         "FROM read_blob('/etc/passwd')",
         "FROM read_json('/etc/passwd')",
         "FROM read_parquet('/etc/passwd')",
@@ -334,3 +333,13 @@ def test_parquet_goes_to_a_file_that_duckdb_can_read(with_a_sample: Store, tmp_p
         write_result(result, "parquet", None)
     with pytest.raises(UserError, match="cannot be written"):
         write_result(result, "json", tmp_path / "missing" / "out.json")
+
+
+@pytest.mark.parametrize("reader", ["read_text", "read_blob", "glob"])
+def test_the_stores_own_file_is_not_read_as_a_file(store: Store, reader: str) -> None:
+    with pytest.raises(UserError):
+        query(store, f"SELECT * FROM {reader}('{store.path}')")
+
+
+def test_no_secret_is_told(store: Store) -> None:
+    assert query(store, "FROM duckdb_secrets()").num_rows == 0
