@@ -56,7 +56,7 @@ quick: install check
 LAKE := .venv/lake
 lake: install $(LAKE)/.installed
 	PYTHONPATH=$(LAKE) pytest tests/lake
-	PYTHONPATH=$(LAKE) pytest -m 'not slow' tests/synth/store --ignore tests/synth/store/test_console.py
+	PYTHONPATH=$(LAKE) pytest -m 'not slow' tests/synth/store/test_migrations.py tests/synth/store/test_bulk.py
 
 $(LAKE)/.installed: pyproject.toml | install
 	rm -rf $(LAKE)
