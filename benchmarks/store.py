@@ -265,12 +265,12 @@ def _measure_decision(path: Path, times: int) -> Figures:
 
 
 GROUP_BYS = {
-    "stats": "SELECT source, task, operation, status, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL",
+    "stats": "SELECT source, task, operation, status, count(*) AS n FROM statuses GROUP BY ALL ORDER BY ALL",
     "difficulty": "SELECT task, status, count(*) AS n, avg(difficulty) AS mean, quantile_cont(hardness, 0.9) AS hardest"
-    " FROM samples GROUP BY ALL",
+    " FROM statuses GROUP BY ALL",
     "prompts": "SELECT prompt_version, floor(hardness * 10) / 10 AS bucket, count(*) AS n,"
     " avg((status = 'approved')::INTEGER) AS approved FROM samples WHERE num_reviews > 0 GROUP BY ALL",
-    "days": "SELECT created_at::DATE AS day, model, prompt_version, count(*) AS n FROM samples GROUP BY ALL",
+    "days": "SELECT created_at::DATE AS day, model, prompt_version, count(*) AS n FROM revisions GROUP BY ALL",
     "reviewers": "SELECT reviewer, verdict, count(*) AS n, median(seconds) AS seconds FROM reviews"
     " WHERE negative_id IS NULL AND NOT is_undo AND NOT is_undone GROUP BY ALL",
 }
@@ -296,8 +296,7 @@ def _measure_dashboards(path: Path, times: int) -> Figures:
 
     took = {name: timed(partial(leased, sql), times) for name, sql in GROUP_BYS.items()}
     figures = timed(lambda: query(store, GROUP_BYS["stats"]), times).figures("sandboxed_stats")
-    parts = (page.num_samples_by_task, page.totals, page.by_reviewer, page.by_source, page.by_reason)
-    figures |= timed(lambda: [part(store) for part in parts], times).figures("progress_page")
+    figures |= timed(lambda: page.progress(store), times).figures("progress_page")
     slowest = max(took, key=lambda name: took[name].median)
     with duckdb.connect(path, read_only=True) as connection:
         floor = timed(lambda: connection.execute(GROUP_BYS[slowest]).fetchall(), times)

@@ -1,10 +1,23 @@
 """The Progress page: who reviewed what, and what is left."""
 
+from typing import TYPE_CHECKING, Literal
+
 import streamlit as st
 
 from review_app import figures
 from synth.store.connection import Store
 
+if TYPE_CHECKING:
+    import pyarrow
+
+TOTALS = {
+    "Samples to train on": "samples",
+    "Approved": "approved",
+    "Rejected": "rejected",
+    "Disputed": "disputed",
+    "Pending": "pending",
+    "Judged by people": "judged_by_people",
+}
 NUMBERS = {
     "per_hour": st.column_config.NumberColumn("verdicts per hour", format="%d"),
     "mean_difficulty": st.column_config.NumberColumn("mean difficulty", format="%.1f"),
@@ -16,27 +29,25 @@ NUMBERS = {
 
 def show(store: Store) -> None:
     """Totals, then verdicts per reviewer, outcome per source and operation, and reasons."""
-    totals = figures.totals(store)
+    progress = figures.progress(store)
     with st.container(horizontal=True):
-        st.metric("Samples to train on", f"{totals['samples']:,}", border=True)
-        st.metric("Approved", f"{totals['approved']:,}", border=True)
-        st.metric("Rejected", f"{totals['rejected']:,}", border=True)
-        st.metric("Disputed", f"{totals['disputed']:,}", border=True)
-        st.metric("Pending", f"{totals['pending']:,}", border=True)
-        st.metric("Judged by people", f"{totals['judged_by_people']:,}", border=True)
-    reviewers = figures.by_reviewer(store)
-    st.subheader("Reviewers")
-    if reviewers.num_rows:
-        st.dataframe(reviewers, hide_index=True, column_config=NUMBERS, key="reviewers")
+        for label, name in TOTALS.items():
+            st.metric(label, f"{progress.totals[name]:,}", border=True)
+    _table("Reviewers", progress.reviewers, "Nobody has reviewed yet.")
+    _table(
+        "Sources and operations",
+        progress.sources,
+        "The store has no samples yet: run `synth ingest` and `synth generate`.",
+    )
+    if progress.reasons.num_rows:
+        _table("Why samples were rejected", progress.reasons, "", width="content")
+
+
+def _table(
+    heading: str, rows: "pyarrow.Table", if_empty: str, width: Literal["stretch", "content"] = "stretch"
+) -> None:
+    st.subheader(heading)
+    if rows.num_rows:
+        st.dataframe(rows, hide_index=True, width=width, column_config=NUMBERS, key=heading)
     else:
-        st.caption("Nobody has reviewed yet.")
-    sources = figures.by_source(store)
-    st.subheader("Sources and operations")
-    if sources.num_rows:
-        st.dataframe(sources, hide_index=True, column_config=NUMBERS, key="sources")
-    else:
-        st.caption("The store has no samples yet: run `synth ingest` and `synth generate`.")
-    reasons = figures.by_reason(store)
-    if reasons.num_rows:
-        st.subheader("Why samples were rejected")
-        st.dataframe(reasons, hide_index=True, width="content", key="reasons")
+        st.caption(if_empty)

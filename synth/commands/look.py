@@ -131,11 +131,10 @@ def stats(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -
 
     Example: synth stats
     """
-    query = (  # without the texts: a million samples in some hundredths of a second
-        "WITH narrow AS (SELECT s.name AS source, st.* FROM sample_state st JOIN source s USING (source_id))"
-        " SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,"
+    query = (
+        "SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,"
         " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'disputed') AS disputed,"
         " count(*) FILTER (status = 'pending' AND declared_use = 'train') AS pending,"
-        " count(*) FILTER (declared_use = 'eval') AS held_out FROM narrow GROUP BY ALL ORDER BY ALL"
+        " count(*) FILTER (declared_use = 'eval') AS held_out FROM statuses GROUP BY ALL ORDER BY ALL"
     )
     print_query(query, workspace, as_json)

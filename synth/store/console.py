@@ -71,11 +71,16 @@ def query(store: Store, sql: str, *, timeout: float = 60.0) -> "pyarrow.Table":
     and StoreError if it takes longer than `timeout` seconds (writers wait as long as a query runs), which are only
     looked at between two steps of the query.
     """
+    return queries(store, [sql], timeout=timeout)[0]
+
+
+def queries(store: Store, statements: Sequence[str], *, timeout: float = 60.0) -> list["pyarrow.Table"]:
+    """What `query` gives for each of the statements, all from one state of the store; raises what `query` does."""
     with store.sandbox() as connection:
         timer = threading.Timer(timeout, connection.interrupt)
         timer.start()
         try:
-            return _read(connection, sql)
+            return [_read(connection, sql) for sql in statements]
         except duckdb.InterruptException:
             raise _too_long(timeout) from None
         finally:

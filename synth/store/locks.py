@@ -2,14 +2,19 @@
 
 import errno
 import fcntl
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from synth.records import StoreError, StoreLocked
+
+FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
+PATIENCE = 0.5  # seconds for which others queue behind one who waits; a long reader then holds up only writers
 
 
 @contextmanager
@@ -17,20 +22,27 @@ def locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
     """
     Hold the lock file beside the store at `path`; it is let go when the process ends, however it ends.
 
+    The kernel would let readers who overlap keep a writer out for good. So whoever waits for the lock holds, while they
+    wait, a second one (the turn) that all pass before the lock: for PATIENCE at a time.
+
     Raises StoreLocked after `timeout` seconds of waiting, StoreError if the lock file cannot be made.
     """
-    lock_path = path.with_name(f"{path.name}.lock")
-    descriptor = _open_lock(lock_path, exclusive=exclusive)
-    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _wait_for(descriptor, mode, path, timeout)
-    try:
+    deadline = time.monotonic() + timeout
+    with ExitStack() as held:
+        with _turn(path, deadline):
+            descriptor = _open_lock(path.with_name(f"{path.name}.lock"), exclusive=exclusive)
+            request = _Request(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            held.callback(request.end)
+            request.granted_within(PATIENCE, deadline)
+        while not request.granted_within(PATIENCE, deadline):
+            if time.monotonic() >= deadline:
+                raise StoreLocked(
+                    f"{path}: another process has kept the store for {timeout:g} s; wait for it, or stop it, and run"
+                    " again"
+                )
+            with _turn(path, deadline):
+                request.granted_within(PATIENCE, deadline)
         yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too, and would keep it
-        os.close(descriptor)
 
 
 @contextmanager
@@ -53,34 +65,63 @@ def sole(path: Path, key: UUID, doing: str) -> Iterator[None]:
 
 def _open_lock(path: Path, *, exclusive: bool) -> int:
     """A descriptor of the lock file; on a read-only disk, where nobody writes, readers do without their own."""
-    flags = os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | FLAGS, 0o644)
     except OSError as error:
         if not exclusive and (error.errno == errno.EROFS or path.exists()):
-            return os.open(path if path.exists() else os.devnull, os.O_RDONLY | flags)
+            return os.open(path if path.exists() else os.devnull, os.O_RDONLY | FLAGS)
         raise StoreError(f"{path}: cannot be opened ({error.strerror}); the store needs a writable folder") from None
 
 
-def _wait_for(descriptor: int, mode: int, path: Path, timeout: float) -> None:
-    """Wait in a thread for the lock, which the kernel hands out; one that comes after we gave up is let go at once."""
-    taken, gave_up, guard = threading.Event(), threading.Event(), threading.Lock()
-
-    def wait() -> None:
-        fcntl.flock(descriptor, mode)
-        with guard:
-            if gave_up.is_set():
-                os.close(descriptor)
-            taken.set()
-
-    threading.Thread(target=wait, daemon=True).start()
+@contextmanager
+def _turn(path: Path, deadline: float) -> Iterator[None]:
+    """Wait for the turn and hold it. Where its file cannot be opened (a folder that we only read), we go without."""
     try:
-        taken.wait(timeout)
-    finally:  # also on Ctrl-C
-        with guard:
-            if not taken.is_set():
-                gave_up.set()
-    if gave_up.is_set():
-        raise StoreLocked(
-            f"{path}: another process has kept the store for {timeout:g} s; wait for it, or stop it, and run again"
-        )
+        descriptor = os.open(path.with_name(f"{path.name}.turn"), os.O_RDWR | os.O_CREAT | FLAGS, 0o644)
+    except OSError:
+        yield
+        return
+    request = _Request(descriptor, fcntl.LOCK_EX)
+    try:
+        request.granted_within(math.inf, deadline)
+        yield
+    finally:
+        request.end()
+
+
+class _Request:
+    """A lock asked for, which the kernel hands out in its own time; one no longer wanted is let go once it comes."""
+
+    def __init__(self, descriptor: int, mode: int) -> None:
+        self._descriptor = descriptor
+        self._granted, self._guard, self._over = threading.Event(), threading.Lock(), False
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            threading.Thread(target=self._wait, args=(mode,), daemon=True).start()
+        else:
+            self._granted.set()
+
+    def _wait(self, mode: int) -> None:
+        fcntl.flock(self._descriptor, mode)
+        with self._guard:
+            self._granted.set()
+            if self._over:
+                self._let_go()
+
+    def granted_within(self, seconds: float, deadline: float) -> bool:
+        """Wait at most so long, and not beyond the deadline."""
+        return self._granted.wait(max(0.0, min(seconds, deadline - time.monotonic())))
+
+    def end(self) -> None:
+        """Let go, now or as soon as it is granted."""
+        with self._guard:
+            self._over = True
+            if self._granted.is_set():
+                self._let_go()
+
+    def _let_go(self) -> None:
+        fcntl.flock(
+            self._descriptor, fcntl.LOCK_UN
+        )  # a child forked meanwhile has the descriptor too, and would keep it
+        os.close(self._descriptor)

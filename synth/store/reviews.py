@@ -54,6 +54,7 @@ STANDING = (
 # The rows of some revisions. Wide columns are read by row number: asked for them by id, DuckDB decompresses far more,
 # and takes twice the time at a million samples. $ids is bound by the caller.
 ROWS = "SELECT x.rowid FROM {table} x WHERE x.revision_id IN (SELECT unnest($ids::UUID[]))"
+LOOKED_AT = 8  # times as many as are wanted: most reviewers have skipped, and others hold, only a few of the hardest
 # What somebody else has before them. $reviewer and $now are bound by the caller.
 TAKEN = "SELECT sample_id FROM claim WHERE reviewer <> $reviewer AND expires_at > $now"
 
@@ -125,25 +126,32 @@ def cards(
 
 def _choose(cursor: duckdb.DuckDBPyConnection, queue: Queue, limit: int, asked: Mapping[str, Any]) -> list[Chosen]:
     """
-    The top of the queue, from the narrow table alone: as many rows more than wanted as may have to be passed over.
-    Joined to the whole queue, what is passed over takes DuckDB several times as long at a million samples.
+    The top of the queue, from the narrow table alone; what is passed over is looked for only among a few more than are
+    wanted, and among more of them where those do not suffice. Joined to the whole queue, it takes DuckDB several times
+    as long at a million samples.
     """
-    if not limit:
-        return []
-    passed_over = set(
-        cursor.execute(
-            f"SELECT sample_id, revision_id FROM ({STANDING}) WHERE {QUEUE_WORDS[queue]}"
-            f" UNION ALL SELECT sample_id, NULL FROM ({TAKEN})"
-            " UNION ALL SELECT unnest($except_for::UUID[]), NULL",
-            dict(asked),
+    chosen: list[Chosen] = []
+    most = limit
+    while len(chosen) < limit:
+        most *= LOOKED_AT
+        top = cursor.execute(
+            "SELECT st.sample_id, st.revision_id, st.operation, st.status, st.decided_by FROM sample_state st"
+            f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}"
+            f" ORDER BY st.hardness DESC NULLS LAST, st.sample_id LIMIT {most}"
         ).fetchall()
-    )
-    top = cursor.execute(
-        "SELECT st.sample_id, st.revision_id, st.operation, st.status, st.decided_by FROM sample_state st"
-        f" WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND {QUEUE_CONDITION[queue]}"
-        f" ORDER BY st.hardness DESC NULLS LAST, st.sample_id LIMIT {limit + len(passed_over)}"
-    ).fetchall()
-    return [row for row in top if passed_over.isdisjoint([row[:2], (row[0], None)])][:limit]
+        among = "sample_id IN (SELECT unnest($looked_at::UUID[]))"
+        passed_over = set(
+            cursor.execute(
+                f"SELECT sample_id, revision_id FROM ({STANDING}) WHERE {QUEUE_WORDS[queue]} AND {among}"
+                f" UNION ALL SELECT sample_id, NULL FROM ({TAKEN}) WHERE {among}"
+                " UNION ALL SELECT unnest($except_for::UUID[]), NULL",
+                {**asked, "looked_at": [str(row[0]) for row in top]},
+            ).fetchall()
+        )
+        chosen = [row for row in top if passed_over.isdisjoint([row[:2], (row[0], None)])][:limit]
+        if len(top) < most:
+            break
+    return chosen
 
 
 def _claim(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID], reviewer: str, until: datetime) -> None:
@@ -194,10 +202,11 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UU
         {"ids": ids},
     ).fetchall()
     latest = {(revision_id, text_id): fields for revision_id, text_id, *fields in rows}
-    # Texts by id, in a query of their own: joined, DuckDB reads far more of them.
+    # Texts in a query of their own: joined, DuckDB reads far more of them.
     texts = dict(
         cursor.execute(
-            "SELECT text_id, text FROM text WHERE text_id IN (SELECT unnest($ids::UUID[]))",
+            "SELECT text_id, text FROM text WHERE rowid IN"
+            " (SELECT x.rowid FROM text x WHERE x.text_id IN (SELECT unnest($ids::UUID[])))",
             {"ids": sorted({str(text_id) for _, text_id in latest})},
         ).fetchall()
     )

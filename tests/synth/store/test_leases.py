@@ -135,7 +135,7 @@ def test_a_store_half_made_when_killed_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / ".partial.store.duckdb").write_bytes(b"half a database")
     path.write_bytes(b"")
     assert count(Store.create(path)) == 0
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.duckdb", "store.duckdb.lock"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
 
 
 def test_a_child_that_was_forked_inside_a_lease_does_not_keep_the_lock(store: Store) -> None:

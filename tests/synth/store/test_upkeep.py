@@ -65,7 +65,7 @@ def test_a_compacted_store_is_smaller_and_the_same(filled: Store) -> None:
     assert outcome.size_after == filled.path.stat().st_size
     assert everything() == before
     assert filled.path.stat().st_mode & 0o777 == 0o640
-    assert names(filled.path.parent) == ["store.duckdb", "store.duckdb.lock"]
+    assert names(filled.path.parent) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
     assert num_samples(Store.open(filled.path)) == 200
     with filled.read() as cursor:
         tags = cursor.execute("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'store'")
@@ -135,7 +135,7 @@ def test_without_room_for_a_second_store_nothing_begins(
     for work in (lambda: compact(filled), lambda: back_up(filled, tmp_path / "copy.duckdb")):
         with pytest.raises(StoreError, match=r"a copy needs [\d.]+ MB of disk, and 0\.0 MB are free"):
             work()
-    assert names(tmp_path) == ["store.duckdb", "store.duckdb.lock"]
+    assert names(tmp_path) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
 
 
 def test_a_backup_is_the_store_at_that_moment(filled: Store, training_source: Source, tmp_path: Path) -> None:
