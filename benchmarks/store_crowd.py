@@ -1,5 +1,5 @@
 """
-Two writers flat out and five readers ten times a second on one store, for so many seconds.
+Two writers flat out and five readers, ten times a second each, on one store, for so many seconds.
 
 Example: python benchmarks/store_crowd.py copy/store.duckdb --seconds 60
 
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 NUM_WRITERS, NUM_READERS = 2, 5
 BATCH = 100  # samples a writer stores in one lease
 CARDS = 20  # what a reader asks for
-READ_EVERY = 0.1  # seconds from the start of a reader's call to the start of its next one
+READ_EVERY = 0.1  # seconds from the start of a reader's call to the start of its next one, unless stated
 PATIENCE = 120.0  # seconds beyond the stated time after which a process counts as lost
 
 
@@ -41,24 +42,23 @@ def main() -> None:
     parser.add_argument("store", type=Path, help="the file of a store with samples; it is changed")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long they write and read")
     parser.add_argument("--retry", action="store_true", help="the peer: a connection for each transaction, and retries")
+    parser.add_argument("--read-every", type=float, default=READ_EVERY, help="seconds between a reader's calls")
     options = parser.parse_args()
     if not options.store.is_file():
         parser.error(f"{options.store}: there is no store here; benchmarks/store.py --store FOLDER makes some")
-    figures = crowd(options.store, options.seconds, retrying=options.retry)
+    figures = crowd(options.store, options.seconds, read_every=options.read_every, retrying=options.retry)
     sys.stdout.write(json.dumps({key: round(value, 3) for key, value in figures.items()}) + "\n")
 
 
-def crowd(path: Path, seconds: float, *, retrying: bool) -> dict[str, float]:
+def crowd(path: Path, seconds: float, *, read_every: float, retrying: bool) -> dict[str, float]:
     """The figures of one crowd. Raises SystemExit if a row that a writer counted is not there, or one more is."""
     context = multiprocessing.get_context("spawn")
     together, results = context.Barrier(NUM_WRITERS + NUM_READERS), context.Queue()
     with ProcessPoolExecutor(1, mp_context=context) as other:
         before = other.submit(_num_revisions, path).result()
-        jobs = [(_write, number) for number in range(NUM_WRITERS)] + [(_read, number) for number in range(NUM_READERS)]
-        processes = [
-            context.Process(target=job, args=(number, path, retrying, together, results, seconds))
-            for job, number in jobs
-        ]
+        jobs = [partial(_write, path) for _ in range(NUM_WRITERS)]
+        jobs += [partial(_read, path, number, read_every) for number in range(NUM_READERS)]
+        processes = [context.Process(target=job, args=(retrying, together, results, seconds)) for job in jobs]
         for process in processes:
             process.start()
         told = [results.get(timeout=seconds + PATIENCE) for _ in processes]
@@ -93,7 +93,7 @@ def _opened(path: Path, retrying: bool) -> "Store":
     return _connecting(path) if retrying else Store.open(path)
 
 
-def _write(number: int, path: Path, retrying: bool, together: Any, results: Any, seconds: float) -> None:
+def _write(path: Path, retrying: bool, together: Any, results: Any, seconds: float) -> None:
     """Store batches of new samples until the time is up; the last one may end a little later."""
     from synth.records import new_id
     from synth.store.samples import add_drafts
@@ -120,18 +120,19 @@ def _draft(texts: Sequence[tuple[str, str]], place: int, mark: str, source_id: U
     return Draft(Retrieval(f"{query} {mark}", (positive,)), source_id, "query", "llm")
 
 
-def _read(number: int, path: Path, retrying: bool, together: Any, results: Any, seconds: float) -> None:
-    """Ask for cards every tenth of a second; a reader who waited longer than that asks again at once."""
+def _read(path: Path, number: int, every: float, retrying: bool, together: Any, results: Any, seconds: float) -> None:
+    """Ask for cards every so many seconds; a reader who waited longer than that asks again at once."""
     from synth.store.reviews import cards
 
     store = _opened(path, retrying)
     took: list[float] = []
     together.wait()
     ends = time.monotonic() + seconds
+    time.sleep(every * number / NUM_READERS)  # people do not ask in step
     while (started := time.monotonic()) < ends:
         cards(store, reviewer=f"reader {number}", limit=CARDS)
         took.append(1e3 * (time.monotonic() - started))
-        time.sleep(max(0.0, started + READ_EVERY - time.monotonic()))
+        time.sleep(max(0.0, started + every - time.monotonic()))
     results.put(("reads", took))
 
 

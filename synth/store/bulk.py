@@ -15,12 +15,12 @@ import pyarrow
 import pyarrow.compute
 
 from synth.records import StoreError, Task, UserError
+from synth.store.engine import ROW_GROUP
 from synth.store.rows import first, now, readable
 
-# A row group of DuckDB. Fewer in a lease, and the group that is not full yet is written again by the next one: leases
-# of 50,000 rows take twice the time and, until the store is compacted, twice the space.
-ROWS_PER_LEASE = 122_880
-CHUNK = ROWS_PER_LEASE // 4  # each core is given a chunk of an Arrow table at a time
+# Whole row groups, so that the next lease does not write one again that was not full, and some for every core.
+ROWS_PER_LEASE = 4 * ROW_GROUP
+CHUNK = ROW_GROUP  # each core is given a chunk of an Arrow table at a time
 
 REQUIRED = {
     Task.RETRIEVAL: ("query", "positives"),

@@ -28,10 +28,10 @@ def locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
     Raises StoreLocked after `timeout` seconds of waiting, StoreError if the lock file cannot be made.
     """
     deadline = time.monotonic() + timeout
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     with ExitStack() as held:
-        with _turn(path, deadline):
-            descriptor = _open_lock(path.with_name(f"{path.name}.lock"), exclusive=exclusive)
-            request = _Request(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        with _turn(path, mode, deadline):
+            request = _Request(_open_lock(path.with_name(f"{path.name}.lock"), exclusive=exclusive), mode)
             held.callback(request.end)
             request.granted_within(PATIENCE, deadline)
         while not request.granted_within(PATIENCE, deadline):
@@ -40,7 +40,7 @@ def locked(path: Path, *, exclusive: bool, timeout: float) -> Iterator[None]:
                     f"{path}: another process has kept the store for {timeout:g} s; wait for it, or stop it, and run"
                     " again"
                 )
-            with _turn(path, deadline):
+            with _turn(path, mode, deadline):
                 request.granted_within(PATIENCE, deadline)
         yield
 
@@ -74,14 +74,14 @@ def _open_lock(path: Path, *, exclusive: bool) -> int:
 
 
 @contextmanager
-def _turn(path: Path, deadline: float) -> Iterator[None]:
+def _turn(path: Path, mode: int, deadline: float) -> Iterator[None]:
     """Wait for the turn and hold it. Where its file cannot be opened (a folder that we only read), we go without."""
     try:
         descriptor = os.open(path.with_name(f"{path.name}.turn"), os.O_RDWR | os.O_CREAT | FLAGS, 0o644)
     except OSError:
         yield
         return
-    request = _Request(descriptor, fcntl.LOCK_EX)
+    request = _Request(descriptor, mode)
     try:
         request.granted_within(math.inf, deadline)
         yield

@@ -95,7 +95,12 @@ def test_a_full_disk_stops_upkeep_before_it_begins(small_disk: Path, tmp_path: P
     for work in (lambda: compact(store), lambda: back_up(store, small_disk / "copy.duckdb")):
         with pytest.raises(StoreError, match="free some and run again"):
             work()
-    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", "store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
+    assert sorted(path.name for path in small_disk.iterdir()) == [
+        "ballast",
+        "store.duckdb",
+        "store.duckdb.lock",
+        "store.duckdb.turn",
+    ]
     assert back_up(store, tmp_path / "copy.duckdb").num_rows > 2000
     assert len(queries_of(store)) == 2000
 

@@ -61,6 +61,46 @@ def test_threads_of_one_process_take_turns(store: Store, training_source: Source
     assert count(store) == 15
 
 
+def test_readers_who_overlap_do_not_keep_a_writer_out(store: Store) -> None:
+    over = threading.Event()
+
+    def read_on_and_on(number: int) -> None:
+        reader = Store.open(store.path)
+        while not over.is_set():
+            with reader.read():
+                time.sleep(0.03 + 0.01 * number)
+
+    readers = [threading.Thread(target=read_on_and_on, args=(number,)) for number in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        time.sleep(0.2)
+        writer = Store.open(store.path, lock_timeout=3)
+        for _ in range(5):
+            with writer.write() as cursor:
+                cursor.execute("DELETE FROM source")
+    finally:
+        over.set()
+        for reader in readers:
+            reader.join()
+
+
+def test_a_writer_who_waits_for_a_long_reader_does_not_keep_the_others_out(store: Store) -> None:
+    waiting = Store.open(store.path)
+
+    def write() -> None:
+        with waiting.write() as cursor:
+            cursor.execute("DELETE FROM source")
+
+    writer = threading.Thread(target=write)
+    with store.read():
+        writer.start()
+        time.sleep(0.2)
+        with Store.open(store.path, lock_timeout=5).read():
+            assert writer.is_alive()
+    writer.join()
+
+
 def test_a_transaction_that_raises_leaves_nothing(store: Store, training_source: Source) -> None:
     draft = Draft(Retrieval("q", ("p",)), training_source.source_id, "query")
     with pytest.raises(ZeroDivisionError), store.write() as cursor:
@@ -135,7 +175,11 @@ def test_a_store_half_made_when_killed_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / ".partial.store.duckdb").write_bytes(b"half a database")
     path.write_bytes(b"")
     assert count(Store.create(path)) == 0
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "store.duckdb",
+        "store.duckdb.lock",
+        "store.duckdb.turn",
+    ]
 
 
 def test_a_child_that_was_forked_inside_a_lease_does_not_keep_the_lock(store: Store) -> None:
