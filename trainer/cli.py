@@ -43,8 +43,9 @@ def run(
 
     Example: trainer run --release first --config demo
     """
+    from synth.stages.release_files import find_folder
     from trainer.config import check_config, read_config
-    from trainer.release import find_release, read_release
+    from trainer.release import read_release
 
     settings = read_config(config)
     settings = dataclasses.replace(
@@ -54,7 +55,7 @@ def run(
         device=settings.device if device is None else device,
     )
     check_config(settings, "options")
-    found = find_release(release, workspace)
+    found = find_folder(release, workspace / "releases")
     release_read = read_release(found)
     _quiet()
     from trainer.lineage import recorded_in
@@ -87,9 +88,10 @@ def evaluate(
 
     Example: trainer evaluate models/first-demo --release first
     """
-    from trainer.release import find_release, read_release
+    from synth.stages.release_files import find_folder
+    from trainer.release import read_release
 
-    found = find_release(release, workspace)
+    found = find_folder(release, workspace / "releases")
     release_read = read_release(found)
     _quiet()
     from trainer.evaluate import evaluate as evaluate_model

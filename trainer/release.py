@@ -4,19 +4,16 @@ Reading a release: the directory of docs/release-format.md, checked before a min
 The trainer reads nothing else, never the database. Tables stay in Arrow; a step takes the few rows that it needs.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import Task, UserError
+from synth.stages.release_files import MANIFEST, read_manifest, samples_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMAT = 1
-MANIFEST_KEYS = {"format": int, "name": str, "digest": str, "sources": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +27,6 @@ class Release:
     samples: "dict[Task, pa.Table]"
 
 
-def find_release(release: str, workspace: Path) -> Path:
-    """
-    The directory of a release: `release` itself if it is one, else WORKSPACE/releases/`release`.
-
-    Raises:
-        UserError: neither is a directory; the message lists the releases that the workspace has.
-    """
-    named = workspace / "releases" / release
-    for path in (Path(release), named):
-        if path.is_dir():
-            return path
-    known = sorted(path.parent.name for path in named.parent.glob("*/manifest.json"))
-    there = f"{named.parent} has {', '.join(known)}" if known else "make one with `synth release`"
-    raise UserError(f"no release {release}: neither a directory nor one of the workspace's: {there}")
-
-
 def read_release(path: Path) -> Release:
     """
     Read and check a release's manifest and samples. A task without a file, or with an empty one, is left out.
@@ -53,32 +34,14 @@ def read_release(path: Path) -> Release:
     Raises:
         UserError: no manifest, a broken or a newer one, a file that is not Parquet, a missing column, a blank text.
     """
-    manifest = _read_manifest(path / "manifest.json")
-    tables = {task: _read_samples(path / "samples" / f"{task}.parquet", task) for task in Task}
+    manifest = read_manifest(path)
+    if not all(isinstance(source, dict) for source in manifest["sources"]):
+        raise UserError(f"{path / MANIFEST}: sources is not a list of objects; make the release again")
+    tables = {task: _read_samples(samples_file(path, task), task) for task in Task}
     samples = {task: table for task, table in tables.items() if table is not None and table.num_rows}
     if not samples:
         raise UserError(f"{path}: this release has no samples: approve some, then make a release again")
     return Release(path, manifest["name"], manifest["digest"], tuple(manifest["sources"]), samples)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent}: no release: it has no manifest.json") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}: make the release again") from None
-    if not isinstance(manifest, dict):
-        raise UserError(f"{path}: is no JSON object: make the release again")
-    number = manifest.get("format")
-    if isinstance(number, int) and number > FORMAT:
-        raise UserError(f"{path}: format {number} is newer than this Skiff reads ({FORMAT}): upgrade Skiff")
-    for key, wanted in MANIFEST_KEYS.items():
-        if type(manifest.get(key)) is not wanted:
-            raise UserError(f"{path}: {key} is missing or of the wrong type: make the release again")
-    if not all(isinstance(source, dict) for source in manifest["sources"]):
-        raise UserError(f"{path}: sources is not a list of objects: make the release again")
-    return manifest
 
 
 def schema(task: Task) -> "pa.Schema":

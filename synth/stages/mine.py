@@ -75,7 +75,8 @@ class MineOutcome:
 
 
 @contextmanager
-def _mining_errors() -> Iterator[None]:
+def mining_errors() -> Iterator[None]:
+    """What mining refuses, as an error of the user's."""
     try:
         yield
     except MiningError as error:
@@ -91,7 +92,7 @@ def plan_mine(store: Store, settings: MineSettings, names: Sequence[str], *, dev
     from mining.encode import load_encoder
 
     sources.check_sources(store, names)
-    with _mining_errors():
+    with mining_errors():
         _window(settings)
         encoder = load_encoder(settings.encoder, device=device)
     wanted = {key: value for key, value in asdict(settings).items() if key != "encoder"}
@@ -118,7 +119,7 @@ def mine_negatives(store: Store, plan: MinePlan, folder: Path, *, on_progress: C
     statuses: Counter[str] = Counter()
     notes: list[str] = []
     with (
-        _mining_errors(),
+        mining_errors(),
         store.sole(plan.stage_key, "mine"),
         runs.recorded(
             store,

@@ -1,7 +1,6 @@
 """Similarity: evaluation texts that come near to what samples ask, by the cosine of an encoder's vectors."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,8 @@ from uuid import UUID
 
 from mining import MiningError
 from synth.overlaps import EvalText, asked_texts
-from synth.records import UserError, text_id
+from synth.records import text_id
+from synth.stages.mine import mining_errors
 from synth.store.overlaps import FoundOverlap
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def load_query_encoder(name: str, *, device: str, encode_missing: bool) -> "Enco
     """
     from mining.encode import load_encoder
 
-    with _mining_errors():
+    with mining_errors():
         encoder = load_encoder(name, device=device).for_queries()
     return encoder if encode_missing else _cached_only(encoder)
 
@@ -54,7 +54,7 @@ class Similarity:
 
         self._encoder, self._folder, self._least, self._device = encoder, folder, least, device
         self.notes: list[str] = []
-        with _mining_errors():
+        with mining_errors():
             self.search = describe_search(device)
         by_set: dict[UUID, list[EvalText]] = {}
         for text in texts:
@@ -69,7 +69,7 @@ class Similarity:
         query_ND = self._vectors([text for _, _, text in asked])
         found = []
         for texts, eval_MD in self._sets:
-            with _mining_errors():
+            with mining_errors():
                 scores_N1, rows_N1 = search(query_ND, eval_MD, 1, device=self._device)
             for (row, field, _), score, place in zip(asked, scores_N1[:, 0], rows_N1[:, 0], strict=True):
                 if score >= self._least:
@@ -90,7 +90,7 @@ class Similarity:
     def _vectors(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         from mining.cache import encode_cached
 
-        with _mining_errors():
+        with mining_errors():
             encoded = encode_cached(
                 self._encoder, [text_id(text) for text in texts], texts, self._folder, lambda _: None
             )
@@ -110,11 +110,3 @@ def _cached_only(encoder: "Encoder") -> "Encoder":
             )
 
     return CachedOnly(**{field.name: getattr(encoder, field.name) for field in fields(encoder)})
-
-
-@contextmanager
-def _mining_errors() -> Iterator[None]:
-    try:
-        yield
-    except MiningError as error:
-        raise UserError(str(error)) from None

@@ -115,13 +115,15 @@ class Store:
         """A lease to write, as one transaction: committed at the end, undone if the body raises."""
         with self._lease(writing=True) as cursor:
             cursor.execute("BEGIN TRANSACTION")
+            committed = False
             try:
                 yield cursor
                 cursor.execute("COMMIT")
-            except BaseException:
-                with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
-                    cursor.execute("ROLLBACK")
-                raise
+                committed = True
+            finally:
+                if not committed:
+                    with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
+                        cursor.execute("ROLLBACK")
 
     @contextmanager
     def exclusive(self) -> Iterator[duckdb.DuckDBPyConnection]:

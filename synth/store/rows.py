@@ -1,7 +1,7 @@
 """How rows go in: as Arrow, a batch at a time (90 times the rate of executemany)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -33,14 +33,14 @@ def first(cursor: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
 def readable(cursor: duckdb.DuckDBPyConnection, table: pyarrow.Table, name: str) -> Iterator[None]:
     """Make an Arrow table readable as the table `name` for the time of the block."""
     cursor.register(name, table)
+    done = False
     try:
         yield
-    except BaseException:
+        done = True
+    finally:
         # A transaction that failed takes no statement, not even this one, whose error would hide the first.
-        with suppress(duckdb.Error):
+        with nullcontext() if done else suppress(duckdb.Error):
             cursor.unregister(name)
-        raise
-    cursor.unregister(name)
 
 
 @contextmanager

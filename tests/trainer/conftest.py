@@ -156,7 +156,16 @@ def write_release(tmp_path: Path) -> Write:
             if rows:
                 pq.write_table(pa.Table.from_pylist(rows), folder / "samples" / f"{task}.parquet")
         write_eval(folder / "eval")
-        told = {"format": 1, "name": name, "digest": "d1", "sources": [{"name": "animals", "licence": "CC0"}]}
+        sources = [{"name": "animals", "licence": "CC0"}]
+        told = {
+            "format": 1,
+            "name": name,
+            "digest": "d1",
+            "policy": {},
+            "counts": {},
+            "sources": sources,
+            "held_out": [],
+        }
         (folder / "manifest.json").write_text(json.dumps(told | manifest))
         return folder
 

@@ -111,10 +111,10 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ("no release", "no release nowhere"),
-        ("no manifest", "no release: it has no manifest.json"),
+        ("no release", "no release 'nowhere'"),
+        ("no manifest", "neither a release's folder nor one of the workspace's"),
         ("broken manifest", "manifest.json: cannot be read"),
-        ("newer", "format 2 is newer than this Skiff reads (1): upgrade Skiff"),
+        ("newer", "format 2 is newer than this Skiff reads (1); upgrade skiff-embeddings"),
         ("no samples", "this release has no samples"),
         ("unknown key", "unknown key tempertaure: did you mean temperature?"),
         ("no config", "no configuration nowhere.toml"),
