@@ -146,13 +146,13 @@ def import_part(quick: bool, data: Path, kept: Path, scratch: Path) -> Figures:
 
 def made_store(data: Path, kept: Path, num_samples: int) -> Path:
     """A store of so many samples, made unless `kept` has it: of these rows, these tables and these texts."""
-    from synth.store import migrate
+    from synth.store import engine, migrate
 
     tables = sorted(Path(migrate.__file__).parent.rglob("*.sql"))
     recipe = [
         path.read_bytes() for path in (HERE / "store_rows.sql", *tables, *sorted(data.glob("retrieval/*/corpus.jsonl")))
     ]
-    folder = kept / f"{num_samples}-{hashlib.sha256(b''.join(recipe)).hexdigest()[:12]}"
+    folder = kept / f"{num_samples}-{hashlib.sha256(b''.join([*recipe, b'%d' % engine.ROW_GROUP])).hexdigest()[:12]}"
     if not folder.exists():
         unfinished = kept / f".{folder.name}.{os.getpid()}"
         unfinished.mkdir()
