@@ -33,8 +33,8 @@ def sql(
     workspace: WorkspaceOption = Path("."),
 ) -> None:
     """
-    Ask the store in SQL. The views are sources, passages, samples, revisions, negatives, negative_verdicts, reviews,
-    runs, calls, generations, minings, releases, release_samples, lineage, eval_overlaps and near_duplicates.
+    Ask the store in SQL. The views are sources, passages, samples, statuses, revisions, negatives, negative_verdicts,
+    reviews, runs, calls, generations, minings, releases, release_samples, lineage, eval_overlaps, near_duplicates.
 
     Nothing can be written, and no file outside the store can be read.
 

@@ -250,7 +250,7 @@ async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[i
         config |= plan.llm.sampling
     seed = plan.settings.get("seed")
     with (
-        store.sole(plan.stage_key, "generate"),
+        store.sole(plan.stage_key, "generating with the same settings"),
         runs.recorded(
             store,
             "generate",

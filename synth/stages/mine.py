@@ -120,7 +120,7 @@ def mine_negatives(store: Store, plan: MinePlan, folder: Path, *, on_progress: C
     notes: list[str] = []
     with (
         mining_errors(),
-        store.sole(plan.stage_key, "mine"),
+        store.sole(plan.stage_key, "mining with the same settings"),
         runs.recorded(
             store,
             "mine",

@@ -190,7 +190,9 @@ def _kind(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _too_long(timeout: float) -> StoreError:
-    return StoreError(f"the query ran longer than {timeout:g} s and was stopped; narrow it, or raise --timeout")
+    return StoreError(
+        f"the query ran longer than {timeout:g} s and was stopped; narrow it (`synth sql --timeout` allows more)"
+    )
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -57,9 +57,7 @@ def sole(path: Path, key: UUID, doing: str) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, key.int % (1 << 62))
         except OSError:
-            raise StoreLocked(
-                f"{path}: another process is at it ({doing} with the same settings); wait for it to end"
-            ) from None
+            raise StoreLocked(f"{path}: another process is at it ({doing}); wait for it to end") from None
         yield
 
 
