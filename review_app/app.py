@@ -11,9 +11,9 @@ import streamlit as st
 
 from review_app import progress_page, review_page
 from review_app.segments import visible
-from synth.records import StoreError
+from synth.records import StoreError, UserError
 from synth.store.connection import Store
-from synth.workspace import STORE
+from synth.workspace import STORE, find_store
 
 LOCK_TIMEOUT = 2.0  # seconds; less than the card waits before it sends again, so that it hears why
 LONGEST_NAME = 60
@@ -29,8 +29,9 @@ def main() -> None:
     """Ask who reviews, once; then show the page that was chosen."""
     st.set_page_config(page_title="Skiff review", page_icon="⛵", layout="wide")
     try:
-        store = opened(Path(sys.argv[1]) / STORE)
-    except StoreError as error:
+        workspace = Path(sys.argv[1])
+        store = opened(find_store(workspace) or workspace / STORE)
+    except (StoreError, UserError) as error:
         st.error("The store cannot be opened.")
         st.text(visible(str(error)))
         return

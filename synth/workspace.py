@@ -73,9 +73,12 @@ class Workspace:
 
         Raises UserError if the folder cannot be made or written, or has a file where a DuckLake is asked for.
         """
-        found = _find_store(root)
+        found = find_store(root)
         if lake and found is not None and found.name != LAKE:
             raise UserError(f"{found} is there, and is no DuckLake; take another folder, or move it away")
+        path = found or root / (LAKE if lake else STORE)
+        if lake:
+            Store(path)  # a DuckLake whose extension is missing is refused before anything is made
         try:
             root.mkdir(parents=True, exist_ok=True)
             config = root / CONFIG
@@ -85,7 +88,7 @@ class Workspace:
                 partial.replace(config)
         except OSError as error:
             raise UserError(f"{root}: a workspace cannot be made here ({error.strerror})") from None
-        Store.create(found or root / (LAKE if lake else STORE))
+        Store.create(path)
         return cls.open(root)
 
     @classmethod
@@ -95,7 +98,7 @@ class Workspace:
 
         Raises UserError if the folder is none or synth.toml is broken, and what Store.open raises.
         """
-        found = _find_store(root)
+        found = find_store(root)
         if found is None:
             raise UserError(f"{root} is no Skiff workspace (it has no {STORE}); make one with `synth init {root}`")
         return cls(root, _read_config(root / CONFIG), Store.open(found))
@@ -133,7 +136,8 @@ class Workspace:
         return self.root / "releases"
 
 
-def _find_store(root: Path) -> Path | None:
+def find_store(root: Path) -> Path | None:
+    """The store of a workspace, None if the folder is none. Raises UserError if there are two."""
     found = [root / name for name in (STORE, LAKE) if (root / name).exists()]
     if len(found) > 1:
         raise UserError(f"{root} has two stores, {STORE} and {LAKE}; move one of them away")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.store.runs import Run, recorded
-from synth.workspace import STORE, Workspace
+from synth.workspace import Workspace, find_store
 from trainer.release import Release
 
 
@@ -19,7 +19,7 @@ def recorded_in(
 
     Outside a workspace nothing is recorded but what the model's folder says of itself.
     """
-    if not (workspace / STORE).exists():
+    if find_store(workspace) is None:
         yield Run()
         return
     full = {"release": release.name, "release_digest": release.digest, **config}

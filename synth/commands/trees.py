@@ -121,9 +121,9 @@ def _add_revision(tree: "Tree", revision: Mapping[str, Any], call: Mapping[str, 
         prompt = revision["prompt_version"] and f"prompt {revision['prompt_version']}"
         _add(below, _joined(f"run {_brief(run['run_id'])} {run['kind']}", prompt, seed, f"code {run['code_version']}"))
     if call:
-        _add(below, f"call {_brief(call['call_id'])}: {_paid(call)}")
+        _add(below, f"call {call['call_id']}: {_paid(call)}")
     if edit := revision["edited_by"]:
-        _add(below, f"review {_brief(edit['review_id'])}: {edit['reviewer']} said {edit['verdict']}")
+        _add(below, f"review {edit['review_id']}: {edit['reviewer']} said {edit['verdict']}")
     if revision["parent_id"] is None or not revision["changes"]:
         _grow(below, revision["content"])
     for field, (before, after) in revision["changes"].items():
@@ -183,9 +183,9 @@ def _add_reviews(tree: "Tree", life: Mapping[str, Any]) -> None:
         verdict = "undo" if each["undoes"] else each["verdict"]
         about = None
         if each["undoes"]:
-            about = f"of {_brief(each['undoes'])}"
+            about = f"of {each['undoes']}"
         elif each["negative_id"]:
-            about = f"a negative, {_brief(each['negative_id'])}"
+            about = f"a negative, {each['negative_id']}"
         line = _joined(
             f"{_plain(each['created_at'])} {each['reviewer']}: {verdict}",
             about,

@@ -2,7 +2,8 @@
 Check: which samples to train on repeat an evaluation set, and which say nearly what another one says.
 
 Findings are recorded in the store, each once; nothing else is changed. A release looks for itself once more, with the
-defaults of synth.overlaps, and takes only the similar ones from what was recorded here.
+defaults of synth.overlaps, and takes only the similar ones from what was recorded here. Runs of words that are compared
+otherwise are counted and shown, not recorded.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from synth.overlaps import EvalIndex, EvalText, Overlap, asked_texts, near_duplicates, near_text
+from synth.overlaps import NGRAM, THRESHOLD, EvalIndex, EvalText, Overlap, asked_texts, near_duplicates, near_text
 from synth.records import UserError
 from synth.stages.similarity import Similarity, load_query_encoder
 from synth.store import overlaps, runs
@@ -38,6 +39,11 @@ class CheckSettings:
     encoder: str = ""  # whose vectors are compared
     encode_missing: bool = False  # else every vector must be in the cache
     seed: int = 0  # of the search for near-duplicates
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether runs of words are compared as releases compare them; what is found otherwise is not recorded."""
+        return (self.ngram, self.threshold) == (NGRAM, THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,10 @@ def check(store: Store, plan: CheckPlan, folder: Path, *, on_progress: Callable[
                 on_progress(len(rows))
         index = EvalIndex(texts, ngram=plan.settings.ngram, threshold=plan.settings.threshold)
         for rows in overlaps.training_slices(store, SLICE):
-            new += _record(store, run.run_id, findings.take(rows, _repeated(rows, index)))
+            found = findings.take(rows, _repeated(rows, index))
+            new += _record(
+                store, run.run_id, [each for each in found if each.kind == "exact" or plan.settings.is_standard]
+            )
             on_progress(len(rows))
         duplicates = _near_duplicates(store, plan.settings.seed, on_progress)
         with store.write() as cursor:

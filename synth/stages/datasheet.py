@@ -80,13 +80,13 @@ def _contamination(manifest: Mapping[str, Any]) -> str:
         f"{checks['overlap_threshold']:g} of the shorter one's runs of {checks['ngram']} words with it; and if "
         "`synth check` had found it similar to one."
     )
-    if not manifest["held_out"]:
+    if not manifest["compared_with"]:
         return f"{told} No evaluation set was declared, so nothing could be found."
     rows = [
         [code(row["eval_source"]), code(row["eval_split"]), row["kind"], row["num_samples"]]
         for row in manifest["overlaps"]
     ]
-    names = ", ".join(code(name) for name in manifest["held_out"])
+    names = ", ".join(code(name) for name in manifest["compared_with"])
     found = _table(["evaluation set", "split", "overlap", "samples left out"], rows) if rows else "Nothing was found."
     return f"{told} Looked for in: {names}.\n\n{found}"
 

@@ -77,11 +77,16 @@ def _release(
 ) -> Released:
     known = releases.find_release(store, name)
     if known is not None and known.digest != plan.digest:
-        raise UserError(f"the release {name} exists and differs from what is approved now; choose another name")
+        raise UserError(
+            f"the release {name} exists, with other content than this policy takes now; choose another name"
+        )
     existed = known is not None and path.is_dir()
     if not existed:
-        if known is None and path.exists() and not _is_leftover(path, name):
-            raise UserError(f"{path} is there already and no release; move it away, or choose another name")
+        if known is None and os.path.lexists(path) and not _is_leftover(path, plan.digest):
+            raise UserError(
+                f"{path} is there already, and is no release that this store knows (was the store restored from a "
+                "backup, or the folder copied here?); move it away, or choose another name"
+            )
         with runs.recorded(store, "release", {"name": name, **asdict(plan.policy)}, seed=plan.policy.seed) as run:
             made_at = known.created_at if known else now()
             complete = partial / "release"
@@ -128,10 +133,10 @@ def _settle_name(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_leftover(path: Path, name: str) -> bool:
-    """Whether a folder is a release of this name that was complete, but killed before it was recorded."""
+def _is_leftover(path: Path, digest: str) -> bool:
+    """Whether a folder is this very release, complete, but killed before it was recorded."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and manifest.get("name") == name and manifest.get("format") == FORMAT
+    return isinstance(manifest, dict) and manifest.get("digest") == digest and manifest.get("format") == FORMAT

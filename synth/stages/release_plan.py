@@ -47,7 +47,8 @@ class Plan:
 
     work: Path
     policy: ReleasePolicy
-    held_out: list[HeldOut]
+    held_out: list[HeldOut]  # those that go into it
+    compared_with: list[str]  # names of all evaluation sets, if the policy asks for a comparison
     found: Found
     digest: str
     left_out: dict[str, int]
@@ -77,7 +78,8 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     with store.read() as cursor:
         left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
         held_out = releases.held_out(cursor)
-    for each in held_out:
+    carried = [each for each in held_out if each.name not in policy.exclude_sources]
+    for each in carried:
         if not is_plain_name(each.name):
             raise UserError(f"the source {each.name!r:.120} has a name that no file can have; ingest it under another")
     found = _look(work, policy, held_out)
@@ -91,7 +93,9 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     if not composition["task"]:
         raise UserError(_why_nothing(ordered))
     digest = digest_of(selection.chosen_lines(work))
-    return Plan(work, policy, held_out, found, digest, ordered, _overlap_counts(store, found), composition)
+    compared_with = sorted({each.name for each in held_out}) if policy.contamination else []
+    overlaps = _overlap_counts(store, found)
+    return Plan(work, policy, carried, compared_with, found, digest, ordered, overlaps, composition)
 
 
 def _why_nothing(left_out: Mapping[str, int]) -> str:

@@ -36,6 +36,7 @@ def write_release(
         "script": [{"script": script, "num_samples": number} for script, number in sorted(scripts.items())]
     }
     held_out = sorted({each.name for each in plan.held_out})
+    sampled = {row["source"] for row in composition["source"]}
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -48,8 +49,9 @@ def write_release(
         "left_out": plan.left_out,
         "overlaps": plan.overlaps,
         "composition": composition,
-        "sources": releases.source_cards(store, {row["source"] for row in composition["source"]} | set(held_out)),
+        "sources": releases.source_cards(store, sampled=sampled, held_out=held_out),
         "held_out": held_out,
+        "compared_with": plan.compared_with,
     }
     (folder / "README.md").write_text(datasheet(manifest), encoding="utf-8")
     manifest["files"] = settle(folder)

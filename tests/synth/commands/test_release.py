@@ -67,8 +67,12 @@ def test_a_changed_release_is_told_and_ends_with_1(synth: Run, workspace: Worksp
     code, out, _ = synth("verify", "first", "--json")
     assert (code, len(json.loads(out)["problems"])) == (1, 1)
     synth("create", "second")
-    readme.parent.rename(workspace.releases / "stranger")
-    assert "the store recorded nothing" in synth("verify", "stranger")[1]
+    readme.parent.rename(workspace.releases / "renamed")
+    assert "1 problems" in synth("verify", "renamed")[1]
+    manifest = workspace.releases / "second" / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text().replace('"name": "second"', '"name": "stranger"'))
+    assert "the store recorded nothing" in synth("verify", "second")[1]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_the_same_finding_is_recorded_once(contaminated: Store) -> None:
     assert json.loads(runs[0]["counts"]) == {"samples": 7, "flagged": 3, "overlaps": 5, "near_duplicates": 1}
 
 
+def test_runs_that_are_compared_otherwise_than_releases_do_are_counted_and_not_recorded(contaminated: Store) -> None:
+    outcome = run(contaminated, replace(DEFAULTS, threshold=0.3))
+    assert ("polar/test", "query", "ngram", 1) in counted(outcome)
+    assert {row["kind"] for row in recorded(contaminated)} == {"exact"}
+
+
 def test_only_the_named_evaluation_sets_are_compared(contaminated: Store) -> None:
     outcome = run(contaminated, DEFAULTS, "pets")
     assert outcome.eval_sets == ["pets/test"]

@@ -33,7 +33,8 @@ from synth.store.overlaps import FoundOverlap, add_overlaps
 from synth.store.runs import recorded
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
-from tests.synth.stages.releasing import add, create, files, give_negatives, heads, judge, retrieval
+from synth.store.upkeep import back_up
+from tests.synth.stages.releasing import add, create, files, give_negatives, heads, judge, retrieval, source
 
 CAT = Retrieval("what purrs?", ("Cats\nA cat purrs.",))
 DOG = NewPassage(text_id("A dog barks."), "A dog barks.", "", "2")
@@ -132,9 +133,52 @@ def test_a_folder_that_was_complete_but_not_recorded_when_killed_is_replaced(app
 def test_a_folder_of_somebody_else_is_refused_and_kept(approved: Store, tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="no release; move it away"):
+    with pytest.raises(UserError, match="no release that this store knows"):
         create(approved, tmp_path)
     assert (tmp_path / "first" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_release_that_the_store_does_not_know_is_refused_and_kept(
+    approved: Store, tmp_path: Path, training_source: Source
+) -> None:
+    backup = tmp_path / "backup.duckdb"
+    back_up(approved, backup)
+    first = create(approved, tmp_path)
+    manifest = (first.path / "manifest.json").read_bytes()
+    shutil.copy(backup, approved.path)
+    add(approved, training_source, Sts("c", "d", 1.0))
+    apply_policy(approved, "labelled", max_rank=20)
+    with pytest.raises(UserError, match="restored from a backup"):
+        create(approved, tmp_path)
+    assert (first.path / "manifest.json").read_bytes() == manifest
+
+
+def test_the_datasheet_names_the_sources_that_something_comes_from(approved: Store, tmp_path: Path) -> None:
+    other = source(approved, "other")
+    add(approved, other, retrieval(1))
+    add(approved, source(approved, "other", Use.EVAL), retrieval(2))
+    apply_policy(approved, "everything", max_rank=20)
+    manifest = json.loads((create(approved, tmp_path, where="source = 'guide'").path / "manifest.json").read_text())
+    assert {(each["name"], each["declared_use"]) for each in manifest["sources"]} == {
+        ("guide", "train"),
+        ("guide", "eval"),
+        ("other", "eval"),
+    }
+
+
+def test_nothing_of_an_excluded_source_goes_in_but_its_evaluation_set_is_compared(
+    approved: Store, tmp_path: Path
+) -> None:
+    add(approved, source(approved, "other"), retrieval(1), retrieval(2))
+    add(approved, source(approved, "other", Use.EVAL), retrieval(3))
+    add(approved, source(approved, "third"), Retrieval(retrieval(3).query.upper(), ("A passage.",)))
+    apply_policy(approved, "everything", max_rank=20)
+    released = create(approved, tmp_path, exclude_sources=("other",))
+    manifest = json.loads((released.path / "manifest.json").read_text())
+    assert (manifest["held_out"], manifest["compared_with"]) == (["guide"], ["guide", "other"])
+    assert "other" not in {each["name"] for each in manifest["sources"]}
+    assert [path.name for path in (released.path / "eval" / "retrieval").iterdir()] == ["guide"]
+    assert (released.left_out["contaminated"], released.left_out["source_excluded"]) == (1, 2)
 
 
 def test_a_release_whose_folder_was_deleted_is_written_again_and_recorded_once(approved: Store, tmp_path: Path) -> None:
