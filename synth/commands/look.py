@@ -85,7 +85,10 @@ def show(
 @app.command()
 def log(
     limit: Annotated[int, typer.Option(min=1, max=10**6, help="At most so many runs.")] = 20,
-    kind: Annotated[str | None, typer.Option(help="Only this kind: ingest, generate, mine, review, ...")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Only this kind: ingest, generate, mine, review, check, release, train or evaluate."),
+    ] = None,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
 ) -> None:
@@ -103,7 +106,11 @@ def log(
         print_json(runs)
         return
     if not runs:
-        say(f"nothing was run yet; begin with: synth ingest PATH -w {workspace}")
+        say(
+            f"no run of the kind {kind} yet"
+            if kind
+            else f"nothing was run yet; begin with: synth ingest PATH -w {workspace}"
+        )
         return
     rows = [
         (

@@ -304,6 +304,8 @@ def _most_negatives(release: Path) -> int:
 def _notes(name: str, release: Path) -> list[str]:
     lost = FORMATS[name].lost
     notes = [f"not carried: {lost}"] if lost else []
+    if name == "pairs":
+        notes += _scales(release)
     if "instructions" in lost:
         tasks = [Task.STS] if name == "pairs" else [Task.RETRIEVAL]
         found = {row["instruction"] for task in tasks for row in read_complete_rows(release, task)} - {""}
@@ -311,3 +313,15 @@ def _notes(name: str, release: Path) -> list[str]:
         more = f" and {len(found) - SHOWN_INSTRUCTIONS} more" if len(found) > SHOWN_INSTRUCTIONS else ""
         notes += [f"the instructions: {shown}{more}"] if found else []
     return notes
+
+
+def _scales(release: Path) -> list[str]:
+    """Where pairs of several sources go into one file, what their scores are like."""
+    least: dict[str, float] = {}
+    most: dict[str, float] = {}
+    for row in read_complete_rows(release, Task.STS):
+        source, score = row["dataset"], row["score"]
+        least[source] = min(score, least.get(source, score))
+        most[source] = max(score, most.get(source, score))
+    told = ", ".join(f"{source} from {least[source]:g} to {most[source]:g}" for source in sorted(least))
+    return [f"scores stay on the scale of their source: {told}"] if len(least) > 1 else []

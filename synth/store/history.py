@@ -13,6 +13,7 @@ import duckdb
 
 from synth.records import UserError
 from synth.store.connection import Store
+from synth.store.runs import KINDS
 from synth.store.sample_history import MOST_LISTED, Row, read_rows, sample_life
 
 FEWEST_DIGITS = 6
@@ -60,7 +61,7 @@ def log(store: Store, *, kind: str | None, limit: int) -> list[Row]:
     """
     The latest runs (of one kind, if named), newest first: a row of the view `runs` each, without its configuration.
 
-    Raises UserError if no run was of that kind.
+    Raises UserError if there is no such kind of run.
     """
     with store.read() as cursor:
         rows = read_rows(
@@ -70,9 +71,8 @@ def log(store: Store, *, kind: str | None, limit: int) -> list[Row]:
             kind=kind,
             limit=limit,
         )
-        if kind is not None and not rows:
-            known = [row["kind"] for row in read_rows(cursor, "SELECT DISTINCT kind FROM run ORDER BY kind")]
-            raise UserError(f"no run was of the kind {_short(kind)}; there are: {', '.join(known) or 'none yet'}")
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"no run is of the kind {_short(kind)}; the kinds are {', '.join(KINDS)}")
     return rows
 
 

@@ -15,6 +15,9 @@ from synth.store.connection import Store
 from synth.store.rows import insert, now
 
 
+KINDS = ("ingest", "generate", "mine", "review", "check", "release", "train", "evaluate")
+
+
 @dataclass
 class Run:
     """A run under way: stages add what they counted and spent; both are stored when it ends, however it ends."""

@@ -86,6 +86,16 @@ def test_tuples_have_as_many_negatives_as_asked_and_leave_out_the_rest(release: 
     assert parquet.read_schema(most.path / "train.parquet").names[-1] == "negative_3"
 
 
+def test_pairs_of_sources_with_other_scales_are_said_to_keep_them(store: Store, tmp_path: Path) -> None:
+    for name, number in (("stars", 4), ("nli", 1)):
+        add(store, source(store, name), sts(number))
+    approve_all(store)
+    made = create(store, tmp_path)
+    assert export(made.path, tmp_path, "pairs").notes[-1] == (
+        "scores stay on the scale of their source: nli from 1 to 1, stars from 4 to 4"
+    )
+
+
 def test_pairs_keep_their_scores(release: Path, tmp_path: Path) -> None:
     loaded = load(export(release, tmp_path, "pairs").path / "train.parquet", tmp_path / "cache")
     pairs = {(row["sentence1"], row["sentence2"], row["score"]) for row in loaded}

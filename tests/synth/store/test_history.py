@@ -262,5 +262,6 @@ def test_the_log_lists_runs_newest_first_and_by_kind(told: Told) -> None:
     assert kinds() == ["mine", "generate"]
     assert kinds(limit=1) == ["mine"]
     assert kinds(kind="generate") == ["generate"]
-    with pytest.raises(UserError, match="no run was of the kind 'train'; there are: generate, mine"):
-        kinds(kind="train")
+    assert kinds(kind="train") == []
+    with pytest.raises(UserError, match="no run is of the kind 'bake'; the kinds are ingest, generate, mine"):
+        kinds(kind="bake")
