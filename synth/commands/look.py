@@ -38,7 +38,7 @@ def sql(
 
     Nothing can be written, and no file outside the store can be read.
 
-    Example: synth sql "SELECT source, status, count(*) AS n FROM samples GROUP BY ALL ORDER BY ALL"
+    Example: synth sql "SELECT source, status, count(*) AS n FROM statuses WHERE declared_use = 'train' GROUP BY ALL"
     """
     from synth.store.console import query_apart, refuse_output, rows_of, write_result
     from synth.workspace import Workspace
