@@ -77,7 +77,7 @@ def _union(files: Mapping[str, Path]) -> str:
     parts = [
         f"SELECT {columns}, '{task}' AS task,"
         f" {hashes if task == 'retrieval' else '[]::UHUGEINT[]'} AS negatives"
-        " FROM read_parquet(?)"
+        " FROM read_parquet(?, hive_partitioning = false)"
         for task in files
     ]
     none = f"SELECT {columns}, '' AS task, []::UHUGEINT[] AS negatives FROM (SELECT '' AS sample_id, '' AS revision_id,"

@@ -104,7 +104,8 @@ def add_release(
     insert(cursor, "release", [row])
     cursor.execute(
         "INSERT INTO release_item SELECT $id::UUID, sample_id, revision_id,"
-        " list_transform(negatives, lambda n: n.negative_id) FROM read_parquet($chosen) ORDER BY sample_id",
+        " list_transform(negatives, lambda n: n.negative_id)"
+        " FROM read_parquet($chosen, hive_partitioning = false) ORDER BY sample_id",
         {"id": str(release_id), "chosen": str(folder / CHOSEN)},
     )
     return True

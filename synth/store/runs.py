@@ -14,7 +14,6 @@ from synth.records import new_id
 from synth.store.connection import Store
 from synth.store.rows import insert, now
 
-
 KINDS = ("ingest", "generate", "mine", "review", "check", "release", "train", "evaluate")
 
 

@@ -115,7 +115,7 @@ class Scratch:
 
     def _file(self, table: str) -> str:
         quoted = str(self._folder / f"{table}.parquet").replace("'", "''")
-        return f"read_parquet('{quoted}')"
+        return f"read_parquet('{quoted}', hive_partitioning = false)"
 
     def _number(self, sql: str) -> int:
         [row] = self._rows(sql)

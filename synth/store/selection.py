@@ -22,6 +22,7 @@ from synth.store.overlaps import STANDING_SIMILAR
 from synth.store.release_policy import ReleasePolicy
 from synth.store.reviews import DROPPED
 
+# Every file is read without hive_partitioning: a folder above it called `name=value` would else be a column.
 MEMORY = "2GB"  # of the choices; what needs more goes by way of the disk
 # Files of the working folder.
 SAMPLES = "samples.parquet"  # what the policy takes of the store, with the texts that are asked
@@ -72,13 +73,13 @@ ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
 # kept than can be chosen. Generated ones are drawn by lot, for which the whole release has one order.
 CANDIDATE = """
 WITH latest AS (
-    SELECT * FROM read_parquet($negatives) QUALIFY row_number() OVER (
+    SELECT * FROM read_parquet($negatives, hive_partitioning = false) QUALIFY row_number() OVER (
         PARTITION BY sample_id, text_id ORDER BY origin = 'labelled' DESC, negative_id DESC
     ) = 1
 )
 SELECT l.*, CASE WHEN l.origin = 'generated' THEN
            sha256($seed::VARCHAR || s.content_hash::VARCHAR || l.text_id::VARCHAR) END AS lot
-FROM latest l JOIN read_parquet($samples) s ON s.sample_id = l.sample_id
+FROM latest l JOIN read_parquet($samples, hive_partitioning = false) s ON s.sample_id = l.sample_id
 WHERE NOT list_contains(s.positive_ids, l.text_id)
 QUALIFY row_number() OVER (
     PARTITION BY l.sample_id, l.origin = 'generated'
@@ -90,7 +91,8 @@ QUALIFY row_number() OVER (
 CHOICE = """
 CREATE OR REPLACE TEMP TABLE taken AS
 WITH candidate AS (
-    SELECT c.* FROM read_parquet($candidates) c ANTI JOIN excluded e ON e.sample_id::UUID = c.sample_id
+    SELECT c.* FROM read_parquet($candidates, hive_partitioning = false) c
+    ANTI JOIN excluded e ON e.sample_id::UUID = c.sample_id
 ),
 given AS (
     SELECT sample_id, count(*) FILTER (origin = 'labelled') AS labelled,
@@ -122,12 +124,16 @@ FROM candidate c LEFT JOIN admitted a USING (negative_id) WHERE c.origin <> 'gen
 QUALIFY place <= $max_negatives
 """
 SHORT = """
-SELECT s.sample_id FROM read_parquet($samples) s ANTI JOIN excluded e ON e.sample_id::UUID = s.sample_id
+SELECT s.sample_id FROM read_parquet($samples, hive_partitioning = false) s
+ANTI JOIN excluded e ON e.sample_id::UUID = s.sample_id
 LEFT JOIN (SELECT sample_id, count(*) AS n FROM taken GROUP BY 1) t ON t.sample_id = s.sample_id
 WHERE s.task = 'retrieval' AND coalesce(t.n, 0) < $min_negatives
 """
 CONTENT = """
-WITH sample AS (SELECT s.* FROM read_parquet($samples) s ANTI JOIN excluded e ON e.sample_id::UUID = s.sample_id),
+WITH sample AS (
+    SELECT s.* FROM read_parquet($samples, hive_partitioning = false) s
+    ANTI JOIN excluded e ON e.sample_id::UUID = s.sample_id
+),
 negatives AS (
     SELECT sample_id, list({
         'negative_id': negative_id, 'text_id': text_id, 'origin': origin, 'rank': rank, 'score': score,
@@ -144,7 +150,10 @@ FROM sample s LEFT JOIN negatives n ON n.sample_id = s.sample_id
 ORDER BY s.task, number
 """
 TEXTS = """
-WITH wanted AS (SELECT * FROM read_parquet($chosen) WHERE task = $task AND number BETWEEN $start AND $stop),
+WITH wanted AS (
+    SELECT * FROM read_parquet($chosen, hive_partitioning = false)
+    WHERE task = $task AND number BETWEEN $start AND $stop
+),
 found AS (
     SELECT number, list({
         'text': t.text, 'origin': n.origin, 'rank': n.rank, 'score': n.score, 'positive_score': n.positive_score
@@ -212,7 +221,8 @@ def selected(folder: Path, size: int = 10_000) -> Iterator[list[dict[str, Any]]]
     with _scratch(folder) as scratch:
         scratch.execute(
             "SELECT sample_id, revision_id, content_hash, task, query, text1, text2, text, label, score, instruction,"
-            " similar_to FROM read_parquet(?) ORDER BY num_approvals DESC, content_hash, sample_id",
+            " similar_to FROM read_parquet(?, hive_partitioning = false)"
+            " ORDER BY num_approvals DESC, content_hash, sample_id",
             [str(folder / SAMPLES)],
         )
         names = [column[0] for column in scratch.description or ()]
@@ -225,7 +235,7 @@ def selected_revisions(folder: Path, sample_ids: Collection[UUID]) -> dict[UUID,
     with _scratch(folder) as scratch:
         return dict(
             scratch.execute(
-                "SELECT sample_id, revision_id FROM read_parquet($path)"
+                "SELECT sample_id, revision_id FROM read_parquet($path, hive_partitioning = false)"
                 " WHERE sample_id IN (SELECT unnest($ids::UUID[]))",
                 {"path": str(folder / SAMPLES), "ids": [str(each) for each in sample_ids]},
             ).fetchall()
@@ -263,7 +273,9 @@ def choose(folder: Path, policy: ReleasePolicy, excluded: Sequence[UUID]) -> int
 def chosen_lines(folder: Path) -> Iterator[str]:
     """A line for each sample of CHOSEN, in order: content hash, source and text ids of its negatives, by tabs."""
     with _scratch(folder) as scratch:
-        scratch.execute("SELECT line FROM read_parquet(?) ORDER BY line", [str(folder / CHOSEN)])
+        scratch.execute(
+            "SELECT line FROM read_parquet(?, hive_partitioning = false) ORDER BY line", [str(folder / CHOSEN)]
+        )
         while rows := scratch.fetchmany(10_000):
             yield from (line for (line,) in rows)
 
@@ -275,14 +287,17 @@ def chosen_counts(folder: Path) -> dict[str, list[dict[str, Any]]]:
         counts = {
             name: records(
                 scratch.execute(
-                    f"SELECT {columns}, count(*) AS num_samples FROM read_parquet(?) GROUP BY ALL ORDER BY ALL", path
+                    f"SELECT {columns}, count(*) AS num_samples FROM read_parquet(?, hive_partitioning = false)"
+                    " GROUP BY ALL ORDER BY ALL",
+                    path,
                 )
             )
             for name, columns in GROUPS.items()
         }
         counts["negatives"] = records(
             scratch.execute(
-                "SELECT n.origin, count(*) AS num_negatives FROM (SELECT unnest(negatives) AS n FROM read_parquet(?))"
+                "SELECT n.origin, count(*) AS num_negatives FROM"
+                " (SELECT unnest(negatives) AS n FROM read_parquet(?, hive_partitioning = false))"
                 " GROUP BY ALL ORDER BY ALL",
                 path,
             )

@@ -22,6 +22,7 @@ from synth.records import (
     new_id,
     text_id,
 )
+from synth.stages.ingest import ingest
 from synth.stages.release_check import verify_release
 from synth.stages.release_diff import compare_releases
 from synth.stages.release_files import read_manifest, read_rows
@@ -318,3 +319,21 @@ def test_hostile_texts_come_out_as_they_went_in(store: Store, tmp_path: Path, tr
     released = create(store, tmp_path)
     assert {row["query"] for row in read_rows(released.path, Task.RETRIEVAL)} == set(texts)
     assert verify_release(released.path, released.digest).problems == []
+
+
+def test_folders_that_look_like_partitions_change_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "split=train" / "query=overwritten" / "dataset=evil" / "task=sts" / "sample_id=1"
+    folder.mkdir(parents=True)
+    (folder / "questions.jsonl").write_text('{"query": "who purrs?", "positive": "A cat.", "split": "train"}\n')
+    (folder / "sums.jsonl").write_text('{"query": "one and one?", "positive": "Two.", "split": "test"}\n')
+    store = Store.create(folder / "store.duckdb")
+    ingest(store, folder, declared_use=None, on_progress=lambda _: None)
+    assert query(store, "SELECT query, declared_use FROM samples ORDER BY ALL").to_pylist() == [
+        {"query": "one and one?", "declared_use": "eval"},
+        {"query": "who purrs?", "declared_use": "train"},
+    ]
+    apply_policy(store, "everything", max_rank=20)
+    first = create(store, folder / "releases")
+    [row] = read_rows(first.path, Task.RETRIEVAL)
+    assert (row["query"], row["dataset"], first.counts["sts"]) == ("who purrs?", "questions", 0)
+    assert compare_releases(first.path, create(store, tmp_path / "plain").path, rows=True).totals["same"] == 1
