@@ -3,11 +3,12 @@ What a release will hold: what the policy takes, less what repeats an evaluation
 negatives chosen. Nothing is written yet but the choice, into a working folder.
 """
 
+import json
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 from synth.overlaps import (
@@ -20,7 +21,7 @@ from synth.overlaps import (
     near_duplicates,
     near_text,
 )
-from synth.records import Task, UserError, is_plain_name
+from synth.records import Task, Use, UserError, is_plain_name, text_id
 from synth.stages.datasheet import LEFT_OUT
 from synth.stages.release_files import digest_of
 from synth.store import releases, selection
@@ -29,6 +30,7 @@ from synth.store.connection import Store
 from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
 from synth.store.release_policy import ReleasePolicy
 from synth.store.releases import HeldOut
+from synth.store.sources import read_corpora
 
 CHECKS = {"ngram": NGRAM, "overlap_threshold": THRESHOLD, "near_duplicate_threshold": NEAR_THRESHOLD}
 
@@ -48,6 +50,8 @@ class Plan:
     work: Path
     policy: ReleasePolicy
     held_out: list[HeldOut]  # those that go into it
+    corpora: dict[str, Path]  # the passages of the retrieval sets among them, by name: files of JSON Lines in `work`
+    sources: list[dict[str, Any]]  # of what is in it
     compared_with: list[str]  # names of all evaluation sets, if the policy asks for a comparison
     found: Found
     digest: str
@@ -78,10 +82,12 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     with store.read() as cursor:
         left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
         held_out = releases.held_out(cursor)
-    carried = [each for each in held_out if each.name not in policy.exclude_sources]
-    for each in carried:
-        if not is_plain_name(each.name):
-            raise UserError(f"the source {each.name!r:.120} has a name that no file can have; ingest it under another")
+        carried = [each for each in held_out if each.name not in policy.exclude_sources]
+        for each in carried:
+            if not is_plain_name(each.name):
+                raise UserError(f"the source {each.name!r:.120} has a name that no file can have; ingest it anew")
+        corpora = {each.name: _keep_corpus(cursor, each, work) for each in carried if each.task == Task.RETRIEVAL}
+        cards = releases.source_cards(cursor)
     found = _look(work, policy, held_out)
     contaminated = {each.sample_id for each in found.overlaps}
     repeated = [each.sample_id for each in found.duplicates]
@@ -95,7 +101,38 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     digest = digest_of(selection.chosen_lines(work))
     compared_with = sorted({each.name for each in held_out}) if policy.contamination else []
     overlaps = _overlap_counts(store, found)
-    return Plan(work, policy, carried, compared_with, found, digest, ordered, overlaps, composition)
+    sources = _of_release(cards, {row["source"] for row in composition["source"]}, {each.name for each in carried})
+    return Plan(work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition)
+
+
+def _keep_corpus(cursor: Any, held_out: HeldOut, work: Path) -> Path:
+    """Write what a held-out retrieval set is searched in: its corpus, and answers that are not in it."""
+    path = work / f"corpus-{held_out.rows[0]['source_id']}.jsonl"
+    known: set[UUID] = set()
+    with path.open("w", encoding="utf-8") as lines:
+        for passage in read_corpora(cursor, [held_out.name]).get(held_out.name, ()):
+            known.add(passage.text_id)
+            body = passage.text.removeprefix(f"{passage.title}\n") if passage.title else passage.text
+            _write_passage(lines, passage.text_id, passage.title, body)
+        for answer in dict.fromkeys(answer for row in held_out.rows for answer in row["positives"]):
+            if (answer_id := text_id(answer)) not in known:
+                known.add(answer_id)
+                _write_passage(lines, answer_id, "", answer)
+    return path
+
+
+def _write_passage(lines: TextIO, passage_id: UUID, title: str, text: str) -> None:
+    lines.write(json.dumps({"doc_id": str(passage_id), "title": title, "text": text}, ensure_ascii=False) + "\n")
+
+
+def _of_release(cards: list[dict[str, Any]], sampled: set[str], held_out: set[str]) -> list[dict[str, Any]]:
+    """Of the sources `sampled` the splits to train on, of those `held_out` the splits held out; the corpora of both."""
+    return [
+        card
+        for card in cards
+        if (card["name"] in sampled and card["declared_use"] == Use.TRAIN)
+        or (card["name"] in held_out and (card["declared_use"] == Use.EVAL or card["split"] == "corpus"))
+    ]
 
 
 def _why_nothing(left_out: Mapping[str, int]) -> str:

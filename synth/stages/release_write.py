@@ -1,24 +1,25 @@
 """Writing a release's folder (docs/release-format.md): samples slice by slice, held-out sets, datasheet, manifest."""
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from synth.checks import scripts
 from synth.overlaps import ASKED
-from synth.records import Passage, Task, text_id
+from synth.records import Task, text_id
 from synth.stages.datasheet import datasheet
 from synth.stages.release_files import FORMAT, MANIFEST, samples_file, schema, settle
 from synth.stages.release_plan import CHECKS, Plan
-from synth.store import releases, selection
+from synth.store import selection
 from synth.store.connection import Store
 from synth.store.releases import HeldOut
-from synth.store.sources import corpora
 
 
 def write_release(
@@ -31,12 +32,11 @@ def write_release(
         if plan.counts[task]:
             scripts += _write_samples(store, plan.work, folder, task, on_progress)
     for each in plan.held_out:
-        _write_held_out(store, folder / "eval", each)
+        _write_held_out(plan, folder / "eval", each)
     composition = plan.composition | {
         "script": [{"script": script, "num_samples": number} for script, number in sorted(scripts.items())]
     }
     held_out = sorted({each.name for each in plan.held_out})
-    sampled = {row["source"] for row in composition["source"]}
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -49,7 +49,7 @@ def write_release(
         "left_out": plan.left_out,
         "overlaps": plan.overlaps,
         "composition": composition,
-        "sources": releases.source_cards(store, sampled=sampled, held_out=held_out),
+        "sources": plan.sources,
         "held_out": held_out,
         "compared_with": plan.compared_with,
     }
@@ -82,19 +82,19 @@ def _script(text: str) -> str:
     return max(words, key=lambda script: (words[script], script)) if words else "no letters"
 
 
-def _write_held_out(store: Store, folder: Path, each: HeldOut) -> None:
+def _write_held_out(plan: Plan, folder: Path, each: HeldOut) -> None:
     if each.task == Task.RETRIEVAL:
         target = folder / "retrieval" / each.name
-        ids = [(row["external_id"] or str(text_id(row["query"])), row) for row in each.rows]
-        corpus = corpora(store, [each.name]).get(each.name, [])
-        _write_lines(target / "corpus.jsonl", (_corpus_row(passage) for passage in corpus))
-        _write_lines(target / "queries.jsonl", ({"query_id": key, "text": row["query"]} for key, row in ids))
+        target.mkdir(parents=True)
+        shutil.copyfile(plan.corpora[each.name], target / "corpus.jsonl")
+        asked = _by_query_id(each.rows)
+        _write_lines(target / "queries.jsonl", ({"query_id": key, "text": query} for key, (query, _) in asked.items()))
         _write_lines(
             target / "qrels.jsonl",
             (
-                {"query_id": key, "doc_id": str(text_id(positive)), "score": 1}
-                for key, row in ids
-                for positive in row["positives"]
+                {"query_id": key, "doc_id": str(passage_id), "score": 1}
+                for key, (_, answers) in asked.items()
+                for passage_id in answers
             ),
         )
         return
@@ -102,9 +102,21 @@ def _write_held_out(store: Store, folder: Path, each: HeldOut) -> None:
     _write_lines(folder / kind / f"{each.name}.jsonl", ({key: row[key] for key in columns} for row in each.rows))
 
 
-def _corpus_row(passage: Passage) -> dict[str, str]:
-    body = passage.text.removeprefix(f"{passage.title}\n") if passage.title else passage.text
-    return {"doc_id": str(passage.text_id), "title": passage.title, "text": body}
+def _by_query_id(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, list[UUID]]]:
+    """
+    The queries and the ids of their answers, by the ids that they came with; those that came with none, or with one that
+    another query (of another split) has too, by the ids of their texts. Rows with one id are one query, with all answers.
+    """
+    queries: dict[str, set[UUID]] = {}
+    for row in rows:
+        queries.setdefault(row["external_id"], set()).add(text_id(row["query"]))
+    found: dict[str, tuple[str, list[UUID]]] = {}
+    for row in rows:
+        given = row["external_id"]
+        key = given if given and len(queries[given]) == 1 else str(text_id(row["query"]))
+        answers = found.setdefault(key, (row["query"], []))[1]
+        answers += [each for each in map(text_id, row["positives"]) if each not in answers]
+    return found
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

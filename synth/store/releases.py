@@ -1,7 +1,7 @@
 """The record of releases made, and what a release tells of the store beside its samples."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,21 +51,11 @@ def held_out(cursor: duckdb.DuckDBPyConnection) -> list[HeldOut]:
     return [HeldOut(name, task, rows) for (name, task), rows in sets.items()]
 
 
-def source_cards(store: Store, *, sampled: Iterable[str], held_out: Iterable[str]) -> list[dict[str, Any]]:
-    """
-    Name, split, use, origin, licence and version of what a release holds something of, for a datasheet: of the sources
-    `sampled` the splits to train on, of those `held_out` the splits held out, and the corpora of both.
-    """
-    with store.read() as cursor:
-        return records(
-            cursor.execute(
-                "SELECT name, split, declared_use, kind, origin, licence, version FROM source"
-                " WHERE name IN (SELECT unnest($sampled)) AND declared_use = 'train'"
-                " OR name IN (SELECT unnest($held_out)) AND (declared_use = 'eval' OR split = 'corpus')"
-                " ORDER BY ALL",
-                {"sampled": list(sampled), "held_out": list(held_out)},
-            )
-        )
+def source_cards(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """Name, split, use, kind, origin, licence and version of every source."""
+    return records(
+        cursor.execute("SELECT name, split, declared_use, kind, origin, licence, version FROM source ORDER BY ALL")
+    )
 
 
 def find_release(store: Store, name: str) -> ReleaseRecord | None:

@@ -82,17 +82,24 @@ def corpora(store: Store, names: Sequence[str] = (), *, declared_use: Use | None
     came as pairs or triplets) has the texts that those samples brought for a corpus.
     """
     with store.read() as cursor:
-        rows = cursor.execute(
-            "SELECT s.name, p.text_id, any_value(t.text), any_value(p.title), min(p.source_id)"
-            " FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id)"
-            " WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names)))"
-            " AND ($use IS NULL OR s.declared_use = $use) AND NOT ($use IS NOT DISTINCT FROM 'train' AND p.text_id IN"
-            " (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval'))"
-            " GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
-            {"names": list(names), "use": declared_use},
-        ).fetchall()
-        if declared_use is None:
-            rows += _brought(cursor, names)
+        return read_corpora(cursor, names, declared_use=declared_use)
+
+
+def read_corpora(
+    cursor: duckdb.DuckDBPyConnection, names: Sequence[str], *, declared_use: Use | None = None
+) -> dict[str, list[Passage]]:
+    """What `corpora` gives, within a lease."""
+    rows = cursor.execute(
+        "SELECT s.name, p.text_id, any_value(t.text), any_value(p.title), min(p.source_id)"
+        " FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id)"
+        " WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names)))"
+        " AND ($use IS NULL OR s.declared_use = $use) AND NOT ($use IS NOT DISTINCT FROM 'train' AND p.text_id IN"
+        " (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval'))"
+        " GROUP BY s.name, p.text_id ORDER BY s.name, p.text_id",
+        {"names": list(names), "use": declared_use},
+    ).fetchall()
+    if declared_use is None:
+        rows += _brought(cursor, names)
     found: dict[str, list[Passage]] = {}
     for name, text_id, text, title, source_id in rows:
         found.setdefault(name, []).append(Passage(text_id, text, title, source_id))

@@ -4,12 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
 
 from synth.records import (
     Classification,
+    Draft,
     Negative,
     Retrieval,
     Source,
@@ -23,6 +25,7 @@ from synth.records import (
     text_id,
 )
 from synth.stages.ingest import ingest
+from synth.stages.release import create_release
 from synth.stages.release_check import verify_release
 from synth.stages.release_diff import compare_releases
 from synth.stages.release_files import read_manifest, read_rows
@@ -31,6 +34,7 @@ from synth.store import releases, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.overlaps import FoundOverlap, add_overlaps
+from synth.store.release_policy import ReleasePolicy
 from synth.store.runs import recorded
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
@@ -337,3 +341,51 @@ def test_folders_that_look_like_partitions_change_nothing(tmp_path: Path) -> Non
     [row] = read_rows(first.path, Task.RETRIEVAL)
     assert (row["query"], row["dataset"], first.counts["sts"]) == ("who purrs?", "questions", 0)
     assert compare_releases(first.path, create(store, tmp_path / "plain").path, rows=True).totals["same"] == 1
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_queries_of_two_splits_that_came_with_one_id_keep_their_own_answers(approved: Store, tmp_path: Path) -> None:
+    asked = [
+        ("dev", "1", "who barks?", "A dog."),
+        ("test", "1", "who moos?", "A cow."),
+        ("test", "2", "who moos?", "An ox."),
+    ]
+        part = replace(source(approved, "farm", Use.EVAL), split=split)
+        with approved.write() as cursor:
+            sources.add_source(cursor, part, new_id())
+            draft = Draft(Retrieval(query_text, (answer,)), part.source_id, "ingest", external_id=external_id)
+            samples.add_drafts(cursor, [draft], new_id())
+    folder = create(approved, tmp_path).path / "eval" / "retrieval" / "farm"
+    queries = {row["query_id"]: row["text"] for row in lines(folder / "queries.jsonl")}
+    corpus = {row["doc_id"]: row["text"] for row in lines(folder / "corpus.jsonl")}
+    answers = {(queries[row["query_id"]], corpus[row["doc_id"]]) for row in lines(folder / "qrels.jsonl")}
+    assert sorted(queries.values()) == ["who barks?", "who moos?"]
+    assert len(lines(folder / "queries.jsonl")) == len(queries)
+    assert answers == {("who barks?", "A dog."), ("who moos?", "A cow."), ("who moos?", "An ox.")}
+
+
+def test_answers_that_are_not_in_the_corpus_of_a_held_out_set_join_it(
+    approved: Store, tmp_path: Path, held_out_source: Source
+) -> None:
+    add(approved, held_out_source, Retrieval("who neighs?", ("A horse.",)))
+    folder = create(approved, tmp_path).path / "eval" / "retrieval" / "guide"
+    judged = {row["doc_id"] for row in lines(folder / "qrels.jsonl")}
+    assert judged <= {row["doc_id"] for row in lines(folder / "corpus.jsonl")}
+
+
+def test_what_comes_in_while_a_release_is_written_is_not_in_it(
+    approved: Store, tmp_path: Path, training_source: Source
+) -> None:
+    def meanwhile(_: int) -> None:
+        with approved.write() as cursor:
+            late = NewPassage(text_id("A late text."), "A late text.", "", "9")
+            sources.add_passages(cursor, training_source.source_id, [late])
+            sources.add_source(cursor, replace(training_source, version="2"), new_id())
+
+    released = create_release(approved, tmp_path, "first", ReleasePolicy(), on_progress=meanwhile)
+    corpus = lines(released.path / "eval" / "retrieval" / "guide" / "corpus.jsonl")
+    assert [row["text"] for row in corpus] == ["A cat purrs."]
+    assert {row["version"] for row in read_manifest(released.path)["sources"]} == {training_source.version}
