@@ -348,11 +348,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_queries_of_two_splits_that_came_with_one_id_keep_their_own_answers(approved: Store, tmp_path: Path) -> None:
-    asked = [
-        ("dev", "1", "who barks?", "A dog."),
-        ("test", "1", "who moos?", "A cow."),
-        ("test", "2", "who moos?", "An ox."),
-    ]
+    barks, moos = ("dev", "1", "who barks?", "A dog."), ("test", "1", "who moos?", "A cow.")
+    for split, external_id, query_text, answer in (barks, moos, ("test", "", "who moos?", "An ox.")):
         part = replace(source(approved, "farm", Use.EVAL), split=split)
         with approved.write() as cursor:
             sources.add_source(cursor, part, new_id())
