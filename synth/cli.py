@@ -122,9 +122,10 @@ def ingest(
     Read data sets and documents into the store; one broken line, and nothing of the path is stored.
 
     Takes BEIR folders; .jsonl, .json, .csv, .tsv and .parquet files with the columns of sentence-transformers,
-    FlagEmbedding, Tevatron, scored pairs or classes; folders of .md, .rst, .txt and .html files; and data sets of the
-    `datasets` library, saved or from the hub. A sources.toml in the folder names sets, licences and origins. Rows of
-    the splits test, dev, validation are held out from training. docs/formats.md shows a line of each.
+    FlagEmbedding, Tevatron, scored pairs or classes; folders of .md, .rst, .txt and .html files, which are one corpus
+    with all folders below; and data sets of the `datasets` library, saved or from the hub. A sources.toml in the folder
+    names sets, licences and origins. Rows of the splits test, dev, validation are held out from training.
+    docs/formats.md shows a line of each.
 
     Example: synth ingest faq.csv --map query=question --map positive=answer --on-error skip
     """

@@ -16,7 +16,7 @@ from synth.stages.tables import BadLine, Row
 IDS = ("id", "_id", "query_id", "query-id", "qid", "pair_id", "doc_id", "docid")
 COMMON = {"instruction": ("instruction",), "split": ("split",), "id": IDS}  # what every layout may have
 # A row with one of these and no negative may be a pair that does not match: no triplet unless the user says so.
-JUDGED = frozenset({"label", "labels", "score", "scores", "similarity_score"})
+JUDGED = ("label", "labels", "score", "scores", "similarity_score")
 NUMBERED = re.compile(r"negative_\d+")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 REMEDY = "; say which is which with --map ROLE=COLUMN"
@@ -170,10 +170,12 @@ def recognise(path: str, columns: tuple[str, ...], *, wanted: str, mapping: Mapp
     # with a mapping of its own columns a table is nobody's but the user's
     names = ["tuples", *LAYOUTS] if "positive" in mapping else [*LAYOUTS]
     for name in names:
-        if wanted in ("", name) and _fits(name, LAYOUTS[name], columns, mapping):
+        if wanted in ("", name) and _fits(name, LAYOUTS[name], columns, mapping, wanted=wanted):
             return name
     if wanted:
         raise UserError(f"{path}: its columns are {_listed(columns)}; {wanted} needs {_needs(LAYOUTS[wanted])}{REMEDY}")
+    if _has_needed(LAYOUTS["tuples"], columns, mapping):
+        raise _undecided(path, columns, mapping)
     tried = "; ".join(f"{_needs(layout)} ({name})" for name, layout in LAYOUTS.items())
     raise UserError(f"{path}: its columns are {_listed(columns)}; a layout needs {tried}{REMEDY}")
 
@@ -192,16 +194,32 @@ def _listed(columns: tuple[str, ...]) -> str:
 
 
 def _needs(layout: Layout) -> str:
-    return ", ".join(names[0] for names in layout.needs.values())
+    return ", ".join("/".join(names) for names in layout.needs.values())
 
 
-def _fits(name: str, layout: Layout, columns: tuple[str, ...], mapping: Mapping[str, str]) -> bool:
-    if name == "tuples" and not mapping.keys() >= layout.needs.keys() and JUDGED & set(columns):
+def _fits(name: str, layout: Layout, columns: tuple[str, ...], mapping: Mapping[str, str], *, wanted: str) -> bool:
+    if name == "tuples" and name != wanted and not mapping.keys() >= layout.needs.keys() and set(JUDGED) & set(columns):
         negatives = {"negative", "negatives", *mapping.values()} & set(columns) or any(map(NUMBERED.fullmatch, columns))
         if not negatives:
             return False
+    return _has_needed(layout, columns, mapping)
+
+
+def _has_needed(layout: Layout, columns: tuple[str, ...], mapping: Mapping[str, str]) -> bool:
     return mapping.keys() <= layout.roles.keys() and all(
         role in mapping or any(column in columns for column in names) for role, names in layout.needs.items()
+    )
+
+
+def _undecided(path: str, columns: tuple[str, ...], mapping: Mapping[str, str]) -> UserError:
+    """A query and a positive with a judgement beside them: what is in the way, and both ways out."""
+    names = LAYOUTS["tuples"].needs
+    query, positive = (mapping.get(role) or next(name for name in names[role] if name in columns) for role in names)
+    judged = next(name for name in JUDGED if name in columns)
+    return UserError(
+        f"{path}: its columns are {_listed(columns)}; because of `{judged}` a row may be a pair that does not match:"
+        f" for pairs that all match say --format tuples, for scored pairs --format pairs --map text1={query} --map"
+        f" text2={positive}"
     )
 
 
@@ -251,6 +269,18 @@ def tuple_of(reader: Reader, row: Row) -> Tuple:
             found |= {each.text: each for each in _texts(reader, row, role, value)}
     negatives = tuple(each for text, each in found.items() if text not in positives)
     return Tuple(query, tuple(positives.values()), negatives, len(found) - len(negatives))
+
+
+def is_judged_zero(row: Row) -> bool:
+    """Whether a label or score beside a pair is 0, or false: it may say that the pair does not match."""
+    return any(name in row and _is_zero(row[name]) for name in JUDGED)
+
+
+def _is_zero(value: object) -> bool:
+    if isinstance(value, str):
+        text = value.strip()
+        return text.casefold() == "false" or (NUMBER.fullmatch(text) is not None and float(text) == 0)
+    return isinstance(value, (bool, int, float)) and value == 0
 
 
 def _negatives(reader: Reader, row: Row) -> Iterator[tuple[str, object]]:

@@ -8,12 +8,14 @@ broken line, and nothing of the path is kept; or, where the user says so, the li
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import Source, Task, Use, UserError
+from synth.stages.folders import MANIFEST
 from synth.stages.intake import SetRead, read_set
-from synth.stages.layouts import MANIFEST, Described, FoundSet, find_sets
+from synth.stages.layouts import Described, FoundSet, find_sets
 from synth.stages.splits import use_of_split
 from synth.stages.spool import LeftOut, OnError, spool_folder
 from synth.store import bulk, runs, sources, versions
@@ -55,6 +57,7 @@ class Checked:
     """Sets that were read and are well, and wait to be stored."""
 
     sets: list[SetRead]
+    notes: list[str]  # on what lies beside them and is not read
     left_out: LeftOut
     config: dict[str, Any]
     declared_use: Use | None
@@ -103,7 +106,7 @@ def read_checked(
         raise UserError(f"{report}: is there already; name another file with --report")
     if report is not None and not report.parent.is_dir():
         raise UserError(f"{report}: its folder does not exist; make it first")
-    found = find_sets(path, given)
+    found, notes = find_sets(path, given)
     _check_kinds(store, found)
     with (
         spool_folder(store.path.parent) as folder,
@@ -113,7 +116,7 @@ def read_checked(
         for number, each in enumerate(found):
             (folder / str(number)).mkdir()
             sets.append(read_set(each, folder / str(number), left_out, on_progress))
-        checked = Checked(sets, left_out, _config(path, declared_use, given, on_error), declared_use, report)
+        checked = Checked(sets, notes, left_out, _config(path, declared_use, given, on_error), declared_use, report)
         if not checked.num_rows:
             raise _nothing(path, checked)
         yield checked
@@ -153,7 +156,7 @@ def store_checked(store: Store, checked: Checked, *, on_progress: Callable[[int]
     rows stored. Raises UserError if the report's file came into being meanwhile.
     """
     results: list[Ingested] = []
-    notes = [note for each in checked.sets for note in each.notes]
+    notes = checked.notes + [note for each in checked.sets for note in each.notes]
     with runs.recorded(store, "ingest", checked.config) as run:
         report = checked.report
         if report is None and checked.left_out.counts:
@@ -161,27 +164,46 @@ def store_checked(store: Store, checked: Checked, *, on_progress: Callable[[int]
         if report is not None:
             checked.left_out.put(report)
         for each in checked.sets:
-            earlier = versions.earlier_version(store, each.found.about.name, each.version)
+            name = each.found.about.name
+            earlier = versions.earlier_version(store, name, each.version)
+            before = versions.earlier_version(store, name, "")  # in any version, this one too
+            alone = each.found.kind not in sources.kinds(store).values()
             added = list(_store_set(store, each, checked.declared_use, run, on_progress))
             results += added
-            if earlier is not None:
-                notes.append(_told(added, earlier.date().isoformat()))
+            notes += _told(name, added, earlier=earlier, before=before, alone=alone)
         run.count(left_out=checked.left_out.counts.total())
     return Outcome(results, dict(checked.left_out.counts), report, notes)
 
 
-def _told(added: list[Ingested], since: str) -> str:
-    """What a new version of a data set brought."""
-    parts = []
+def _told(
+    name: str, added: list[Ingested], *, earlier: datetime | None, before: datetime | None, alone: bool
+) -> Iterator[str]:
+    """
+    What was not new of a data set, and why.
+
+    Args:
+        earlier: when another version of it came; `before`: when it came in any version, this one too.
+        alone: whether no data set of its kind was in the store.
+    """
+    if not added:
+        yield f"{name}: holds no row that could be stored"
+        return
+    parts, num_known = [], {}
     for what in ("samples", "passages"):
         of_kind = [each for each in added if getattr(each, f"num_{what}")]
-        if of_kind:
-            number = sum(getattr(each, f"num_{what}") for each in of_kind)
-            parts.append(f"{sum(each.num_new for each in of_kind)} of {number} {what} are new")
-    return (
-        f"{added[0].name}: an earlier version is there, of {since}; {' and '.join(parts)}, and what only that one has"
-        " stays"
-    )
+        number, num_new = sum(getattr(each, f"num_{what}") for each in of_kind), sum(each.num_new for each in of_kind)
+        parts += [f"{num_new} of {number} {what} are new"] if number else []
+        num_known[what] = number - num_new
+    new = " and ".join(parts)
+    keep = "; samples that are known keep the source, and so the licence, that they came with"
+    keep = keep if num_known["samples"] else ""
+    elsewhere = "" if alone else f", or came with another data set{keep}"
+    if earlier is not None:
+        yield f"{name}: an earlier version is there, of {earlier.date()}; {new}, and what only that one has stays{keep}"
+    elif before is not None and any(num_known.values()):
+        yield f"{name}: ingested before, on {before.date()}; {new}"
+    elif any(num_known.values()):
+        yield f"{name}: {new}; the others are repeated in it{elsewhere}"
 
 
 def _store_set(

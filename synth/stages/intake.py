@@ -15,9 +15,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from synth.records import Use, UserError, is_plain_name, key_of
+from synth.stages.documents import READERS as CUTTERS
 from synth.stages.documents import cut_document, decode_document
+from synth.stages.folders import SHOWN, few
 from synth.stages.formats import (
     CORPUS,
+    JUDGED,
     JUDGEMENTS,
     LAYOUTS,
     NUMBERED,
@@ -25,6 +28,7 @@ from synth.stages.formats import (
     Layout,
     Reader,
     Text,
+    is_judged_zero,
     label_of,
     passage_of,
     reader_of,
@@ -32,7 +36,7 @@ from synth.stages.formats import (
     score_of,
     tuple_of,
 )
-from synth.stages.layouts import BEIR, DOCUMENT_SUFFIXES, PAGES, FoundSet
+from synth.stages.layouts import BEIR, PAGES, FoundSet
 from synth.stages.splits import use_of_split
 from synth.stages.spool import JUDGEMENTS as JUDGEMENT_COLUMNS
 from synth.stages.spool import PASSAGES as PASSAGE_COLUMNS
@@ -44,6 +48,10 @@ from synth.store.scratch import Scratch, scratch
 MAX_SPLITS = 200  # of one data set: each becomes a source
 MAX_PAGE = 64 << 20  # bytes of one document
 TICK = 1000  # rows between two words of progress
+ZERO = (
+    "rows have a label or score of 0, and are pairs that match all the same: if 0 means no match, take them out, or"
+    " read scored pairs with --format pairs"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Intake:
     left_out: LeftOut
     on_progress: Callable[[int], None]
     spools: list[Spool] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)  # what there may be several of -> how many
+    said: list[str] = field(default_factory=list)  # other notes
     _splits: set[str] = field(default_factory=set)
 
     def rows(self, tables: Iterable[Table], layout: Layout, take: Callable[["Origin", Reader, Row], None]) -> None:
@@ -75,7 +84,7 @@ class Intake:
         about, num_read = self.found.about, 0
         for number, table in enumerate(tables):
             reader = reader_of(layout, about.map, table.classes)
-            wanted = (*reader.columns, *filter(NUMBERED.fullmatch, table.columns))
+            wanted = (*reader.columns, *filter(NUMBERED.fullmatch, table.columns), *JUDGED)
             for line, row in table.rows(wanted):
                 num_read += 1
                 if num_read % TICK == 0:
@@ -92,7 +101,7 @@ class Intake:
     def split_of(self, origin: "Origin", reader: Reader, row: Row) -> str | None:
         """The split of a row: as the user said, else its own, else its table's. Raises BadLine if it is no name."""
         value = self.found.about.split or reader.value(row, "split")
-        if value is None:
+        if value is None or (isinstance(value, str) and not value.strip()):  # as a table leaves a cell empty
             value = origin.split
         if value is None:
             return None
@@ -138,7 +147,8 @@ def read_set(found: FoundSet, folder: Path, left_out: LeftOut, on_progress: Call
     with scratch(folder) as files:
         num_passages = files.count_passages() if (folder / "passages.parquet").exists() else 0
         splits = files.splits() if (folder / "samples.parquet").exists() else {}
-    notes = tuple(f"{about.name}: {number} {note}" for note, number in intake.notes.items() if number)
+    counted = (f"{number} {note}" for note, number in intake.notes.items() if number)
+    notes = tuple(f"{about.name}: {note}" for note in (*found.notes, *intake.said, *counted))
     return SetRead(found, folder, _version(intake), num_passages, splits, notes)
 
 
@@ -160,6 +170,7 @@ def _read_tuples(intake: Intake) -> None:
             size = len(found.query) + sum(map(len, positives)) + sum(map(len, negatives))
             samples.add(*head, found.query, positives, negatives, characters=size)
             intake.notes["negatives that repeat a positive of their query were left out"] += found.num_contradictory
+            intake.notes[ZERO] += not found.negatives and is_judged_zero(row)
 
         intake.rows(intake.found.tables["rows"], LAYOUTS[intake.found.layout], take)
 
@@ -190,6 +201,8 @@ def _read_labelled(intake: Intake) -> None:
 
 def _read_documents(intake: Intake) -> None:
     """Documents, cut into passages along their headings and paragraphs."""
+    empty: list[str] = []  # the first documents that hold no text
+    num_empty = 0
     with ExitStack() as stack:
         passages = _spool(stack, intake, "passages", PASSAGE_COLUMNS)
 
@@ -197,24 +210,32 @@ def _read_documents(intake: Intake) -> None:
             path, title, text = reader.optional(row, "path"), reader.optional(row, "title"), reader.text(row, "text")
             suffix = PurePath(path).suffix.lower()
             name = path or f"{PurePath(origin.name).name}:{origin.line}"
-            add(origin, text, suffix if suffix in DOCUMENT_SUFFIXES else ".txt", name, title)
+            add(origin, text, suffix if suffix in CUTTERS else ".txt", name, title)
 
         def add(origin: Origin, text: str, suffix: str, name: str, title: str = "") -> None:
-            for number, cut in enumerate(cut_document(text, suffix=suffix), start=1):
+            nonlocal num_empty
+            cuts = cut_document(text, suffix=suffix)
+            if not cuts:
+                num_empty += 1
+                empty.extend([name] if num_empty <= SHOWN else [])
+            for number, cut in enumerate(cuts, start=1):
                 headings = cut.title if cut.title.startswith(title) else f"{title} > {cut.title}"
                 passage = passage_of(headings if cut.title else title, cut.body, f"{name}#{number}")
                 _add_passage(passages, origin, passage)
 
         if intake.found.layout != PAGES:
             intake.rows(intake.found.tables["rows"], LAYOUTS["documents"], take)
-        for number, path in enumerate(intake.found.pages):
+        for number, (name, path) in enumerate(intake.found.pages.items()):
             try:
-                add(Origin(str(path), None, number, 0), _page(path), path.suffix, path.name)
+                add(Origin(str(path), None, number, 0), _page(path), path.suffix, name)
             except BadLine as bad:
                 intake.left_out.add(str(path), None, bad, "")
             intake.on_progress(1)
     if not passages.num_rows and not intake.left_out.counts:
         raise UserError(f"{intake.found.path}: its documents hold no text to make passages of")
+    if num_empty:
+        documents = "1 document holds" if num_empty == 1 else f"{num_empty} documents hold"
+        intake.said.append(f"{documents} no text but headings, and gave no passage: {few(empty, of=num_empty)}")
 
 
 def _page(path: Path) -> str:

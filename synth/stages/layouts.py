@@ -6,26 +6,29 @@ without one the folder is searched. Reads the beginning of files; knows no store
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from synth.records import UserError, is_plain_name
 from synth.settings import read_toml, record_of
-from synth.stages.documents import READERS
+from synth.stages.folders import (
+    MANIFEST,
+    check_files,
+    few,
+    folders_below,
+    is_document,
+    is_retrieval,
+    pages_below,
+    unread,
+)
 from synth.stages.formats import LAYOUTS, recognise
 from synth.stages.hugging_face import HUB, hub_tables, is_saved, saved_tables
+from synth.stages.splits import held_out_word, split_of_file
 from synth.stages.tables import BadLine, Rows, Table, is_table, lines_of, open_table, reading, table_stem, table_suffix
 
-MANIFEST = "sources.toml"
-DOCUMENT_SUFFIXES = tuple(READERS)
-ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
 BEIR, PAGES = "beir", "pages"  # the layouts that are folders, not columns
-# A file of this name is one split of the set that its folder is named after, as the Hugging Face hub has them.
-SPLIT_FILE = re.compile(
-    r"(train|training|test|testing|dev|val|valid|validation|eval|evaluation)(-\d{1,5}-of-\d{1,5})?", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,15 @@ class FoundSet:
     layout: str
     about: Described
     tables: Mapping[str, Sequence[Table]] = field(default_factory=dict)
-    pages: tuple[Path, ...] = ()
+    pages: Mapping[str, Path] = field(default_factory=dict)  # by their path within the folder
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> Iterator[Path]:
+        """The files that it is read from; its folder as well."""
+        yield Path(self.path)
+        yield from self.pages.values()
+        yield from (Path(table.name) for tables in self.tables.values() for table in tables)
 
     @property
     def kind(self) -> str:
@@ -57,12 +68,14 @@ class FoundSet:
         return {BEIR: "retrieval", PAGES: "documents"}.get(self.layout) or LAYOUTS[self.layout].kind
 
 
-def find_sets(path: Path, given: Described) -> list[FoundSet]:
+def find_sets(path: Path, given: Described) -> tuple[list[FoundSet], list[str]]:
     """
     The sets under a file or folder, or of a data set of the hub, in a fixed order, each with a name of its own.
 
     Args:
         given: what the user said of them; it goes before what sources.toml says.
+
+    Returns the sets, and notes on what else lies there and is not read.
 
     Raises UserError if the path does not exist, holds none, two sets would have one name, or `given` does not fit.
     """
@@ -71,46 +84,39 @@ def find_sets(path: Path, given: Described) -> list[FoundSet]:
     else:
         if not path.exists():
             raise UserError(f"{path}: there is no such file or folder")
-        _check_files(path)
+        check_files(path)
         found = list(_listed(path, given) if (path / MANIFEST).is_file() else _searched(path, given))
+    left = unread(path, (file for each in found for file in each.files)) if path.is_dir() else []
     if not found:
-        raise UserError(f"{path}: nothing to ingest here; see `synth ingest --help` for the layouts")
-    if given.name and len(found) > 1:
         raise UserError(
-            f"{path}: holds {len(found)} data sets, and a name is for one; name them in {MANIFEST}, or ingest each"
+            "; ".join([f"{path}: nothing to ingest here", *left, "see `synth ingest --help` for the layouts"])
+        )
+    if given.name and len(found) > 1:
+        sets = few([Path(each.path).name for each in found])
+        raise UserError(
+            f"{path}: holds {len(found)} data sets ({sets}), and a name is for one; name them in {MANIFEST}, or ingest"
+            " each"
         )
     names: dict[str, str] = {}
     for each in found:
         if not is_plain_name(each.about.name):
-            raise UserError(f"{each.path}: {each.about.name!r:.120} is no name for a source; give it one in {MANIFEST}")
+            raise UserError(
+                f"{each.path}: {each.about.name!r:.120} is no name for a source; give it one, with --name or in"
+                f" {MANIFEST}"
+            )
         if each.about.name in names:
             raise UserError(
                 f"{each.path}: would be named {each.about.name} like {names[each.about.name]}; name both in {MANIFEST}"
             )
         names[each.about.name] = each.path
-    return found
-
-
-def _check_files(root: Path) -> None:
-    """
-    Raise UserError for what must not be read: a file that is none (a pipe, a device), a link that leaves the folder,
-    a name that no text can hold.
-    """
-    inside = root.resolve()
-    for path in [root, *(sorted(root.rglob("*")) if root.is_dir() else ())]:
-        if not str(path).isprintable():
-            raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
-        if not (path.suffix in (*DOCUMENT_SUFFIXES, ".arrow") or table_suffix(path)) or path.is_dir():
-            continue
-        if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UserError(f"{path}: a link that leaves the folder; put the file itself here, or ingest its target")
-        if not path.is_file():
-            raise UserError(f"{path}: not a regular file; take it away")
+    return found, [f"{path}: {note}" for note in left]
 
 
 def _listed(folder: Path, given: Described) -> Iterator[FoundSet]:
     manifest = folder / MANIFEST
-    for relative, table in read_toml(manifest).items():
+    entries = read_toml(manifest)
+    listed = {(folder / relative).resolve() for relative in entries}
+    for relative, table in entries.items():
         about = record_of(Described, table, f"{manifest}: [{relative}]")
         for role, column in about.map.items():
             if not isinstance(column, str):
@@ -120,7 +126,7 @@ def _listed(folder: Path, given: Described) -> Iterator[FoundSet]:
             raise UserError(f"{manifest}: {relative} leaves the folder; sets must be inside it")
         if not path.exists():
             raise UserError(f"{manifest}: {relative} does not exist; mend the path or take the entry out")
-        found = list(_sets_at(path, _joined(about, given)))
+        found = list(_sets_at(path, _joined(about, given), listed))
         if not found:
             raise UserError(f"{path}: none of the layouts that can be ingested; see `synth ingest --help`")
         if len(found) > 1:
@@ -134,62 +140,68 @@ def _joined(about: Described, given: Described) -> Described:
 
 
 def _searched(path: Path, given: Described) -> Iterator[FoundSet]:
-    here = list(_sets_at(path, given))
-    yield from here
-    if path.is_dir() and not any(each.layout == BEIR for each in here) and not is_saved(path):
-        for child in sorted(path.iterdir()):
-            if (
-                child.is_dir() and not child.name.startswith(".") and not child.is_symlink()
-            ):  # a link may lead back here
-                yield from _searched(child, given)
-
-
-def _sets_at(path: Path, about: Described) -> Iterator[FoundSet]:
-    """The sets of a file, or of the files of a folder, but not of the folders in it."""
     if path.is_file():
-        if _is_document(path):
-            yield FoundSet(str(path), PAGES, _named(path.stem, about), pages=(path,))
-        elif table_suffix(path):
-            yield _table_set([path], about)
+        yield from _sets_at(path, given, frozenset())
         return
-    if is_saved(path):
-        yield _row_set(str(path), saved_tables(path), _named(path.resolve().name, about))
-        return
-    children = sorted(child for child in path.iterdir() if child.is_file())
-    stems = {table_stem(child): child for child in children if table_suffix(child)}
-    if {"corpus", "queries"} <= stems.keys():
-        yield _beir_set(path, stems, about)
-        return
-    pages = tuple(child for child in children if _is_document(child))
-    if any(page.stem.upper() not in ABOUT_THE_DATA for page in pages):
-        yield FoundSet(str(path), PAGES, _named(path.resolve().name, about), pages=pages)
-    tables = [child for child in children if is_table(child)]
-    if splits := [table for table in tables if SPLIT_FILE.fullmatch(table_stem(table))]:
-        yield _table_set(splits, about)
-    for table in tables:
-        if table not in splits:
-            yield _table_set([table], about)
+    yield from _documents(path, given, frozenset())
+    for folder, files in folders_below(path):
+        yield from _tables_of(folder, files, given)
+
+
+def _sets_at(path: Path, about: Described, taken: Set[Path]) -> Iterator[FoundSet]:
+    """What a file is; or the documents in a folder and below it, and the tables in it: but for those `taken`."""
+    if path.is_dir():
+        yield from _documents(path, about, taken)
+        _, files = next(folders_below(path, taken))
+        yield from _tables_of(path, files, about)
+    elif is_document(path):
+        yield FoundSet(str(path), PAGES, _named(path.stem, about), pages={path.name: path})
+    elif table_suffix(path):
+        yield _table_set([path], about)
+
+
+def _documents(folder: Path, about: Described, taken: Set[Path]) -> Iterator[FoundSet]:
+    """The documents in a folder and below it: one set, so that its passages are one corpus."""
+    if pages := pages_below(folder, taken):
+        yield FoundSet(str(folder), PAGES, _named(folder.resolve().name, about), pages=pages)
+
+
+def _tables_of(folder: Path, files: Sequence[Path], about: Described) -> Iterator[FoundSet]:
+    """The sets of a folder's own tables; a folder that `datasets` saved and a retrieval folder are one."""
+    if is_saved(folder):
+        yield _row_set(str(folder), saved_tables(folder), _named(folder.resolve().name, about))
+    elif is_retrieval(files):
+        yield _beir_set(folder, {table_stem(file): file for file in files if table_suffix(file)}, about)
+    else:
+        tables = [file for file in files if is_table(file)]
+        if splits := [table for table in tables if split_of_file(table_stem(table))]:
+            yield _table_set(splits, about)
+        for table in tables:
+            if table not in splits:
+                yield _table_set([table], about)
 
 
 def _named(name: str, about: Described) -> Described:
     return replace(about, name=about.name or name)
 
 
-def _is_document(path: Path) -> bool:
-    return path.suffix in DOCUMENT_SUFFIXES and path.is_file()
-
-
 def _table_set(paths: Sequence[Path], about: Described) -> FoundSet:
     """A set of one file, or of the files of its splits."""
     path = paths[0]
-    split = SPLIT_FILE.fullmatch(table_stem(path))
-    name = path.resolve().parent.name if split else table_stem(path)
+    name = path.resolve().parent.name if split_of_file(table_stem(path)) else table_stem(path)
     where = path.parent if len(paths) > 1 else path
-    tables = []
+    tables, notes = [], []
     for each in paths:
-        named = SPLIT_FILE.fullmatch(table_stem(each))
-        tables.append(open_table(each, split=named[1].lower() if named else None))
-    return _row_set(str(where), tables, _named(name, about))
+        split = split_of_file(table_stem(each))
+        if split is None and (word := held_out_word(table_stem(each))):
+            split = word
+            if not about.split:
+                notes.append(
+                    f"its file's name says `{word}`, so rows without a split are held out (unless --use train)"
+                )
+        tables.append(open_table(each, split=split))
+    found = _row_set(str(where), tables, _named(name, about))
+    return found if found.kind == "documents" else replace(found, notes=tuple(notes))  # documents have no splits
 
 
 def _row_set(path: str, tables: Sequence[Table], about: Described) -> FoundSet:

@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from synth.records import UserError
-from synth.stages.formats import LAYOUTS, Reader, label_of, parse_mapping, reader_of, recognise, score_of, tuple_of
+from synth.stages.formats import (
+    LAYOUTS,
+    Reader,
+    is_judged_zero,
+    label_of,
+    parse_mapping,
+    reader_of,
+    recognise,
+    score_of,
+    tuple_of,
+)
 from synth.stages.tables import BadLine
 
 
@@ -47,10 +57,22 @@ def test_columns_of_the_ecosystem_are_recognised(columns: str, layout: str) -> N
     assert found(columns) == layout
 
 
-@pytest.mark.parametrize("columns", ["query answer label", "anchor positive score", "sentence1 sentence2", "foo bar"])
-def test_columns_that_could_be_a_pair_that_does_not_match_are_not_guessed(columns: str) -> None:
-    with pytest.raises(UserError, match=f"f: its columns are {columns.replace(' ', ', ')}; a layout needs .*--map"):
+@pytest.mark.parametrize("columns", ["sentence1 sentence2", "foo bar", "anchor label"])
+def test_columns_of_no_layout_are_answered_with_the_names_that_are_known(columns: str) -> None:
+    message = f"f: its columns are {columns.replace(' ', ', ')}; a layout needs .*query/anchor/question, .*--map"
+    with pytest.raises(UserError, match=message):
         found(columns)
+
+
+@pytest.mark.parametrize(("columns", "judged"), [("query answer label", "label"), ("anchor positive score", "score")])
+def test_columns_that_could_be_a_pair_that_does_not_match_are_not_guessed(columns: str, judged: str) -> None:
+    query, positive, _ = columns.split()
+    ways_out = f"--format tuples, for scored pairs --format pairs --map text1={query} --map text2={positive}"
+    with pytest.raises(UserError, match=f"because of `{judged}` a row may be .* {ways_out}"):
+        found(columns)
+    assert found(columns, "tuples") == "tuples"
+    assert found(columns, "pairs", text1=query, text2=positive) == "pairs"
+    assert found(f"{columns} negative") == "tuples"
 
 
 def test_the_user_says_what_could_be_read_in_several_ways() -> None:
@@ -65,7 +87,12 @@ def test_the_user_says_what_could_be_read_in_several_ways() -> None:
     [
         ("a b", "", {"query": "c"}, "f: there is no column 'c'; its columns are a, b"),
         ("a b", "", {"anchor": "a"}, "'anchor' is no role; the roles are query, positive, negative"),
-        ("a b", "pairs", {}, "f: its columns are a, b; pairs needs text1, text2, score; say which is which"),
+        (
+            "a b",
+            "pairs",
+            {},
+            "f: its columns are a, b; pairs needs text1/sentence1/sentence_A, text2/.*; say which",
+        ),
         ("a b", "csv", {}, "'csv' is no layout of a table; they are tevatron, "),
     ],
 )
@@ -124,6 +151,17 @@ def test_a_title_is_the_first_line_of_its_passage() -> None:
 def test_a_tuple_without_its_texts_is_a_bad_line(row: dict[str, Any], message: str) -> None:
     with pytest.raises(BadLine, match=message):
         tuple_of(reader("tuples"), row)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, False, "0", " 0.0 ", "False", "-0"])
+def test_a_judgement_of_zero_is_seen_however_it_is_written(value: object) -> None:
+    assert is_judged_zero({"query": "q", "label": value})
+    assert not is_judged_zero({"query": value})
+
+
+@pytest.mark.parametrize("value", [1, "1", 0.1, None, "", "no", [0], "00x"])
+def test_other_judgements_are_not_zero(value: object) -> None:
+    assert not is_judged_zero({"score": value})
 
 
 @pytest.mark.parametrize(("value", "score"), [(1, 1.0), ("4.5", 4.5), (" -3e-1 ", -0.3), ("0", 0.0)])

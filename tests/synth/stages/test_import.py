@@ -128,18 +128,19 @@ def test_a_new_version_brings_only_what_is_new_and_says_so(store: Store, tmp_pat
     assert [(r.split, r.num_new) for r in outcome.sources] == [("train", 1)]
     [note] = outcome.notes
     assert note.startswith("triplets: an earlier version is there, of 20")
-    assert "1 of 3 samples are new, and what only that one has stays" in note
+    assert "1 of 3 samples are new, and what only that one has stays; samples that are known keep the source" in note
     assert rows(store, "SELECT count(*), count(DISTINCT query) FROM samples") == [(4, 4)]
     assert [r.num_new for r in run(store, path).sources] == [0]
 
 
 def test_the_version_is_that_of_the_content_and_not_of_the_place(store: Store, tmp_path: Path) -> None:
-    for folder in ("here", "there"):
-        outcome = run(store, write(tmp_path / folder / "pairs.jsonl", [PAIR]))
-        assert outcome.notes == []
-    assert rows(store, "SELECT count(*) FROM sources") == [(1,)]
+    assert run(store, write(tmp_path / "here" / "pairs.jsonl", [PAIR])).notes == []
     parquet.write_table(pyarrow.Table.from_pylist([PAIR]), tmp_path / "pairs.parquet")
-    assert run(store, tmp_path / "pairs.parquet").notes == []
+    for path in (write(tmp_path / "there" / "pairs.jsonl", [PAIR]), tmp_path / "pairs.parquet"):
+        [note] = run(store, path).notes
+        assert note.startswith("pairs: ingested before, on 20")
+        assert note.endswith("; 0 of 1 samples are new")
+    assert rows(store, "SELECT count(*) FROM sources") == [(1,)]
 
 
 def test_files_named_as_splits_are_one_set_named_after_their_folder(store: Store, tmp_path: Path) -> None:
@@ -161,6 +162,70 @@ def test_files_named_as_splits_are_one_set_named_after_their_folder(store: Store
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "source", "split", "use"),
+    [
+        ("holdout", "set", "holdout", Use.EVAL),
+        ("Test_v2", "set", "test_v2", Use.EVAL),
+        ("held-out", "set", "held-out", Use.EVAL),
+        ("验证集", "set", "验证集", Use.EVAL),
+        ("train2", "set", "train2", Use.TRAIN),
+        ("nq-test", "nq-test", "test", Use.EVAL),
+        ("sts_dev.v2", "sts_dev.v2", "dev", Use.EVAL),
+        ("faq-hold_out", "faq-hold_out", "hold_out", Use.EVAL),
+        ("nq-train", "nq-train", "train", Use.TRAIN),
+        ("devices", "devices", "train", Use.TRAIN),
+        ("latest", "latest", "train", Use.TRAIN),
+    ],
+)
+def test_a_files_name_says_its_split_by_whole_words(
+    store: Store, tmp_path: Path, name: str, source: str, split: str, use: Use
+) -> None:
+    outcome = run(store, write(tmp_path / "set" / f"{name}.jsonl", [PAIR, PAIR | {"score": 2, "split": " "}]))
+    assert [(r.name, r.split, r.declared_use) for r in outcome.sources] == [(source, split, use)]
+    told = source == name and use is Use.EVAL
+    assert outcome.notes == (
+        [f"{name}: its file's name says `{split}`, so rows without a split are held out (unless --use train)"]
+        if told
+        else []
+    )
+
+
+def test_an_empty_split_says_nothing(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "set" / "dev.csv", ["text,label,split\na,x,\nb,x,train\nc,x,  \n"])
+    assert [(r.split, r.num_samples) for r in run(store, path).sources] == [("dev", 2), ("train", 1)]
+
+
+def test_rows_of_label_zero_are_positives_if_the_user_says_so_and_are_told_of(store: Store, tmp_path: Path) -> None:
+    lines = ["anchor,positive,label\nq1,p1,1\nq2,p2,0\nq3,p3,0\n"]
+    path = write(tmp_path / "judged.csv", lines)
+    with pytest.raises(UserError, match="because of `label`"):
+        run(store, path)
+    parquet.write_table(pyarrow.table({"query": ["q"], "answer": ["a"], "score": [0.0]}), tmp_path / "p.parquet")
+    for table, number in ((path, 2), (tmp_path / "p.parquet", 1)):
+        [note] = run(store, table, given=Described(format="tuples")).notes
+        assert f": {number} rows have a label or score of 0, and are pairs that match all the same" in note
+    assert rows(store, "SELECT count(*) FROM samples") == [(4,)]
+
+
+def test_why_rows_are_not_new_is_said(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "faq.csv", ["question,answer\n" + "q,a\n" * 3])
+    assert run(store, path).notes == ["faq: 1 of 3 samples are new; the others are repeated in it"]
+    [note] = run(store, write(tmp_path / "other.csv", ["question,answer\nq,a\nr,b\n"])).notes
+    assert note.startswith("other: 1 of 2 samples are new; the others are repeated in it, or came with another data")
+    [note] = run(store, path, given=Described(licence="MIT")).notes
+    assert "0 of 3 samples are new" in note
+    assert "samples that are known keep the source, and so the licence, that they came with" in note
+    found = rows(store, "SELECT licence, num_samples FROM sources WHERE name = 'faq' ORDER BY licence")
+    assert found == [("", 1), ("MIT", 0)]
+
+
+def test_a_table_without_rows_among_others_is_told_of(store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.csv", ["text,label\n"])
+    write(tmp_path / "set" / "b.csv", ["text,label\nt,x\n"])
+    assert run(store, tmp_path / "set").notes == ["a: holds no row that could be stored"]
+
+
 def test_the_user_can_name_describe_and_split_a_single_set(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "faq.csv", ["ask,reply,split\nq,a,train\n"])
     given = Described(name="faq-en", licence="CC0-1.0", split="dev", map={"query": "ask", "positive": "reply"})
@@ -169,7 +234,7 @@ def test_the_user_can_name_describe_and_split_a_single_set(store: Store, tmp_pat
     assert found == [("faq-en", "dev", "eval", "CC0-1.0")]
     for name in ("a", "b"):
         write(tmp_path / "two" / f"{name}.csv", ["text,label\na,b\n"])
-    with pytest.raises(UserError, match="holds 2 data sets, and a name is for one"):
+    with pytest.raises(UserError, match=r"holds 2 data sets \(a.csv, b.csv\), and a name is for one"):
         run(store, tmp_path / "two", given=Described(name="x"))
 
 
