@@ -10,6 +10,7 @@ from synth.commands.screens import JsonOption, WorkspaceOption, print_json, prin
 from synth.records import UserError
 from synth.screen import say
 
+SHOWN_ROWS = 1000  # of a result as a table
 app = typer.Typer()
 
 
@@ -50,7 +51,10 @@ def sql(
         refuse_output(output, store)
     result = query_apart(store, query, timeout=timeout)
     if output_format is SqlFormat.TABLE:
-        print_table(result.column_names, [tuple(row.values()) for row in rows_of(result)])
+        shown = rows_of(result.slice(0, SHOWN_ROWS))
+        print_table(result.column_names, [tuple(row.values()) for row in shown])
+        if result.num_rows > SHOWN_ROWS:
+            say(f"the first {SHOWN_ROWS:,} of {result.num_rows:,} rows; --format csv or json has them all")
     else:
         write_result(result, output_format, output)
 

@@ -1,6 +1,6 @@
 """`synth release`: freeze what was approved, look at it, compare it, check it, take it elsewhere."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -104,7 +104,8 @@ def _print_left_out(left_out: object, overlaps: object) -> None:
         say("left out:")
         print_table(["samples", "reason"], [(number, LEFT_OUT.get(key, key)) for key, number in left_out.items()])
     if isinstance(overlaps, list) and overlaps:
-        rows = [tuple(row.values()) for row in overlaps if isinstance(row, dict)]
+        columns = ("eval_source", "eval_split", "kind", "num_samples")
+        rows = [tuple(row.get(column) for column in columns) for row in overlaps if isinstance(row, dict)]
         print_table(["evaluation set", "split", "overlap", "samples left out"], rows)
 
 
@@ -194,10 +195,21 @@ def release_verify(
     """
     from synth.stages.release_check import verify_release
     from synth.stages.release_files import find_folder, read_manifest
+    from synth.store.releases import find_release
+    from synth.workspace import Workspace, find_store
 
     folder = find_folder(release, workspace / "releases")
     name = read_manifest(folder)["name"]
-    verified = verify_release(folder, _recorded_digest(name, folder, workspace))
+    problems = []
+    if (folder_name := folder.absolute().name) != name:
+        problems.append(f"the folder is called {folder_name}, and what is in it is the release {name}")
+    recorded = None
+    if find_store(workspace) is not None and folder.absolute().parent == (workspace / "releases").absolute():
+        recorded = find_release(Workspace.open(workspace).store, name)
+        if recorded is None:
+            problems.append(f"the store knows no release called {name}")
+    verified = verify_release(folder, *((recorded.digest, recorded.manifest_sha256) if recorded else (None,)))
+    verified = replace(verified, problems=[*problems, *verified.problems])
     if as_json:
         print_json(asdict(verified))
     else:
@@ -207,17 +219,6 @@ def release_verify(
         say(f"release {verified.name}: {verified.num_files} files, {verified.num_samples} samples: {outcome}")
     if verified.problems:
         raise typer.Exit(1)
-
-
-def _recorded_digest(name: str, folder: Path, workspace: Path) -> str | None:
-    """What the workspace's store has for the release of this name; None if the folder is not the workspace's own."""
-    from synth.store.releases import find_release
-    from synth.workspace import Workspace, find_store
-
-    if find_store(workspace) is None or folder.resolve().parent != (workspace / "releases").resolve():
-        return None
-    record = find_release(Workspace.open(workspace).store, name)
-    return record.digest if record else "nothing"
 
 
 @app.command("export")

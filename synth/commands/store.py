@@ -15,16 +15,18 @@ app = typer.Typer(help="Look after the store.", no_args_is_help=True, rich_marku
 @app.command("verify")
 def store_verify(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
     """
-    Check the store: no id dangles, nothing is stored twice, every status is what the logs say, every release is there.
+    Check the store: every value can be read, no id dangles, nothing is stored twice, every status is what the logs say,
+    every release is what was released, and `releases` holds no other one.
 
     Exit code 1 if a rule does not hold; each is one line with the remedy.
 
     Example: synth store verify
     """
-    from synth.store.verify import verify
+    from synth.stages.store_check import check_store
     from synth.workspace import Workspace
 
-    problems = verify(Workspace.open(workspace).store)
+    opened = Workspace.open(workspace)
+    problems = check_store(opened.store, opened.releases)
     if as_json:
         print_json([asdict(problem) for problem in problems])
     else:
@@ -82,10 +84,12 @@ def store_backup(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Copy the store to a file, which appears when it is complete, on the disk, and was opened and counted.
+    Copy the store to a file, which appears when it is complete, on the disk, and every value of it was read. A damaged
+    store is not copied.
 
     Everybody else waits meanwhile. Releases and the journal are plain files beside the store: copy them as such. To
     restore, put the copy in the store's place while no command runs, and delete store.duckdb.wal if it is there.
+    docs/store.md tells what becomes of what was made since.
 
     Example: synth store backup /backups/store.duckdb
     """

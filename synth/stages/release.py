@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from synth.records import SkiffError, UserError, key_of
-from synth.stages.release_files import FORMAT, MANIFEST, is_release_name
+from synth.stages.release_files import FORMAT, MANIFEST, is_release_name, missing_files, sha256_of
 from synth.stages.release_plan import Plan, make_plan
 from synth.stages.release_write import write_release
 from synth.store import releases, runs
@@ -81,6 +81,11 @@ def _release(
             f"the release {name} exists, with other content than this policy takes now; choose another name"
         )
     existed = known is not None and path.is_dir()
+    if existed and (missing := missing_files(path)):
+        raise UserError(
+            f"{path}: the release was made before, and {missing[0]} is missing or changed; restore the folder from a "
+            "copy, or move it away and run again"
+        )
     if not existed:
         if known is None and os.path.lexists(path) and not _is_leftover(path, plan.digest):
             raise UserError(
@@ -92,7 +97,8 @@ def _release(
             complete = partial / "release"
             write_release(store, plan, complete, name, made_at, on_progress)
             with store.write() as cursor:
-                _record(cursor, plan, name, known, path.resolve(), run.run_id, made_at)
+                manifest_sha256 = sha256_of(complete / MANIFEST)
+                _record(cursor, plan, name, known, path.resolve(), manifest_sha256, run.run_id, made_at)
                 shutil.rmtree(path, ignore_errors=True)  # left by a command that was killed before it was recorded
                 complete.rename(path)
                 _settle_name(path)
@@ -101,10 +107,18 @@ def _release(
 
 
 def _record(
-    cursor: Any, plan: Plan, name: str, known: ReleaseRecord | None, path: Path, run_id: UUID, made_at: datetime
+    cursor: Any,
+    plan: Plan,
+    name: str,
+    known: ReleaseRecord | None,
+    path: Path,
+    manifest_sha256: str,
+    run_id: UUID,
+    made_at: datetime,
 ) -> None:
-    """Record the release, and what its checks found, unless it is written again because its folder was lost."""
+    """Record the release and what its checks found; of one whose folder was lost, where it is written again."""
     if known is not None:
+        releases.record_rewritten(cursor, name, path, manifest_sha256)
         return
     counts = plan.counts | {"left_out": plan.left_out}
     made = releases.add_release(
@@ -114,6 +128,7 @@ def _record(
         policy=plan.policy,
         counts=counts,
         path=path,
+        manifest_sha256=manifest_sha256,
         run_id=run_id,
         created_at=made_at,
         folder=plan.work,

@@ -1,6 +1,5 @@
 """Verifying a release: whether its folder still is what was released, and what exactly is not."""
 
-import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from synth.stages.release_files import (
     is_content_of,
     read_manifest,
     read_rows,
+    sha256_of,
 )
 
 SHOWN = 5  # samples of one kind that are named; more are counted
@@ -33,16 +33,21 @@ class Verified:
     problems: list[str]
 
 
-def verify_release(folder: Path, recorded_digest: str | None) -> Verified:
+def verify_release(folder: Path, recorded_digest: str | None, recorded_manifest: str | None = None) -> Verified:
     """
     Look at every file, count, content hash and text of a release, and compute its digest anew from its samples.
 
-    `recorded_digest` is what the store has for this name, None if there is no store to ask.
+    Args:
+        recorded_digest: what the store has for this name; None if there is no store to ask.
+        recorded_manifest: the manifest's SHA-256 as the store has it. With it nothing in the folder can have been
+            changed unseen; without it, whoever changes a file can change what the manifest says of it too.
 
     Raises UserError if the folder has no manifest that can be read.
     """
     manifest = read_manifest(folder)
     problems = list(_file_problems(folder, manifest))
+    if recorded_manifest is not None and sha256_of(folder / MANIFEST) != recorded_manifest:
+        problems.append(f"{MANIFEST}: was changed (its SHA-256 is not the one that the store recorded)")
     look = _Look(folder)
     try:
         digest = digest_of(heapq.merge(*(look.lines(task) for task in Task)))
@@ -127,7 +132,6 @@ def _measure(path: Path) -> tuple[int, str]:
     if path.is_symlink() or not path.is_file():
         raise UserError(f"{path}: is a link or a device, where a release has files; copy the release anew")
     try:
-        with path.open("rb") as file:
-            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable and run again") from None

@@ -80,7 +80,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for key, wanted in KEYS.items():
         if type(manifest.get(key)) is not wanted:
             raise UserError(f"{path}: {key} is missing or of the wrong type; make the release again")
+    if not is_release_name(manifest["name"]):
+        raise UserError(f"{path}: {manifest['name']!r:.120} is no release's name; make the release again")
     return manifest
+
+
+def missing_files(folder: Path) -> list[str]:
+    """The files that a release's manifest lists and its folder has not, or not of their size."""
+    listed = read_manifest(folder).get("files")
+    sizes = {str(each.get("path")): each.get("size") for each in listed or () if isinstance(each, dict)}
+    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_in(folder)}
+    return sorted(name for name, size in sizes.items() if found.get(name) != size)
 
 
 def samples_file(folder: Path, task: Task) -> Path:
@@ -103,7 +113,10 @@ def read_rows(folder: Path, task: Task) -> Iterator[dict[str, Any]]:
     wanted = schema(task)
     try:
         with parquet.ParquetFile(path) as file:
-            if missing := set(wanted.names) - set(file.schema_arrow.names):
+            names = file.schema_arrow.names
+            if len(names) > len(set(names)):
+                raise UserError(f"{path}: has two columns of one name; make the release again")
+            if missing := set(wanted.names) - set(names):
                 raise UserError(f"{path}: misses the columns {', '.join(sorted(missing))}; make the release again")
             for batch in file.iter_batches(BATCH, columns=wanted.names):
                 yield from batch.select(wanted.names).cast(wanted).to_pylist()
@@ -161,6 +174,12 @@ def digest_of(lines: Iterable[str]) -> str:
         sha.update(between + line.encode())
         between = b"\n"
     return sha.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def settle(folder: Path) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def _write_held_out(plan: Plan, folder: Path, each: HeldOut) -> None:
 def _by_query_id(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, list[UUID]]]:
     """
     The queries and the ids of their answers, by the ids that they came with; by those of their texts, where they came
-    with none, or with one that another query (of another split) has too. Rows of one id are one query, with all answers.
+    with none, or with one that another query (of another split) has too. Rows of one id are one query.
     """
     queries: dict[str, set[UUID]] = {}
     for row in rows:

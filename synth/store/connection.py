@@ -19,13 +19,13 @@ import duckdb
 from synth.records import StoreError, StoreLocked
 from synth.store.copies import copy_store, remove
 from synth.store.engine import (
-    DAMAGE,
     HeldOutside,
     attach,
     close_sandbox,
     detach,
     explained,
     fold_log,
+    is_damage,
     lake_files,
     new_instance,
     new_sandbox,
@@ -66,9 +66,8 @@ class Store:
                 with closing(store._instance.cursor()) as cursor:
                     attach(cursor, partial, writing=True, files=lake_files(path))
                     try:
-                        migrate(cursor, backup=None)
-                    except DAMAGE as error:
-                        raise explained(error, path) from None
+                        with _told(path):
+                            migrate(cursor, backup=None)
                     finally:
                         detach(cursor, partial)
                 partial.replace(path)
@@ -148,7 +147,8 @@ class Store:
             closing(connection),  # before the lock is let go
         ):
             close_sandbox(connection, self.path)
-            yield connection
+            with _told(self.path):
+                yield connection
 
     @contextmanager
     def sole(self, key: UUID, doing: str) -> Iterator[None]:
@@ -170,9 +170,8 @@ class Store:
                 self._admitted(lambda: attach(cursor, self.path, writing=writing), exclusive=writing),
             ):
                 try:
-                    yield cursor
-                except DAMAGE as error:
-                    raise explained(error, self.path) from None
+                    with _told(self.path):
+                        yield cursor
                 finally:
                     detach(cursor, self.path)
         finally:
@@ -199,3 +198,14 @@ class Store:
                         ) from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raises StoreError, one line, where the disk or the file makes DuckDB fail; a mistake of ours stays as it is."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if not is_damage(error):
+            raise
+        raise explained(error, path) from None

@@ -7,6 +7,7 @@ call of a function. The lock on the store is that process's, and goes with it.
 """
 
 import csv
+import ctypes
 import errno
 import io
 import json
@@ -18,7 +19,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ import duckdb
 from synth.records import SkiffError, StoreError, UserError
 from synth.screen import printable
 from synth.store.connection import Store
+from synth.store.engine import is_unreadable
 from synth.units import finite
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 LONGEST = 86_400.0  # seconds that a query may be given
 MEMORY_SHARE = 0.6  # of the machine's memory that a person's query may take
 MAX_RESULT = 1 << 30  # bytes that a person's query may return
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+SLICE = 2000  # rows of a result that are written at a time
 FAILED = 3  # exit code of the process of a query for a failure, beside 2 for a wrong statement; 1 is Python's for a bug
 KEPT = ("synth.toml", "journal", "releases", "embeddings", "models")  # in the store's folder; never a query's output
 # The file system says: not there, not like that. Anything else (a full disk, a broken one) is a failure.
@@ -59,7 +63,7 @@ EXPLAIN = re.compile(
 # DuckDB's types whose every value Python can hold; what is made of them alone, it can hold too.
 PLAIN = {
     *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
-    *("float", "double", "decimal", "hugeint", "uhugeint", "uuid", "varchar", "null"),
+    *("float", "double", "decimal", "hugeint", "uuid", "varchar", "null"),
 }
 
 
@@ -98,7 +102,8 @@ def query_apart(store: Store, sql: str, *, timeout: float) -> "pyarrow.Table":
 
     if not 0.1 <= timeout <= LONGEST:  # nan is not
         raise UserError(f"a timeout of {timeout:g} s cannot be kept; give 0.1 to {LONGEST:g}")
-    request = json.dumps({"path": str(store.path), "lock_timeout": store.lock_timeout, "sql": sql, "timeout": timeout})
+    asked = {"sql": sql, "timeout": timeout, "parent": os.getpid()}
+    request = json.dumps({"path": str(store.path), "lock_timeout": store.lock_timeout, **asked})
     # -P: a module beside the user's files is not ours
     command = [sys.executable, "-P", "-m", "synth.store.console"]
     done = subprocess.run(command, input=request.encode(), capture_output=True, check=False)
@@ -123,6 +128,7 @@ def main() -> None:
     from pyarrow import ipc
 
     request = json.load(sys.stdin)
+    _end_with(request["parent"])
     _limit_memory()
     try:
         with Store(Path(request["path"]), lock_timeout=request["lock_timeout"]).sandbox() as connection:
@@ -144,6 +150,17 @@ def main() -> None:
         stream.write_table(result)
 
 
+def _end_with(parent: int) -> None:
+    """
+    End this process when the one that asked is killed: nobody would read the answer, and the store is held for it. Only
+    Linux can be asked for that; elsewhere the time limit ends it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed before we could ask
+            os._exit(FAILED)
+
+
 def _limit_memory() -> None:
     """Keep this process, results and texts in the making included, to its share of the machine's memory."""
     memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
@@ -154,13 +171,21 @@ def _limit_memory() -> None:
 
 def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> "pyarrow.Table":
     try:
-        result = connection.sql(_that_reads(connection, sql)).to_arrow_table()
-        return result.rename_columns(_unique(result.column_names))
+        found = connection.sql(_that_reads(connection, sql))
+        names = _unique(found.columns)
+        kinds = [_mapped(kind, lambda name: name != "uhugeint") for kind in found.types]  # Arrow has no such numbers
+        if kinds != found.types:
+            found = found.project(
+                ", ".join(f"CAST(#{place} AS {kind}) AS c{place}" for place, kind in enumerate(kinds, 1))
+            )
+        return found.to_arrow_table().rename_columns(names)
     except duckdb.InterruptException:
         raise
     except duckdb.OutOfMemoryException:
         raise StoreError("the query needs more memory than it may take; narrow it") from None
     except duckdb.Error as error:
+        if is_unreadable(error):  # `Store.sandbox` says what that means
+            raise
         raise UserError(f"the SQL does not run: {_reason(error)}") from None
 
 
@@ -214,7 +239,7 @@ def rows_of(result: "pyarrow.Table") -> list[dict[str, Any]]:
     """
     with duckdb.connect(":memory:") as connection:
         numbered = connection.from_arrow(result.rename_columns([f"c{number}" for number in range(result.num_columns)]))
-        held = [_held(kind) for kind in numbered.types]
+        held = [_mapped(kind, PLAIN.__contains__) for kind in numbered.types]
         if held == numbered.types:
             return result.to_pylist()  # type: ignore[no-any-return]
         columns = [
@@ -224,26 +249,28 @@ def rows_of(result: "pyarrow.Table") -> list[dict[str, Any]]:
         return numbered.select(*columns).to_arrow_table().rename_columns(result.column_names).to_pylist()  # type: ignore[no-any-return]
 
 
-def _held(kind: Any) -> Any:
-    """The type nearest to one of DuckDB's whose values Python can hold."""
+def _mapped(kind: Any, holds: Callable[[str], bool]) -> Any:
+    """One of DuckDB's types with text for whatever in it is of a type that cannot be held."""
     if kind.id == "list":
-        return duckdb.list_type(_held(kind.children[0][1]))
+        return duckdb.list_type(_mapped(kind.children[0][1], holds))
     if kind.id == "array":
-        return duckdb.array_type(_held(kind.children[0][1]), kind.children[1][1])
+        return duckdb.array_type(_mapped(kind.children[0][1], holds), kind.children[1][1])
     if kind.id == "map":
-        return duckdb.map_type(*(_held(child) for _, child in kind.children))
+        return duckdb.map_type(*(_mapped(child, holds) for _, child in kind.children))
     if kind.id == "struct" and kind.children:
-        return duckdb.struct_type({name: _held(child) for name, child in kind.children})
-    return kind if kind.id in PLAIN or kind.id == "struct" else duckdb.sqltypes.VARCHAR
+        return duckdb.struct_type({name: _mapped(child, holds) for name, child in kind.children})
+    return kind if kind.id == "struct" or holds(kind.id) else duckdb.sqltypes.VARCHAR
 
 
 def refuse_output(output: Path, store: Store) -> None:
     """Raises UserError unless a query's result may be written there: to a file, and to none of the workspace's own."""
-    target, home = Path(os.path.realpath(output)), Path(os.path.realpath(store.path))
-    if target.is_relative_to(home.parent) and target != home.parent:
-        first = target.relative_to(home.parent).parts[0].casefold()
-        if first.startswith(home.name.casefold()) or first in KEPT:
-            raise UserError(f"{output}: belongs to the workspace, and would be lost; name another file")
+    target = Path(os.path.realpath(output))
+    # The store may be a link: what belongs to it lies beside the link, or beside the file.
+    for home in (Path(os.path.realpath(store.path)), Path(os.path.realpath(store.path.parent)) / store.path.name):
+        if target.is_relative_to(home.parent) and target != home.parent:
+            first = target.relative_to(home.parent).parts[0].casefold()
+            if first.startswith(home.name.casefold()) or first in KEPT:
+                raise UserError(f"{output}: belongs to the workspace, and would be lost; name another file")
     with suppress(OSError):  # what cannot be looked at is told when it is written
         if not stat.S_ISREG(output.stat().st_mode):
             raise UserError(f"{output}: is no file (a folder, a device?); name a file")
@@ -262,16 +289,16 @@ def write_result(result: "pyarrow.Table", output_format: str, output: Path | Non
         if output_format == "parquet":
             raise UserError("parquet is not for the screen; name a file with --output FILE")
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        text = _as_text(result, output_format, ensure_ascii=not unicode, for_terminal=sys.stdout.isatty())
-        sys.stdout.write(text)
+        for text in _as_text(result, output_format, ensure_ascii=not unicode, for_terminal=sys.stdout.isatty()):
+            sys.stdout.write(text)
         return
     partial = output.with_name(f".{output.name}.partial")
     try:
         if output_format == "parquet":
             _write_parquet(result, partial)
         else:
-            text = _as_text(result, output_format, ensure_ascii=False, for_terminal=False)
-            partial.write_text(text, encoding="utf-8")
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(_as_text(result, output_format, ensure_ascii=False, for_terminal=False))
         partial.replace(output)
     except OSError as error:
         kind = UserError if error.errno in WRONG_PATH else StoreError
@@ -291,26 +318,32 @@ def _write_parquet(result: "pyarrow.Table", path: Path) -> None:
         raise UserError(f"parquet cannot hold this result: {error}; cast the column to VARCHAR") from None
 
 
-def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool, for_terminal: bool) -> str:
-    rows = rows_of(result)
+def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool, for_terminal: bool) -> Iterator[str]:
+    """The text of a file, in pieces: no more than some thousand rows are Python's objects at a time."""
+    slices = (rows_of(result.slice(start, SLICE)) for start in range(0, result.num_rows, SLICE))
 
     def as_json(value: Any, indent: int | None = None) -> str:
         text = json.dumps(finite(value), ensure_ascii=ensure_ascii, default=str, indent=indent, allow_nan=False)
         return _visible_json(text) if for_terminal else text
 
     if output_format == "json":
-        return as_json(rows, indent=1) + "\n"
+        before = "[\n "
+        for rows in slices:
+            for row in rows:
+                yield before + as_json(row, indent=1).replace("\n", "\n ")
+                before = ",\n "
+        yield "\n]\n" if result.num_rows else "[]\n"
+        return
 
     def as_field(value: Any) -> Any:
         if isinstance(value, (list, dict)):
             return as_json(value)
         return printable(value) if for_terminal and isinstance(value, str) else value
 
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(map(as_field, result.column_names))
-    writer.writerows(map(as_field, row.values()) for row in rows)
-    return lines.getvalue()
+    for names_or_rows in ([dict(zip(result.column_names, result.column_names, strict=True))], *slices):
+        lines = io.StringIO()
+        csv.writer(lines).writerows(map(as_field, row.values()) for row in names_or_rows)
+        yield lines.getvalue()
 
 
 def _visible_json(text: str) -> str:

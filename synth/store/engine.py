@@ -22,7 +22,8 @@ ROW_GROUP = 30_720
 LAKE_SUFFIX = ".ducklake"
 LAKE_REMEDY = "install it with: pip install 'skiff-embeddings[lake]'"
 MEMORY_SHARE = 0.6  # of the machine's memory that SQL we did not write may take
-# What a full disk, a truncated file or flipped bits make DuckDB raise; anything else is a mistake of ours.
+# What a full disk, a truncated file or flipped bits make DuckDB raise, beside what `is_unreadable` knows; anything else
+# is a mistake of ours.
 DAMAGE = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -40,6 +41,14 @@ class HeldOutside(StoreLocked):
     def __init__(self, path: Path, who: str) -> None:
         super().__init__(f"{path}: {who} has the file open outside Skiff; close it and run again")
         self.who = who
+
+
+class Damaged(StoreError):
+    """The store's file fails, or does not hold what was written to it. `reason` is DuckDB's."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def is_lake(path: Path) -> bool:
@@ -125,9 +134,9 @@ def attach(cursor: duckdb.DuckDBPyConnection, path: Path, *, writing: bool, file
     stated = f"({', '.join(options)})" if options else ""
     try:
         cursor.execute(f"ATTACH {quoted(name)} AS store {stated}")
+        cursor.execute("USE store")
     except duckdb.Error as error:
         raise explained(error, path) from None
-    cursor.execute("USE store")
 
 
 def detach(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -157,6 +166,23 @@ def fold_log(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
 
 
+def tables_of(cursor: duckdb.DuckDBPyConnection, database: str) -> list[str]:
+    """The names of the tables of an attached database."""
+    names = cursor.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY table_name", [database]
+    ).fetchall()
+    return [str(name) for (name,) in names]
+
+
+def read_every_value(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
+    """
+    Read every value of a table of the attached store, for DuckDB looks at a block's checksum when it reads the block.
+    Returns the number of rows.
+    """
+    [row] = cursor.execute(f'SELECT count(*), bit_xor(hash(COLUMNS(*))) FROM store."{table}"').fetchall()
+    return int(row[0])
+
+
 def refuse_foreign_log(path: Path) -> None:
     """
     Raises StoreError if the log beside the store is not one that DuckDB wrote: DuckDB would pass it over in silence,
@@ -177,8 +203,31 @@ def refuse_foreign_log(path: Path) -> None:
         )
 
 
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether the disk or the file made DuckDB fail, not our SQL."""
+    first = _first(error)
+    return isinstance(first, DAMAGE) or is_unreadable(first)
+
+
+def is_unreadable(error: duckdb.Error) -> bool:
+    """Whether DuckDB could not read the store's files, whatever SQL it ran."""
+    text = str(error)
+    if type(error) is duckdb.Error:  # DuckDB's class for corrupt data has none in Python
+        return "corrupt" in text.lower()
+    in_lake_file = isinstance(error, duckdb.InvalidInputException) and f"{LAKE_SUFFIX}.files/" in text
+    return isinstance(error, duckdb.IOException) or in_lake_file
+
+
+def _first(error: duckdb.Error) -> duckdb.Error:
+    """What failed first: tidying up in a transaction that failed fails too, and would hide it."""
+    while isinstance(error.__context__, duckdb.Error):
+        error = error.__context__
+    return error
+
+
 def explained(error: duckdb.Error, path: Path) -> StoreError:
     """One line for a failure of DuckDB: what, where and the remedy."""
+    error = _first(error)
     text = str(error)
     first_line = text.split("\n", 1)[0].removeprefix("IO Error: ")
     if "Could not set lock" in text or "Conflicting lock" in text:
@@ -190,6 +239,8 @@ def explained(error: duckdb.Error, path: Path) -> StoreError:
         return StoreError(
             f"{path}: not a Skiff store (not a DuckDB file); restore a copy, or move it away and start anew"
         )
+    if "corrupt database file" in text.lower():
+        return Damaged(f"{path}: is damaged ({first_line}); go back to a backup, as docs/store.md says", first_line)
     if "WAL" in text and "CHECKPOINT" not in text:
         return StoreError(
             f"{path}.wal: does not belong to the store beside it, or is damaged; if the store was put there from a"
@@ -201,8 +252,9 @@ def explained(error: duckdb.Error, path: Path) -> StoreError:
         )
     if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)) and "space" in text.lower():
         return StoreError(f"{path}: the disk is full ({first_line}); free some and run again")
-    return StoreError(
-        f"{path}: the store failed: {first_line}; check disk and permissions, and if it fails again, restore a copy"
+    return Damaged(
+        f"{path}: the store failed: {first_line}; check disk and permissions, and if it fails again, restore a copy",
+        first_line,
     )
 
 

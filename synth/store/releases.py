@@ -24,6 +24,9 @@ WHERE st.declared_use = 'eval' ORDER BY s.name, st.task, r.content_hash, st.samp
 """
 
 
+RECORD = "name, digest, path, created_at, manifest_sha256"
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
     """A release that was made."""
@@ -32,6 +35,7 @@ class ReleaseRecord:
     digest: str
     path: str
     created_at: datetime
+    manifest_sha256: str | None  # None for one that was made before this was kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,16 @@ def source_cards(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def find_release(store: Store, name: str) -> ReleaseRecord | None:
     """The release of this name, or None."""
     with store.read() as cursor:
-        row = first(cursor.execute("SELECT name, digest, path, created_at FROM release WHERE name = ?", [name]))
+        row = first(cursor.execute(f"SELECT {RECORD} FROM release WHERE name = ?", [name]))
     return ReleaseRecord(*row) if row else None
+
+
+def record_rewritten(cursor: duckdb.DuckDBPyConnection, name: str, path: Path, manifest_sha256: str) -> None:
+    """Record that a release whose folder was lost was written again, with the same samples, there."""
+    cursor.execute(
+        "UPDATE release SET path = $path, manifest_sha256 = $sha WHERE name = $name",
+        {"path": str(path), "sha": manifest_sha256, "name": name},
+    )
 
 
 def add_release(
@@ -73,6 +85,7 @@ def add_release(
     policy: ReleasePolicy,
     counts: Mapping[str, Any],
     path: Path,
+    manifest_sha256: str,
     run_id: UUID,
     created_at: datetime,
     folder: Path,
@@ -88,6 +101,7 @@ def add_release(
         "policy": json.dumps(asdict(policy), sort_keys=True, ensure_ascii=False),
         "counts": json.dumps(counts, sort_keys=True),
         "path": str(path),
+        "manifest_sha256": manifest_sha256,
         "run_id": run_id,
         "created_at": created_at,
     }

@@ -26,7 +26,17 @@ from synth.store.copies import (
     require_room,
     size_of,
 )
-from synth.store.engine import STORAGE_VERSION, attach, detach, explained, is_lake, quoted
+from synth.store.engine import (
+    STORAGE_VERSION,
+    Damaged,
+    attach,
+    detach,
+    explained,
+    is_lake,
+    quoted,
+    read_every_value,
+    tables_of,
+)
 from synth.store.rows import now
 
 LIVE_CLAIMS = "expires_at > $now"
@@ -52,11 +62,13 @@ class Compacted:
 
 def back_up(store: Store, target: Path) -> Backup:
     """
-    Copy the store to `target`, which appears when the copy is complete, on the disk and was opened and counted.
+    Copy the store to `target`, which appears when the copy is complete, on the disk, and every value of it was read.
+    A damaged store is not copied.
 
     To restore it, put it in the store's place while no command runs, and delete the store's log (.wal) if there is one.
 
-    Raises UserError if something is there or its folder is not, StoreError if there is no room or the disk fails.
+    Raises UserError if something is there or its folder is not, StoreError if there is no room, the disk fails or the
+    store is damaged.
     """
     if target.suffix != store.path.suffix:
         raise UserError(f"{target}: a copy of {store.path.name} must end in {store.path.suffix} to be opened again")
@@ -66,12 +78,18 @@ def back_up(store: Store, target: Path) -> Backup:
         if os.path.lexists(target):
             raise UserError(f"{target} is there already; name another file")
         require_room(target.parent, size_of(store.path))
-        counts = _count_attached(cursor, store.path)
+        counts = _read_whole(cursor, store.path)
         with partial_of(target) as partial:
             copy_file(store.path, partial)
             if is_lake(store.path):
                 copy_lake_files(store.path, partial)
-            if _count_attached(cursor, partial) != counts:
+            try:
+                copied = _read_whole(cursor, partial)
+            except Damaged as error:
+                raise StoreError(
+                    f"{target}: the copy cannot be read ({error.reason}); is its disk sound? nothing of it is kept"
+                ) from None
+            if copied != counts:
                 raise StoreError(f"{target}: the copy differs from the store; is the disk sound? nothing of it is kept")
             put(partial, target)
     return Backup(target, size_of(target), sum(counts.values()))
@@ -94,7 +112,7 @@ def compact(store: Store) -> Compacted:
         require_room(path.parent, before.st_size)
         with partial_of(path) as partial:
             attach(cursor, path, writing=False)
-            num_dropped = _write_anew(cursor, partial)
+            num_dropped = _write_anew(cursor, path, partial)
             detach(cursor, path)
             with held(path, writing=True):
                 after = path.stat()
@@ -107,8 +125,8 @@ def compact(store: Store) -> Compacted:
     return Compacted(before.st_size, path.stat().st_size, num_dropped)
 
 
-def _write_anew(cursor: duckdb.DuckDBPyConnection, fresh: Path) -> int:
-    """Copy the attached store to the file `fresh`. Returns how many expired claims were left out."""
+def _write_anew(cursor: duckdb.DuckDBPyConnection, path: Path, fresh: Path) -> int:
+    """Copy the attached store at `path` to the file `fresh`. Returns how many expired claims were left out."""
     moment = now()
     try:
         cursor.execute(f"ATTACH {quoted(str(fresh))} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
@@ -122,17 +140,22 @@ def _write_anew(cursor: duckdb.DuckDBPyConnection, fresh: Path) -> int:
                 raise StoreError(
                     f"{fresh}: the new file differs from the store, which is as it was; is the disk sound?"
                 )
+        except duckdb.Error:
+            with suppress(duckdb.Error):  # DuckDB 1.5 leaves the transaction of a COPY that failed open
+                cursor.execute("ROLLBACK")
+            raise
         finally:
             cursor.execute("DETACH fresh")
     except duckdb.Error as error:
-        raise explained(error, fresh) from None
+        raise explained(error, path) from None
     return int(dropped[0])
 
 
-def _count_attached(cursor: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
+def _read_whole(cursor: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
+    """The number of rows of every table, after every value was read. Raises Damaged if one cannot be."""
     attach(cursor, path, writing=False)
     try:
-        return _counts(cursor, "store")
+        return {table: read_every_value(cursor, table) for table in tables_of(cursor, "store")}
     except duckdb.Error as error:
         raise explained(error, path) from None
     finally:
@@ -141,8 +164,7 @@ def _count_attached(cursor: duckdb.DuckDBPyConnection, path: Path) -> dict[str, 
 
 def _counts(cursor: duckdb.DuckDBPyConnection, database: str) -> dict[str, int]:
     """The number of rows of every table."""
-    names = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [database]).fetchall()
-    return {name: _count(cursor, f'{database}."{name}"') for (name,) in names}
+    return {table: _count(cursor, f'{database}."{table}"') for table in tables_of(cursor, database)}
 
 
 def _count(

@@ -5,15 +5,16 @@ Nothing in DuckDB's schema enforces these rules (no keys, no constraints: see mi
 here. Every check takes a lease of its own: writers wait for one check, not for all.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
-from pathlib import Path
 
 import duckdb
 
 from synth.store.connection import Store
+from synth.store.engine import Damaged, read_every_value, tables_of
+from synth.store.releases import RECORD, ReleaseRecord
 
 # What names what: a column (of some rows), and the column whose values it must be among.
 REFERENCES = (
@@ -78,11 +79,12 @@ SELECT count(*), min(example) FROM (
 )
 """
 RESTORE = "restore a copy, or mend it in DuckDB"
+READABLE = "every value can be read"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A rule that does not hold: how many rows break it, and one line with an example and the remedy."""
+    """A rule that does not hold: how many rows (tables, releases) break it; one line with an example and the remedy."""
 
     rule: str
     num_rows: int
@@ -93,40 +95,76 @@ def verify(store: Store) -> list[Problem]:
     """
     Every rule of the store that does not hold; none if the store is sound.
 
-    Sound means: every id that a row names is there, no id and no content is there twice, `sample_state` is what the
-    logs say, and the folder of every release has the digest that the store has.
+    Sound means: every value of every table can be read, every id that a row names is there, no id and no content is
+    there twice, and `sample_state` is what the logs say. What needs a value that cannot be read is not looked at.
+
+    Raises Damaged if not even the names of the tables can be read.
     """
-    return [*_dangling(store), *_repeated(store), *_wrong_states(store), *_missing_releases(store)]
+    problems = list(_unreadable(store))
+    is_readable = not problems
+    for check in _checks(store):
+        try:
+            problems += check()
+        except (Damaged, duckdb.Error):
+            if is_readable:
+                raise
+    return problems
 
 
-def _dangling(store: Store) -> Iterator[Problem]:
+def recorded_releases(store: Store) -> list[ReleaseRecord]:
+    """Every release that was made, in the order of their making."""
+    with store.read() as cursor:
+        rows = cursor.execute(f"SELECT {RECORD} FROM release ORDER BY created_at, name").fetchall()
+    return [ReleaseRecord(*row) for row in rows]
+
+
+def _unreadable(store: Store) -> Iterator[Problem]:
+    with store.read() as cursor:
+        tables = tables_of(cursor, "store")
+    for table in tables:
+        try:
+            with store.read() as cursor:
+                read_every_value(cursor, table)
+        except Damaged as error:
+            message = f"{table}: not all of it can be read ({error.reason}); go back to a backup, as docs/store.md says"
+            yield Problem(READABLE, 1, message)
+
+
+def _checks(store: Store) -> Iterator[Callable[[], Iterable[Problem]]]:
     for table, column, target, key in REFERENCES:
-        num_rows, example = _asked(
-            store,
-            f"SELECT count(*), min(named.{column}) FROM {table} AS named"
-            f" ANTI JOIN {target} AS there ON there.{key} = named.{column} WHERE named.{column} IS NOT NULL",
-        )
-        if num_rows:
-            name = "release_item.negative_ids" if table.startswith("(") else f"{table}.{column}"
-            remedy = "run `synth store rebuild`" if target == "sample_state" else RESTORE
-            yield Problem(
-                f"{name} is in {target}",
-                num_rows,
-                f"{name}: {num_rows} rows name what is not in {target} (one is {example}); {remedy}",
-            )
-
-
-def _repeated(store: Store) -> Iterator[Problem]:
+        yield partial(_dangling, store, table, column, target, key)
     for table, columns in UNIQUE:
-        num_rows, example = _asked(
-            store,
-            f"SELECT count(*), min(example) FROM (SELECT ({columns})::VARCHAR AS example FROM {table}"
-            f" GROUP BY {columns} HAVING count(*) > 1)",
-        )
-        if num_rows:
-            remedy = "run `synth store rebuild`" if table == "sample_state" else RESTORE
-            message = f"{table}: {num_rows} values of {columns} stand there more than once (one is {example}); {remedy}"
-            yield Problem(f"{table}: {columns} once", num_rows, message)
+        yield partial(_repeated, store, table, columns)
+    yield partial(_repeated_content, store)
+    yield partial(_wrong_states, store)
+
+
+def _dangling(store: Store, table: str, column: str, target: str, key: str) -> Iterator[Problem]:
+    num_rows, example = _asked(
+        store,
+        f"SELECT count(*), min(named.{column}) FROM {table} AS named"
+        f" ANTI JOIN {target} AS there ON there.{key} = named.{column} WHERE named.{column} IS NOT NULL",
+    )
+    if num_rows:
+        name = "release_item.negative_ids" if table.startswith("(") else f"{table}.{column}"
+        remedy = "run `synth store rebuild`" if target == "sample_state" else RESTORE
+        message = f"{name}: {num_rows} rows name what is not in {target} (one is {example}); {remedy}"
+        yield Problem(f"{name} is in {target}", num_rows, message)
+
+
+def _repeated(store: Store, table: str, columns: str) -> Iterator[Problem]:
+    num_rows, example = _asked(
+        store,
+        f"SELECT count(*), min(example) FROM (SELECT ({columns})::VARCHAR AS example FROM {table}"
+        f" GROUP BY {columns} HAVING count(*) > 1)",
+    )
+    if num_rows:
+        remedy = "run `synth store rebuild`" if table == "sample_state" else RESTORE
+        message = f"{table}: {num_rows} values of {columns} stand there more than once (one is {example}); {remedy}"
+        yield Problem(f"{table}: {columns} once", num_rows, message)
+
+
+def _repeated_content(store: Store) -> Iterator[Problem]:
     num_rows, example = _asked(store, REPEATED_CONTENT)
     if num_rows:
         message = f"revision: {num_rows} contents are stored more than once (one is sample {example}); {RESTORE}"
@@ -151,29 +189,6 @@ def _wrong_states(store: Store) -> Iterator[Problem]:
             "run `synth store rebuild`"
         )
         yield Problem("sample_state is what the logs say", num_rows, message)
-
-
-def _missing_releases(store: Store) -> Iterator[Problem]:
-    with store.read() as cursor:
-        releases = cursor.execute("SELECT name, digest, path FROM release ORDER BY created_at, name").fetchall()
-    for name, digest, path in releases:
-        # A workspace that was moved has them where it is now.
-        folder = next((each for each in (Path(path), store.path.parent / "releases" / name) if each.is_dir()), None)
-        if folder is None:
-            message = f"release {name}: its folder {path} is gone; `synth release create {name}` makes it anew"
-        elif _digest_of(folder) != digest:
-            message = f"release {name}: {folder / 'manifest.json'} does not have its digest {digest}; restore a copy"
-        else:
-            continue
-        yield Problem("every release is in its folder", 1, message)
-
-
-def _digest_of(folder: Path) -> object:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return manifest.get("digest") if isinstance(manifest, dict) else None
 
 
 def _asked(store: Store, sql: str) -> tuple[int, object]:

@@ -68,11 +68,11 @@ def test_a_changed_release_is_told_and_ends_with_1(synth: Run, workspace: Worksp
     assert (code, len(json.loads(out)["problems"])) == (1, 1)
     synth("create", "second")
     readme.parent.rename(workspace.releases / "renamed")
-    assert "1 problems" in synth("verify", "renamed")[1]
+    assert "is called renamed, and what is in it is the release first" in synth("verify", "renamed")[1]
     manifest = workspace.releases / "second" / "manifest.json"
     manifest.chmod(0o644)
     manifest.write_text(manifest.read_text().replace('"name": "second"', '"name": "stranger"'))
-    assert "the store recorded nothing" in synth("verify", "second")[1]
+    assert "the store knows no release called stranger" in synth("verify", "second")[1]
 
 
 @pytest.mark.parametrize(

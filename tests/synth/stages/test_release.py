@@ -386,3 +386,10 @@ def test_what_comes_in_while_a_release_is_written_is_not_in_it(
     corpus = lines(released.path / "eval" / "retrieval" / "guide" / "corpus.jsonl")
     assert [row["text"] for row in corpus] == ["A cat purrs."]
     assert {row["version"] for row in read_manifest(released.path)["sources"]} == {training_source.version}
+
+
+def test_a_release_whose_folder_lost_a_file_is_said_to_be_so(approved: Store, tmp_path: Path) -> None:
+    first = create(approved, tmp_path)
+    shutil.rmtree(first.path / "samples")
+    with pytest.raises(UserError, match=r"samples/classification\.parquet is missing or changed; restore the folder"):
+        create(approved, tmp_path)

@@ -12,7 +12,7 @@ from pyarrow import Table, parquet
 
 from synth.records import Task, Use, UserError, key_of
 from synth.stages.release_check import verify_release
-from synth.stages.release_files import MANIFEST, find_folder, read_manifest, samples_file, schema, settle
+from synth.stages.release_files import MANIFEST, find_folder, read_manifest, samples_file, schema, settle, sha256_of
 from synth.store.connection import Store
 from tests.synth.stages.releasing import add, approve_all, create, give_negatives, retrieval, source, sts
 
@@ -160,3 +160,21 @@ def test_a_release_is_found_by_name_before_path_and_the_message_lists_those_ther
         find_folder("second", release.parent)
     with pytest.raises(UserError, match="make one with `synth release create`"):
         find_folder(str(key_of("x")), Path("elsewhere"))
+
+
+def test_whoever_changes_a_file_and_what_the_manifest_says_of_it_is_found_by_the_store(release: Path) -> None:
+    recorded = sha256_of(release / MANIFEST)
+    manifest = read_manifest(release)
+    assert verify_release(release, manifest["digest"], recorded).problems == []
+    readme = release / "README.md"
+    readme.chmod(0o644)
+    readme.write_text(f"{readme.read_text()}\n<script>alert(1)</script>\n")
+    for each in manifest["files"]:
+        if each["path"] == "README.md":
+            each |= {"size": readme.stat().st_size, "sha256": sha256_of(readme)}
+    manifest["sources"][0]["licence"] = "MIT"
+    (release / MANIFEST).chmod(0o644)
+    (release / MANIFEST).write_text(json.dumps(manifest))
+    assert verify_release(release, manifest["digest"]).problems == []
+    [problem] = verify_release(release, manifest["digest"], recorded).problems
+    assert problem.startswith("manifest.json: was changed")

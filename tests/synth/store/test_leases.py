@@ -1,5 +1,6 @@
 """Leases: several processes and threads share one store, and nothing is lost or locked out."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from uuid import UUID
 import duckdb
 import pytest
 
-from synth.records import Draft, Retrieval, Source, StoreError, StoreLocked, new_id
-from synth.store import samples
+from synth.records import Draft, Retrieval, Source, StoreError, StoreLocked, UserError, new_id
+from synth.store import locks, samples
 from synth.store.connection import Store
+from synth.store.console import query, query_apart
+from tests.synth.store.damaging import damage_table, fill
 
 
 def add_samples(path: Path, source: Source, start: int, number: int) -> None:
@@ -101,6 +104,17 @@ def test_a_writer_who_waits_for_a_long_reader_does_not_keep_the_others_out(store
     writer.join()
 
 
+def test_whoever_is_stopped_while_they_hold_the_turn_keeps_nobody_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LONGEST_TURN", 0.2)
+    with store.path.with_name("store.duckdb.turn").open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        assert count(Store.open(store.path, lock_timeout=20)) == 0
+        with Store.open(store.path, lock_timeout=20).write() as cursor:
+            cursor.execute("DELETE FROM source")
+
+
 def test_a_transaction_that_raises_leaves_nothing(store: Store, training_source: Source) -> None:
     draft = Draft(Retrieval("q", ("p",)), training_source.source_id, "query")
     with pytest.raises(ZeroDivisionError), store.write() as cursor:
@@ -168,6 +182,39 @@ def test_a_truncated_store_is_one_line_that_names_it(store: Store, training_sour
     store.path.write_bytes(store.path.read_bytes()[:300_000])
     with pytest.raises(StoreError, match="restore a copy"):
         count(Store.open(store.path))
+
+
+def test_a_damaged_block_is_one_line_with_the_remedy_in_every_lease(store: Store) -> None:
+    fill(store)
+    damage_table(store, "text", "text")
+    line = r"store\.duckdb: is damaged \(Corrupt .*\); go back to a backup"
+    for lease in (store.read, store.write, store.sandbox):
+        with pytest.raises(StoreError, match=line), lease() as cursor:
+            cursor.execute("SELECT sum(length(text)) FROM text").fetchall()
+    with pytest.raises(StoreError, match=line):
+        query(store, "SELECT sum(length(text)) FROM text")
+    with pytest.raises(StoreError, match=line):
+        query_apart(store, "SELECT sum(length(text)) FROM text", timeout=60)
+    with store.read() as cursor:
+        assert cursor.execute("SELECT count(*) FROM revision").fetchall() == [(600,)]
+
+
+def test_tidying_up_after_damage_does_not_hide_it(store: Store) -> None:
+    fill(store)
+    damage_table(store, "text", "text")
+    with pytest.raises(StoreError, match="is damaged"), store.write() as cursor:
+        try:
+            cursor.execute("SELECT sum(length(text)) FROM text").fetchall()
+        finally:
+            cursor.execute("DROP TABLE IF EXISTS nonsense")
+
+
+def test_a_mistake_in_sql_is_not_taken_for_damage(store: Store) -> None:
+    for sql in ("SELECT error('Corrupt database file')", "FROM nonsense"):
+        with pytest.raises(duckdb.Error), store.read() as cursor:
+            cursor.execute(sql).fetchall()
+        with pytest.raises(UserError, match="the SQL does not run"):
+            query(store, sql)
 
 
 def test_a_store_half_made_when_killed_is_made_anew(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from synth.store.connection import Store
 from synth.store.rows import insert, now
 from synth.store.upkeep import back_up, compact
 from synth.store.verify import verify
+from tests.synth.store.damaging import damage, damage_table, fill, num_blocks
 
 
 def add(store: Store, source: Source, start: int, number: int) -> None:
@@ -157,6 +158,32 @@ def test_a_backup_has_what_a_killed_writer_left_in_the_log(filled: Store, tmp_pa
     back_up(filled, tmp_path / "copy.duckdb")
     with duckdb.connect(str(tmp_path / "copy.duckdb"), read_only=True) as connection:
         assert connection.execute("SELECT DISTINCT difficulty FROM sample_state").fetchall() == [(3,)]
+
+
+def test_of_a_damaged_store_no_copy_is_made_and_nothing_is_left(store: Store, tmp_path: Path) -> None:
+    fill(store)
+    damage_table(store, "text", "text")
+    before = store.path.read_bytes()
+    for work in (lambda: compact(store), lambda: back_up(store, tmp_path / "copy.duckdb")):
+        with pytest.raises(StoreError, match=r"/store\.duckdb: is damaged \(Corrupt .*\); go back to a backup"):
+            work()
+    assert names(tmp_path) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
+    assert store.path.read_bytes() == before
+
+
+def test_a_copy_that_its_disk_damages_gets_no_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+
+    def copy_badly(path: Path, copy: Path) -> None:
+        copies.copy_file(path, copy)
+        damage(copy, num_blocks(copy) - 1)
+
+    monkeypatch.setattr("synth.store.upkeep.copy_file", copy_badly)
+    with pytest.raises(StoreError, match=r"copy\.duckdb: the copy cannot be read \(Corrupt .*nothing of it is kept"):
+        back_up(store, tmp_path / "copy.duckdb")
+    assert names(tmp_path) == ["store.duckdb", "store.duckdb.lock", "store.duckdb.turn"]
 
 
 @pytest.mark.parametrize(
