@@ -56,6 +56,11 @@ def say(text: str) -> None:
     typer.echo(printable(text))
 
 
+def warn(text: str) -> None:
+    """Print a line to standard error, escaped for the terminal: what people may want to know while a command runs."""
+    _complain(printable(text))
+
+
 def show(table: "Table") -> None:
     """Print a rich table to standard output. Its cells must have gone through `cell`."""
     console().print(table)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import UserError
+from synth.screen import warn
 from synth.settings import read_toml, record_of
 from synth.store.connection import Store
 
@@ -101,7 +102,7 @@ class Workspace:
         found = find_store(root)
         if found is None:
             raise UserError(f"{root} is no Skiff workspace (it has no {STORE}); make one with `synth init {root}`")
-        return cls(root, _read_config(root / CONFIG), Store.open(found))
+        return cls(root, _read_config(root / CONFIG), Store.open(found, on_wait=warn))
 
     def llm(self, *, base_url: str | None, model: str | None) -> "LLMConfig | None":
         """

@@ -30,7 +30,7 @@ from synth.store.engine import (
     new_instance,
     new_sandbox,
 )
-from synth.store.locks import locked, sole
+from synth.store.locks import SILENCE, Tell, locked, sole
 from synth.store.migrate import behind, migrate
 
 LOCK_TIMEOUT = 60.0  # seconds; a checkpoint that merges row groups can hold a writer for several
@@ -45,9 +45,11 @@ class Store:
     Safe to share between threads: the leases of one process follow one another.
     """
 
-    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT, on_wait: Tell | None = None) -> None:
+        """`on_wait` is told in a line, once for every lease that waits long, whom it waits for."""
         self.path = path
         self.lock_timeout = lock_timeout
+        self._on_wait = on_wait
         self._instance = new_instance(path)
         self._one_lease = threading.Lock()
 
@@ -74,7 +76,7 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> "Store":
+    def open(cls, path: Path, *, lock_timeout: float = LOCK_TIMEOUT, on_wait: Tell | None = None) -> "Store":
         """
         Open an existing store, bringing its tables up to date (after a copy of the file) if it is older than this code.
 
@@ -83,7 +85,7 @@ class Store:
         """
         if not path.is_file():
             raise StoreError(f"{path}: there is no store here; run `synth init {path.parent}` first")
-        store = cls(path, lock_timeout=lock_timeout)
+        store = cls(path, lock_timeout=lock_timeout, on_wait=on_wait)
         with store.read() as cursor:
             pending = behind(cursor, path)
         if pending:
@@ -182,16 +184,22 @@ class Store:
         Take the lock and attach. A program that holds the file outside Skiff is waited for, with the lock let go in
         between, so that whoever it does not hinder goes on. Returns what holds the lock.
         """
-        deadline = time.monotonic() + self.lock_timeout
-        pause = 0.01
+        start = time.monotonic()
+        on_wait, pause = self._on_wait, 0.01
         while True:
             with ExitStack() as held:
-                held.enter_context(locked(self.path, exclusive=exclusive, timeout=self.lock_timeout))
+                held.enter_context(
+                    locked(self.path, exclusive=exclusive, timeout=self.lock_timeout, on_wait=self._on_wait)
+                )
                 try:
                     enter()
                     return held.pop_all()
                 except HeldOutside as outside:
-                    if time.monotonic() >= deadline:
+                    waited = time.monotonic() - start
+                    if on_wait and waited >= SILENCE:
+                        on_wait(f"waiting for {outside.who} to close {self.path}, which it opened outside Skiff")
+                        on_wait = None
+                    if waited >= self.lock_timeout:
                         raise StoreLocked(
                             f"{self.path}: {outside.who} has the file open outside Skiff, and did not close it within "
                             f"{self.lock_timeout:g} s; close it (a `duckdb` shell?) and run again"

@@ -104,6 +104,16 @@ def test_a_writer_who_waits_for_a_long_reader_does_not_keep_the_others_out(store
     writer.join()
 
 
+def test_whoever_waits_long_is_told_once_for_what(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SILENCE", 0.1)
+    told: list[str] = []
+    with store.write(), pytest.raises(StoreLocked), Store(store.path, lock_timeout=1.5, on_wait=told.append).read():
+        pass
+    assert told == [f"waiting for another process to be done with {store.path}"]
+    with Store.open(store.path, on_wait=told.append).read():
+        assert len(told) == 1
+
+
 def test_whoever_is_stopped_while_they_hold_the_turn_keeps_nobody_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
