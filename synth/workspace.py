@@ -74,6 +74,7 @@ class Workspace:
 
         Raises UserError if the folder cannot be made or written, or has a file where a DuckLake is asked for.
         """
+        _refuse_path(root)
         found = find_store(root)
         if lake and found is not None and found.name != LAKE:
             raise UserError(f"{found} is there, and is no DuckLake; take another folder, or move it away")
@@ -99,6 +100,7 @@ class Workspace:
 
         Raises UserError if the folder is none or synth.toml is broken, and what Store.open raises.
         """
+        _refuse_path(root)
         found = find_store(root)
         if found is None:
             raise UserError(f"{root} is no Skiff workspace (it has no {STORE}); make one with `synth init {root}`")
@@ -135,6 +137,16 @@ class Workspace:
     def releases(self) -> Path:
         """Where releases are written, one folder each."""
         return self.root / "releases"
+
+
+def _refuse_path(root: Path) -> None:
+    """Raise UserError for a folder that DuckDB cannot be told of: what follows a `?` it takes for options."""
+    path = str(root.resolve())
+    if "?" in path or not path.isprintable():
+        raise UserError(
+            f"{path!r}: no workspace can be in a folder with a question mark, a control character or bytes that are no "
+            "UTF-8 in its path; rename the folder"
+        )
 
 
 def find_store(root: Path) -> Path | None:

@@ -88,8 +88,10 @@ def migrate(cursor: duckdb.DuckDBPyConnection, *, backup: Path | None, folder: P
         for migration in _pending(cursor, folder):
             name = migration.name
             _apply(cursor, migration)
+            # After all others, whatever the clock says: the last row of a name is what is there.
             cursor.execute(
-                "INSERT INTO schema_migration VALUES (?, ?, ?, current_timestamp AT TIME ZONE 'UTC')",
+                "INSERT INTO schema_migration SELECT ?, ?, ?, greatest(current_timestamp AT TIME ZONE 'UTC',"
+                " max(applied_at) + INTERVAL 1 MICROSECOND) FROM schema_migration",
                 [migration.number, migration.name, migration.checksum],
             )
         cursor.execute("COMMIT")

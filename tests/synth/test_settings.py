@@ -1,5 +1,6 @@
 """Settings: what is unknown, missing or of the wrong type is named with its place."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -96,3 +97,12 @@ def test_making_a_workspace_again_keeps_what_is_there(tmp_path: Path) -> None:
     Workspace.create(tmp_path)
     (tmp_path / CONFIG).write_text("[mine]\nencoder = 'mine'\n")
     assert Workspace.create(tmp_path).config.mine.encoder == "mine"
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"what?", b"one\ntwo"])
+def test_a_folder_whose_path_duckdb_cannot_be_told_is_refused_and_left_alone(tmp_path: Path, name: bytes) -> None:
+    root = tmp_path / os.fsdecode(name)
+    for make in (Workspace.create, Workspace.open):
+        with pytest.raises(UserError, match="no workspace can be in a folder with a question mark"):
+            make(root)
+    assert not root.exists()

@@ -196,3 +196,15 @@ def test_statuses_are_derived_anew_when_what_derives_them_changes(store: Store, 
 def test_the_file_can_be_read_by_duckdb_1_5(store: Store) -> None:
     sql = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'store'"
     assert asked(store, sql)[0][0].startswith("v1.5.0")
+
+
+def test_views_are_not_made_anew_for_ever_after_the_clock_went_back(store: Store) -> None:
+    with store.write() as cursor:
+        cursor.execute(
+            "UPDATE schema_migration SET applied_at = applied_at + INTERVAL 1 DAY, checksum = 'old'"
+            " WHERE name = 'views.sql'"
+        )
+    Store.open(store.path)
+    once = asked(store, "SELECT count(*) FROM schema_migration WHERE name = 'views.sql'")
+    Store.open(store.path)
+    assert asked(store, "SELECT count(*) FROM schema_migration WHERE name = 'views.sql'") == once == [(2,)]
