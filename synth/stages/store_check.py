@@ -8,8 +8,8 @@ from synth.stages.release_check import verify_release
 from synth.stages.release_files import MANIFEST
 from synth.store.connection import Store
 from synth.store.engine import Damaged
-from synth.store.releases import ReleaseRecord
-from synth.store.verify import READABLE, Problem, recorded_releases, verify
+from synth.store.releases import ReleaseRecord, recorded_releases
+from synth.store.verify import READABLE, Problem, verify
 
 RELEASED = "every release is what was released"
 KNOWN = "every release in the folder is in the store"

@@ -69,6 +69,13 @@ def find_release(store: Store, name: str) -> ReleaseRecord | None:
     return ReleaseRecord(*row) if row else None
 
 
+def recorded_releases(store: Store) -> list[ReleaseRecord]:
+    """Every release that was made, in the order of their making."""
+    with store.read() as cursor:
+        rows = cursor.execute(f"SELECT {RECORD} FROM release ORDER BY created_at, name").fetchall()
+    return [ReleaseRecord(*row) for row in rows]
+
+
 def record_rewritten(cursor: duckdb.DuckDBPyConnection, name: str, path: Path, manifest_sha256: str) -> None:
     """Record that a release whose folder was lost was written again, with the same samples, there."""
     cursor.execute(

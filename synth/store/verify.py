@@ -14,7 +14,6 @@ import duckdb
 
 from synth.store.connection import Store
 from synth.store.engine import Damaged, read_every_value, tables_of
-from synth.store.releases import RECORD, ReleaseRecord
 
 # What names what: a column (of some rows), and the column whose values it must be among.
 REFERENCES = (
@@ -109,13 +108,6 @@ def verify(store: Store) -> list[Problem]:
             if is_readable:
                 raise
     return problems
-
-
-def recorded_releases(store: Store) -> list[ReleaseRecord]:
-    """Every release that was made, in the order of their making."""
-    with store.read() as cursor:
-        rows = cursor.execute(f"SELECT {RECORD} FROM release ORDER BY created_at, name").fetchall()
-    return [ReleaseRecord(*row) for row in rows]
 
 
 def _unreadable(store: Store) -> Iterator[Problem]:
