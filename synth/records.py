@@ -213,8 +213,13 @@ def normalise(text: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can be a file's, a folder's and a table's cell: printable, at most 100 characters, no path."""
-    return 0 < len(name) <= 100 and name.isprintable() and name == name.strip() and not re.search(r"[/\\]|^\.", name)
+    """
+    Whether a name can be a file's, a folder's and a table's cell: printable, no path, at most 100 characters and 200
+    bytes (a file system allows 255, suffix included).
+    """
+    if not 0 < len(name) <= 100 or not name.isprintable() or len(name.encode()) > 200:
+        return False
+    return name == name.strip() and not re.search(r"[/\\]|^\.", name)
 
 
 def text_id(text: str) -> UUID:

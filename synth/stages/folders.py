@@ -1,7 +1,7 @@
 """
 What lies in a folder that is ingested: what may be read of it, which files are pages, and which no data set holds.
 
-Hidden files and folders are passed over, and so are folders that are links: one may lead back.
+Hidden files and folders are passed over, and so are folders that are links (one may lead back) and Skiff workspaces.
 """
 
 from collections import Counter
@@ -12,8 +12,11 @@ from synth.records import UserError
 from synth.stages.documents import READERS
 from synth.stages.hugging_face import is_saved
 from synth.stages.tables import is_table, table_stem, table_suffix
+from synth.store.console import KEPT
 
 MANIFEST = "sources.toml"
+CONFIG, STORES = "synth.toml", ("store.duckdb", "store.ducklake")  # what makes a folder a workspace
+REPORT = "ingest-report-"  # of an import, in the workspace
 ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
 SHOWN = 3  # names in a note
 KINDS_SHOWN = 5
@@ -28,19 +31,29 @@ def check_files(root: Path) -> None:
     for path in [root, *(sorted(root.rglob("*")) if root.is_dir() else ())]:
         if not str(path).isprintable():
             raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
-        if not (path.suffix.lower() in (*READERS, ".arrow") or table_suffix(path)) or path.is_dir():
+        if not (path.name == "qrels" if path.is_dir() else _is_read(path)):
             continue
         if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UserError(f"{path}: a link that leaves the folder; put the file itself here, or ingest its target")
-        if not path.is_file():
+            raise UserError(f"{path}: a link that leaves the folder; put what it names here, or ingest its target")
+        if not path.is_file() and not path.is_dir():
             raise UserError(f"{path}: not a regular file; take it away")
+
+
+def _is_read(path: Path) -> bool:
+    return path.suffix.lower() in (*READERS, ".arrow") or path.name == MANIFEST or bool(table_suffix(path))
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether a folder is a workspace of Skiff: it has settings and a store."""
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in STORES)
 
 
 def folders_below(
     root: Path, taken: Set[Path] = frozenset(), *, into_retrieval: bool = False
 ) -> Iterator[tuple[Path, list[Path]]]:
     """
-    A folder and those below it, each with its files, in a fixed order.
+    A folder and those below it that are no workspaces, each with its files, in a fixed order. If the folder itself is
+    a workspace, without what the workspace keeps there.
 
     Args:
         taken: resolved paths of files and folders that are passed over.
@@ -50,12 +63,19 @@ def folders_below(
     while below:
         folder = below.pop()
         children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        if is_workspace(folder):
+            children = [child for child in children if not _is_kept(child.name)]
         if taken:
             children = [child for child in children if child.resolve() not in taken]
         files = [child for child in children if child.is_file()]
         yield folder, files
         if not is_saved(folder) and (into_retrieval or not is_retrieval(files)):
-            below += reversed([child for child in children if child.is_dir() and not child.is_symlink()])
+            folders = [child for child in children if child.is_dir() and not child.is_symlink()]
+            below += reversed([each for each in folders if not is_workspace(each)])
+
+
+def _is_kept(name: str) -> bool:
+    return name in KEPT or name.startswith((*STORES, REPORT))
 
 
 def is_retrieval(files: Iterable[Path]) -> bool:
@@ -120,7 +140,7 @@ def unread(root: Path, used: Iterable[Path]) -> list[str]:
                 left.append(path.relative_to(root).as_posix())
             elif not is_document(path):
                 kinds[f"{path.suffix:.20}" or "without a suffix"] += 1
-    notes = []
+    notes = _passed_over(root)
     if kinds:
         shown = [f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))]
         notes.append(f"{_files(kinds.total())} of no kind that is read ({few(shown, KINDS_SHOWN)})")
@@ -128,6 +148,21 @@ def unread(root: Path, used: Iterable[Path]) -> list[str]:
         notes.append(f"{_files(len(left))} part of no entry of {MANIFEST} ({few(left)})")
     elif left:
         notes.append(f"{_files(len(left))} left out: in a retrieval set's folder and no part of it ({few(left)})")
+    return notes
+
+
+def _passed_over(root: Path) -> list[str]:
+    """A phrase on the workspace that a folder is, and one on those below it."""
+    found = [
+        child.relative_to(root).as_posix()
+        for folder, _ in folders_below(root, into_retrieval=True)
+        for child in sorted(folder.iterdir())
+        if not child.name.startswith(".") and not child.is_symlink() and is_workspace(child)
+    ]
+    notes = ["this folder is a Skiff workspace; what it keeps itself is passed over"] if is_workspace(root) else []
+    if found:
+        several = "1 Skiff workspace is" if len(found) == 1 else f"{len(found)} Skiff workspaces are"
+        notes.append(f"{several} passed over ({few(found)})")
     return notes
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synth.overlaps import fold
 from synth.records import UserError
 from synth.stages.tables import BadLine, Row
 
@@ -17,8 +18,9 @@ IDS = ("id", "_id", "query_id", "query-id", "qid", "pair_id", "doc_id", "docid")
 COMMON = {"instruction": ("instruction",), "split": ("split",), "id": IDS}  # what every layout may have
 # A row with one of these and no negative may be a pair that does not match: no triplet unless the user says so.
 JUDGED = ("label", "labels", "score", "scores", "similarity_score")
-NUMBERED = re.compile(r"negative_\d+")
+NUMBERED = re.compile(r"negative_\d{1,6}")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+VISIBLE = re.compile(r"[!-~\u3041-\u3096\u4e00-\u9fff]")  # some characters that are: most texts have one
 REMEDY = "; say which is which with --map ROLE=COLUMN"
 # The scores that the data set all-nli of sentence-transformers gives to the classes of natural language inference.
 INFERENCE = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
@@ -102,9 +104,9 @@ class Reader:
         return next((name for name in names if row.get(name) is not None), names[0])
 
     def text(self, row: Row, role: str) -> str:
-        """The text in a role. Raises BadLine if it is missing, no text, or blank."""
+        """The text in a role. Raises BadLine if it is missing, no text, or `is_blank`."""
         value = self.value(row, role)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or is_blank(value):
             raise BadLine(f"`{self.name(row, role)}` must be a text that is not empty", f", not {_shown(value)}")
         return value
 
@@ -135,6 +137,11 @@ class Reader:
         """The text in a role that may be left out; "" for anything else."""
         value = self.value(row, role)
         return value if isinstance(value, str) else ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen: it is white space, or characters that have no width."""
+    return VISIBLE.search(text) is None and not fold(text)
 
 
 def _shown(value: object) -> str:
@@ -296,7 +303,7 @@ def _texts(reader: Reader, row: Row, role: str, value: object) -> Iterator[Text]
         if isinstance(each, dict):  # Tevatron's passages, and the negatives of a release
             title, body = each.get("title") or "", each.get("text")
             key = str(each.get("docid") or "")
-        if not isinstance(body, str) or not body.strip() or not isinstance(title, str):
+        if not isinstance(body, str) or is_blank(body) or not isinstance(title, str):
             name = reader.name(row, role) if role in reader.names else role
             raise BadLine(f"`{name}` must be texts that are not empty", f", not {_shown(each)}")
         yield passage_of(title, body, key)

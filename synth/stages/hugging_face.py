@@ -1,9 +1,11 @@
 """
-Data sets of the Hugging Face `datasets` library: folders that it saved, and what its hub (or a folder laid out like
-it) holds. Rows are read as they come, none are kept in a cache, and no code of a data set is run.
+Data sets of the Hugging Face `datasets` library: folders that it saved, and what its hub holds. Rows are read as they
+come, none are kept in a cache, and no code of a data set is run. A data set is hostile input: no file is read that is
+not its own, whatever its card or its folder names.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import ERROR
@@ -21,6 +23,10 @@ SPLITS, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 # The readers of the library that only read: its `pandas`, for one, would unpickle what it finds.
 BUILDERS = ("arrow", "csv", "json", "parquet", "text")
 HUB_PAGE = "https://huggingface.co/datasets/"
+OWN_FILES = "hf://datasets/"  # with which `datasets` begins what lies on the hub
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+CARDS = ("README.md", ".huggingface.yaml")  # where a data set says what its files are
+ELSEWHERE = re.compile(r":|^[/~\\]|(^|/)\.\.(/|$)")  # a URL or a path that leaves the data set
 
 
 def is_saved(folder: Path) -> bool:
@@ -36,9 +42,10 @@ def saved_tables(folder: Path) -> list[Table]:
     for split in splits:
         if not isinstance(split, str) or (split != "." and not is_plain_name(split)):
             raise UserError(f"{folder / SPLITS}: {split!r:.60} is no name of a split")
-        for file in _json_list(folder / split / STATE, "_data_files"):
+        for file in _json_list(_inside(folder, split) / STATE, "_data_files"):
             if not isinstance(file, dict) or not is_plain_name(str(file.get("filename"))):
                 raise UserError(f"{folder / split / STATE}: names a file outside of its folder; save the data set anew")
+            _inside(folder, f"{split}/{file['filename']}")
     with _explained(str(folder)):
         try:
             found = load_from_disk(str(folder), keep_in_memory=False)
@@ -47,6 +54,14 @@ def saved_tables(folder: Path) -> list[Table]:
         if isinstance(found, DatasetDict):
             return [_table(f"{folder}/{split}", str(split), each) for split, each in found.items()]
         return [_table(str(folder), str(found.split) if found.split else None, found)]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file or folder in a saved data set's. Raises UserError if it is a link that leaves that."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: a link that leaves the folder; save the data set anew")
+    return path
 
 
 def _json_list(path: Path, key: str) -> list[Any]:
@@ -61,22 +76,23 @@ def _json_list(path: Path, key: str) -> list[Any]:
 
 def hub_tables(spec: str) -> tuple[str, str, Mapping[str, Sequence[Table]]]:
     """
-    What `hf:OWNER/NAME[:CONFIG]` or `hf:/FOLDER[:CONFIG]` names: its name, where it is from, and its tables. Of a data
-    set with the configurations corpus and queries, as mteb has them, all three tables of a retrieval set.
+    What `hf:OWNER/NAME[:CONFIG]` names on the hub: its name, where it is from, and its tables. Of a data set with the
+    configurations corpus and queries, as mteb has them, all three tables of a retrieval set.
 
-    Raises UserError, in one line, if there is none, the hub cannot be reached, or it holds anything but plain tables.
+    Raises, in one line, UserError if there is none, it holds anything but plain tables or names files that are not its
+    own, and SkiffError if the hub cannot be reached.
     """
-    path, _, config = spec.removeprefix(HUB).partition(":")
-    if not path:
-        raise UserError(f"{spec}: names no data set; write hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:/FOLDER")
-    local = path.startswith((".", "/", "~"))
-    if local and not Path(path).is_dir():
-        raise UserError(f"{spec}: there is no folder {path}")
-    name = Path(path).resolve().name if local else path.rsplit("/", 1)[-1]
+    repository, _, config = spec.removeprefix(HUB).partition(":")
+    if not REPOSITORY.fullmatch(repository):
+        raise UserError(
+            f"{spec}: names no data set of the hub; write hf:OWNER/NAME or hf:OWNER/NAME:CONFIG; a folder is"
+            f" ingested by its path, without {HUB}"
+        )
     with _explained(spec):
         from datasets import get_dataset_config_names
 
-        configs = get_dataset_config_names(path)
+        revision = _checked_revision(spec, repository)
+        configs = get_dataset_config_names(f"{OWN_FILES}{repository}", revision=revision)
         if not config and {"corpus", "queries"} <= set(configs):
             judged = next((each for each in ("qrels", "default") if each in configs), None)
             if judged is None:
@@ -84,20 +100,60 @@ def hub_tables(spec: str) -> tuple[str, str, Mapping[str, Sequence[Table]]]:
                     f"{spec}: a corpus and queries without judgements (qrels); name one part: {spec}:corpus"
                 )
             parts = {"corpus": "corpus", "queries": "queries", "judgements": judged}
-            tables = {part: _hub_splits(spec, path, each) for part, each in parts.items()}
+            tables = {part: _hub_splits(spec, repository, each, revision) for part, each in parts.items()}
         else:
-            tables = {"rows": _hub_splits(spec, path, config or None)}
-    origin = path if local else f"{HUB_PAGE}{path}"
-    return (f"{name}-{config}" if config else name), origin, tables
+            tables = {"rows": _hub_splits(spec, repository, config or None, revision)}
+    name = repository.rsplit("/", 1)[-1]
+    return (f"{name}-{config}" if config else name), f"{HUB_PAGE}{repository}", tables
 
 
-def _hub_splits(spec: str, path: str, config: str | None) -> list[Table]:
+def _checked_revision(spec: str, repository: str) -> str | None:
+    """
+    The commit of a data set whose card is well; None if it has no card.
+
+    Raises UserError if the card names files that are not the data set's own: `datasets` would read them from this
+    machine, or ask any server for them.
+    """
+    import yaml  # type: ignore[import-untyped]
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    revision = None
+    for name in CARDS:
+        try:
+            path = Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision))
+        except RemoteEntryNotFoundError:
+            continue
+        revision = path.parent.name
+        card = DatasetCard.load(path).data.to_dict() if path.suffix == ".md" else yaml.safe_load(path.read_bytes())
+        for named in _named_files(card):
+            if ELSEWHERE.search(str(named)):
+                raise UserError(f"{spec}: its {name} names {named!r:.60}, which is no file of the data set")
+    return revision
+
+
+def _named_files(card: Any) -> Iterator[object]:
+    configs = card.get("configs") if isinstance(card, dict) else None
+    for config in configs if isinstance(configs, list) else ():
+        if isinstance(config, dict):
+            yield config.get("data_dir")
+            files = config.get("data_files")
+            for each in files if isinstance(files, list) else [files]:
+                path = each.get("path") if isinstance(each, dict) else each
+                yield from path if isinstance(path, list) else [path]
+
+
+def _hub_splits(spec: str, repository: str, config: str | None, revision: str | None) -> list[Table]:
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(path, config)
+    # written like this no folder of the same name is taken for it
+    builder = load_dataset_builder(f"{OWN_FILES}{repository}", config, revision=revision)
     reader = type(builder).__module__.split(".")[-1]
     if reader not in BUILDERS:
         raise UserError(f"{spec}: kept as {reader!r:.40}, which is not read; read are {', '.join(BUILDERS)}")
+    for file in (each for files in (builder.config.data_files or {}).values() for each in files):
+        if not str(file).startswith(OWN_FILES):
+            raise UserError(f"{spec}: would be read from {file!r:.60}, which is no file of the data set")
     splits = builder.as_streaming_dataset()
     shown = f"{spec}:{config}" if config and not spec.endswith(f":{config}") else spec
     return [_table(f"{shown}/{split}", str(split), rows) for split, rows in splits.items()]
@@ -124,15 +180,19 @@ def _explained(what: str) -> Iterator[None]:
     from datasets import disable_progress_bars
     from datasets.exceptions import DatasetsError
     from huggingface_hub import logging
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from pyarrow import ArrowException
+    from yaml import YAMLError
 
     disable_progress_bars()
     logging.set_verbosity(ERROR)
     try:
         yield
-    except ConnectionError:
+    except (ConnectionError, LocalEntryNotFoundError):
         raise SkiffError(f"{what}: the hub cannot be reached; check the network, or name a folder") from None
-    except (DatasetsError, HfHubHTTPError, ArrowException, OSError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        *(DatasetsError, HfHubHTTPError, ArrowException, YAMLError),
+        *(OSError, ValueError, TypeError, RuntimeError, RecursionError),
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{what}: `datasets` cannot read it: {reason:.300}") from None

@@ -1,10 +1,11 @@
 """
 Ingest: files on disk, or data sets of the Hugging Face hub, become sources, passages and samples.
 
-Everything is read and checked before anything is stored, in bounded memory: rows wait in files beside the store. One
-broken line, and nothing of the path is kept; or, where the user says so, the line is left out and reported.
+Everything is read and checked before anything is stored: rows wait in files beside the store, not in memory. One broken
+line, and nothing of the path is kept; or, where the user says so, the line is left out and reported.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import Source, Task, Use, UserError
-from synth.stages.folders import MANIFEST
+from synth.stages.folders import MANIFEST, REPORT
 from synth.stages.intake import SetRead, read_set
 from synth.stages.layouts import Described, FoundSet, find_sets
 from synth.stages.splits import use_of_split
 from synth.stages.spool import LeftOut, OnError, spool_folder
 from synth.store import bulk, runs, sources, versions
 from synth.store.connection import Store
+from synth.store.console import refuse_output
 from synth.store.scratch import scratch
 
 if TYPE_CHECKING:
@@ -100,12 +102,8 @@ def read_checked(
 
     Raises UserError, naming file, line and remedy, for what cannot be read; SkiffError if the hub cannot be reached.
     """
-    if report is not None and on_error is OnError.REFUSE:
-        raise UserError("a report lists what was left out: add --on-error skip, or leave --report out")
-    if report is not None and report.exists():
-        raise UserError(f"{report}: is there already; name another file with --report")
-    if report is not None and not report.parent.is_dir():
-        raise UserError(f"{report}: its folder does not exist; make it first")
+    if report is not None:
+        _check_report(report, on_error, store)
     found, notes = find_sets(path, given)
     _check_kinds(store, found)
     with (
@@ -120,6 +118,19 @@ def read_checked(
         if not checked.num_rows:
             raise _nothing(path, checked)
         yield checked
+
+
+def _check_report(report: Path, on_error: OnError, store: Store) -> None:
+    """Raise UserError unless the report can be written there when all is stored."""
+    if on_error is OnError.REFUSE:
+        raise UserError("a report lists what was left out: add --on-error skip, or leave --report out")
+    refuse_output(report, store)
+    if os.path.lexists(report):
+        raise UserError(f"{report}: is there already; name another file with --report")
+    if not report.parent.is_dir():
+        raise UserError(f"{report}: its folder does not exist; make it first")
+    if not os.access(report.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{report}: its folder cannot be written; name a file in another one with --report")
 
 
 def _check_kinds(store: Store, found: Iterable[FoundSet]) -> None:
@@ -145,6 +156,8 @@ def _nothing(path: Path, checked: Checked) -> UserError:
     if checked.report is not None:
         checked.left_out.put(checked.report)
     [(reason, number)] = counts.most_common(1)
+    if counts.total() == 1:
+        return UserError(f"{path}: its only line was left out: {reason}")
     return UserError(f"{path}: all {counts.total()} lines were left out; {number} of them: {reason}")
 
 
@@ -152,17 +165,13 @@ def store_checked(store: Store, checked: Checked, *, on_progress: Callable[[int]
     """
     Store what is new of the sets that were read: in many leases, so that others come in between.
 
-    Stopped in the middle, it stores the rest when the same is ingested again. `on_progress` is called with numbers of
-    rows stored. Raises UserError if the report's file came into being meanwhile.
+    Stopped in the middle, it stores the rest when the same is ingested again: the report comes last, so that it is not
+    in the way. `on_progress` is called with numbers of rows stored. Raises UserError if the report's file came into
+    being meanwhile: all rows are stored then.
     """
     results: list[Ingested] = []
     notes = checked.notes + [note for each in checked.sets for note in each.notes]
     with runs.recorded(store, "ingest", checked.config) as run:
-        report = checked.report
-        if report is None and checked.left_out.counts:
-            report = store.path.parent / f"ingest-report-{run.run_id}.jsonl"
-        if report is not None:
-            checked.left_out.put(report)
         for each in checked.sets:
             name = each.found.about.name
             earlier = versions.earlier_version(store, name, each.version)
@@ -172,6 +181,11 @@ def store_checked(store: Store, checked: Checked, *, on_progress: Callable[[int]
             results += added
             notes += _told(name, added, earlier=earlier, before=before, alone=alone)
         run.count(left_out=checked.left_out.counts.total())
+    report = checked.report
+    if report is None and checked.left_out.counts:
+        report = store.path.parent / f"{REPORT}{run.run_id}.jsonl"
+    if report is not None:
+        checked.left_out.put(report)
     return Outcome(results, dict(checked.left_out.counts), report, notes)
 
 

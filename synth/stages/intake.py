@@ -1,5 +1,5 @@
 """
-One data set, from its tables to spooled files: every row is read, checked and written, in bounded memory.
+One data set, from its tables to spooled files: every row is read, checked and written, a few at a time.
 
 What must hold between rows (ids that are unique, judgements of passages that are there) is asked of a scratch database
 when all rows are in.
@@ -28,6 +28,7 @@ from synth.stages.formats import (
     Layout,
     Reader,
     Text,
+    is_blank,
     is_judged_zero,
     label_of,
     passage_of,
@@ -46,11 +47,28 @@ from synth.stages.tables import BadLine, Row, Table
 from synth.store.scratch import Scratch, scratch
 
 MAX_SPLITS = 200  # of one data set: each becomes a source
-MAX_PAGE = 64 << 20  # bytes of one document
+MAX_PAGE = 16 << 20  # bytes of one document
 TICK = 1000  # rows between two words of progress
+
+# What is said of one and of several.
+CONTRADICTORY = (
+    "negative that repeats a positive of its query was left out",
+    "negatives that repeat a positive of their query were left out",
+)
 ZERO = (
+    "row has a label or score of 0, and is a pair that matches all the same: if 0 means no match, take it out, or read"
+    " scored pairs with --format pairs",
     "rows have a label or score of 0, and are pairs that match all the same: if 0 means no match, take them out, or"
-    " read scored pairs with --format pairs"
+    " read scored pairs with --format pairs",
+)
+UNANSWERED = "query without a positive passage was passed over", "queries without a positive passage were passed over"
+UNASKED = (
+    "judgement of a query that is not there was passed over",
+    "judgements of queries that are not there were passed over",
+)
+GRADED = (
+    "grade above 1 counts as 1: it says which passage answers, not how well",
+    "grades above 1 count as 1: they say which passages answer, not how well",
 )
 
 
@@ -75,7 +93,7 @@ class Intake:
     left_out: LeftOut
     on_progress: Callable[[int], None]
     spools: list[Spool] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)  # what there may be several of -> how many
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)  # what is said of one, of several -> how many
     said: list[str] = field(default_factory=list)  # other notes
     _splits: set[str] = field(default_factory=set)
 
@@ -147,7 +165,7 @@ def read_set(found: FoundSet, folder: Path, left_out: LeftOut, on_progress: Call
     with scratch(folder) as files:
         num_passages = files.count_passages() if (folder / "passages.parquet").exists() else 0
         splits = files.splits() if (folder / "samples.parquet").exists() else {}
-    counted = (f"{number} {note}" for note, number in intake.notes.items() if number)
+    counted = (f"{number} {one if number == 1 else many}" for (one, many), number in intake.notes.items() if number)
     notes = tuple(f"{about.name}: {note}" for note in (*found.notes, *intake.said, *counted))
     return SetRead(found, folder, _version(intake), num_passages, splits, notes)
 
@@ -167,9 +185,9 @@ def _read_tuples(intake: Intake) -> None:
             found = tuple_of(reader, row)
             head = intake.split_of(origin, reader, row) or "train", reader.key(row), intake.instruction_of(reader, row)
             positives, negatives = ([each.text for each in texts] for texts in (found.positives, found.negatives))
-            size = len(found.query) + sum(map(len, positives)) + sum(map(len, negatives))
+            size = sum(map(len, (*head, found.query, *positives, *negatives)))
             samples.add(*head, found.query, positives, negatives, characters=size)
-            intake.notes["negatives that repeat a positive of their query were left out"] += found.num_contradictory
+            intake.notes[CONTRADICTORY] += found.num_contradictory
             intake.notes[ZERO] += not found.negatives and is_judged_zero(row)
 
         intake.rows(intake.found.tables["rows"], LAYOUTS[intake.found.layout], take)
@@ -182,7 +200,7 @@ def _read_pairs(intake: Intake) -> None:
         def take(origin: Origin, reader: Reader, row: Row) -> None:
             values = reader.text(row, "text1"), reader.text(row, "text2"), score_of(reader, row)
             head = intake.split_of(origin, reader, row) or "train", reader.key(row), intake.instruction_of(reader, row)
-            samples.add(*head, *values, characters=len(values[0]) + len(values[1]))
+            samples.add(*head, *values, characters=sum(map(len, (*head, *values[:2]))))
 
         intake.rows(intake.found.tables["rows"], LAYOUTS[intake.found.layout], take)
 
@@ -194,7 +212,7 @@ def _read_labelled(intake: Intake) -> None:
         def take(origin: Origin, reader: Reader, row: Row) -> None:
             values = reader.text(row, "text"), label_of(reader, row)
             head = intake.split_of(origin, reader, row) or "train", reader.key(row), intake.instruction_of(reader, row)
-            samples.add(*head, *values, characters=len(values[0]))
+            samples.add(*head, *values, characters=sum(map(len, (*head, *values))))
 
         intake.rows(intake.found.tables["rows"], LAYOUTS[intake.found.layout], take)
 
@@ -265,7 +283,9 @@ def _read_beir(intake: Intake) -> None:
 
         def take_passage(origin: Origin, reader: Reader, row: Row) -> None:
             key, title = reader.needed_key(row, "id"), reader.optional(row, "title")
-            if not reader.optional(row, "text").strip() and title.strip():  # of some passages BEIR has the title alone
+            if is_blank(reader.optional(row, "text")) and not is_blank(
+                title
+            ):  # of some passages BEIR has the title alone
                 passage = passage_of("", title, key)
             else:
                 passage = passage_of(title, reader.text(row, "text"), key)
@@ -274,13 +294,13 @@ def _read_beir(intake: Intake) -> None:
         def take_query(origin: Origin, reader: Reader, row: Row) -> None:
             key, query = reader.needed_key(row, "id"), reader.text(row, "text")
             split = intake.split_of(replace(origin, split=None), reader, row)  # `queries`, where the hub has them
-            _add(queries, origin, key, query, split, characters=len(query))
+            _add(queries, origin, key, query, split, characters=len(key) + len(query))
 
         def take_judgement(origin: Origin, reader: Reader, row: Row) -> None:
             key, passage = reader.needed_key(row, "query"), reader.needed_key(row, "passage")
             grade = 1.0 if reader.value(row, "score") is None else reader.number(row, "score")
             split = intake.split_of(origin, reader, row)
-            _add(judgements, origin, key, passage, grade, split, characters=0)
+            _add(judgements, origin, key, passage, grade, split, characters=len(key) + len(passage))
 
         intake.rows(tables["corpus"], CORPUS, take_passage)
         if not passages.num_rows:
@@ -319,11 +339,11 @@ def _join(intake: Intake, files: Scratch) -> None:
             query, *others = rows
             positives = list(dict.fromkeys(row["text"] for row in (query, *others)))
             head = query["split"] or "train", query["external_id"], intake.found.about.instruction
-            size = len(query["query"]) + sum(map(len, positives))
+            size = sum(map(len, (*head, query["query"], *positives)))
             samples.add(*head, query["query"], positives, [], characters=size)
-    intake.notes["queries without a positive passage were passed over"] += files.count_unanswered()
-    intake.notes["judgements of queries that are not there were passed over"] += files.count_unasked()
-    intake.notes["grades above 1 count as 1: they say which passages answer, not how well"] += files.count_graded()
+    intake.notes[UNANSWERED] += files.count_unanswered()
+    intake.notes[UNASKED] += files.count_unasked()
+    intake.notes[GRADED] += files.count_graded()
 
 
 def _spool(stack: ExitStack, intake: Intake, name: str, columns: Mapping[str, str]) -> Spool:
@@ -339,7 +359,7 @@ def _add(spool: Spool, origin: Origin, *values: Any, characters: int) -> None:
 
 def _add_passage(spool: Spool, origin: Origin, passage: Text) -> None:
     values = passage.external_id, passage.text, passage.title
-    _add(spool, origin, *values, characters=len(passage.text))
+    _add(spool, origin, *values, characters=len(passage.external_id) + len(passage.text))
 
 
 READERS: dict[str, Callable[[Intake], None]] = {

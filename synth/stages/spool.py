@@ -14,17 +14,14 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synth.records import StoreError, UserError
 from synth.screen import printable
 from synth.stages.tables import BadLine
-
-if TYPE_CHECKING:
-    pass
 
 PREFIX = ".ingest-"
 MAX_ROWS = 20_000  # rows of a file that are held in memory before they are written
@@ -47,7 +44,8 @@ SAMPLE_ORIGIN = {"split": "string", "external_id": "string", "instruction": "str
 @contextmanager
 def spool_folder(beside: Path) -> Iterator[Path]:
     """
-    A folder for one import, in the folder of the store, gone when the block ends. Leftovers of killed imports go first.
+    A folder for one import, in the folder of the store, gone when the block ends. Leftovers of killed imports go first,
+    but for those that this user may not remove.
 
     Raises StoreError if none can be made there.
     """
@@ -80,14 +78,13 @@ def _sweep(folder: Path) -> None:
     for leftover in folder.glob(f"{PREFIX}*-*"):
         if not leftover.is_dir() or leftover.is_symlink():
             continue
-        descriptor = os.open(leftover, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(leftover, ignore_errors=True)
-        except BlockingIOError:  # an import that is under way
-            pass
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # of an import that is under way, or another user's
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 class ColumnDigest:
@@ -200,7 +197,7 @@ class LeftOut:
         self._file.close()
 
     def put(self, target: Path) -> None:
-        """Put the report where it is wanted. Raises UserError if a file is there already or it cannot be written."""
+        """Put the report where it is wanted. Raises UserError if a file is there or it cannot be written."""
         self._file.flush()
         try:
             with target.open("xb") as report, self._path.open("rb") as found:
@@ -208,4 +205,6 @@ class LeftOut:
         except FileExistsError:
             raise UserError(f"{target}: is there already; name another file with --report") from None
         except OSError as error:
+            with suppress(OSError):
+                target.unlink(missing_ok=True)  # a part of it, where the disk is full
             raise UserError(f"{target}: the report cannot be written ({error.strerror})") from None

@@ -1,16 +1,19 @@
 """
-Tables on disk, a row at a time: JSON Lines, JSON, CSV, TSV and Parquet, in bounded memory.
+Tables on disk, a row at a time: JSON Lines, JSON, CSV, TSV and Parquet.
 
-A file is hostile input: no line is read that is longer than `MAX_LINE`, no JSON array larger than `MAX_ARRAY`. A line
-that cannot be read comes out as the `BadLine` it is, so that whoever reads decides whether to stop at it.
+A file is hostile input: no row of text is read that is longer than `MAX_LINE` (Python's objects for its JSON can take
+40 times that), however large the file is or becomes when it is unpacked. Of Parquet `BATCH` rows are held, of any size.
+A line that cannot be read comes out as the `BadLine` it is, so that whoever reads decides whether to stop at it.
 """
 
+import codecs
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedIOBase
@@ -23,12 +26,16 @@ from synth.records import UserError
 if TYPE_CHECKING:
     import pyarrow
 
-MAX_LINE = 32 << 20  # bytes
-MAX_ARRAY = 128 << 20  # bytes of a .json file that is one array: it is read whole
+MAX_LINE = 8 << 20  # bytes of a line, characters of a CSV row or of an element of a JSON array
+MAX_DEPTH = 100  # of lists and objects in a row: what looks at it later calls itself
+PIECE = 1 << 20  # bytes of a JSON array that are read at one time
 PEEK = 100  # rows whose keys together are a JSON file's columns
+MAX_KEYS = 10_000  # or as many as have so many
 BATCH = 4096  # rows of a Parquet file that are Python objects at one time
 ARROW_BUFFER = 1 << 20  # bytes of a Parquet column that are read at one time
 NOT_UTF8 = "not UTF-8; convert the file first"
+TOO_DEEP = "too deep or too large to be a row of a data set"
+SPACE = re.compile(r"[ \t\r\n]*")
 
 Row = dict[str, Any]
 
@@ -132,29 +139,47 @@ def lines_of(file: BufferedIOBase) -> Iterator[tuple[int, bytes | BadLine]]:
 def parse_object(line: bytes) -> Row:
     """The JSON object on a line. Raises BadLine if it is none."""
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadLine(NOT_UTF8, text=_shown(line)) from None
+        raise BadLine(NOT_UTF8, text=line[:800].decode(errors="replace").strip()) from None
+    try:
+        row = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadLine(
-            "not valid JSON", f" ({error.msg}); every line must be one JSON object", text=_shown(line)
+            "not valid JSON", f" ({error.msg}); every line must be one JSON object", text=_shown(text)
         ) from None
     except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
-        raise BadLine("too deep or too large to be a row of a data set", text=_shown(line)) from None
-    if b"\\u" in line and not _is_encodable(row):
-        raise BadLine("holds half of a surrogate pair; mend the encoding of this line", text=_shown(line))
-    return _checked_object(row, _shown(line))
+        raise BadLine(TOO_DEEP, text=_shown(text)) from None
+    return _checked_object(row, text)
 
 
 def _checked_object(row: object, text: str) -> Row:
+    """What was parsed of this JSON, if it is an object that can be stored and shown. Raises BadLine."""
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(row):
+        raise BadLine(TOO_DEEP, text=_shown(text))
+    if "\\u" in text and not _is_encodable(row):
+        raise BadLine("holds half of a surrogate pair; mend the encoding of this row", text=_shown(text))
     if not isinstance(row, dict):
         kind = type(row).__name__
-        raise BadLine("not a JSON object", f" but {kind}; every line must be one JSON object", text=text)
+        raise BadLine("not a JSON object", f" but {kind}; every row must be one JSON object", text=_shown(text))
     return row
 
 
-def _shown(line: bytes) -> str:
-    return line[:800].decode(errors="replace").strip()
+def _shown(text: str) -> str:
+    return text[:800].strip()
+
+
+def _is_deep(row: object) -> bool:
+    level = [row]
+    for _ in range(MAX_DEPTH + 1):
+        level = [each for outer in level for each in _children(outer) if isinstance(each, (dict, list))]
+    return bool(level)
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _is_encodable(row: object) -> bool:
@@ -174,6 +199,8 @@ def _peeked(rows: Rows) -> tuple[str, ...]:
             bad = bad or row
         else:
             columns |= dict.fromkeys(row)
+        if len(columns) >= MAX_KEYS:
+            break
     if bad is not None and not columns:
         raise bad
     return tuple(columns)
@@ -212,34 +239,68 @@ def _open_json(path: Path) -> Opened:
 
 def _open_array(path: Path) -> Opened:
     def rows(_: Sequence[str]) -> Rows:
-        for number, row in enumerate(_array(path), start=1):
+        for number, (row, text) in enumerate(_elements(path), start=1):
             try:
-                if not _is_encodable(row):
-                    raise BadLine("holds half of a surrogate pair; mend the encoding of this row")
-                yield number, _checked_object(row, str(row)[:200])
+                checked: Row | BadLine = _checked_object(row, text)
             except BadLine as error:
-                yield number, error
+                checked = error
+            yield number, checked
 
     return _peeked(rows(())), {}, rows
 
 
-def _array(path: Path) -> list[object]:
+def _elements(path: Path) -> Iterator[tuple[object, str]]:
+    """The elements of a JSON array, each with its JSON; of the file no more is held than one of them and a piece."""
+    decode = json.JSONDecoder().raw_decode
     with reading(path) as file:
-        data = file.read(MAX_ARRAY + 1)
-    if len(data) > MAX_ARRAY:
-        raise UserError(
-            f"{path}: an array of more than {MAX_ARRAY >> 20} MiB is not read; write one object a line, as .jsonl"
-        )
-    try:
-        found = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: {NOT_UTF8}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    except (RecursionError, ValueError):
-        raise UserError(f"{path}: too deep or too large to be rows of a data set") from None
-    assert isinstance(found, list)  # it begins with a bracket
-    return found
+        pieces = codecs.getincrementaldecoder("utf-8-sig")()
+
+        def more(size: int = PIECE) -> str:
+            try:
+                data = file.read(size)
+                return pieces.decode(data, final=not data)
+            except UnicodeDecodeError:
+                raise UserError(f"{path}: {NOT_UTF8}") from None
+
+        held, line = more(), 1
+        place = _after(held, 0)  # of the bracket or comma before an element
+        while held[place] != "]":
+            start, end, value = _after(held, place + 1), 0, None
+            wrong, where = "the array does not end", len(held)
+            if held[place] == "[" and held.startswith("]", start):
+                place = start
+                continue
+            try:
+                value, end = decode(held, start)
+            except json.JSONDecodeError as error:
+                wrong, where = error.msg, error.pos
+            except (RecursionError, ValueError):
+                raise UserError(f"{path}: {TOO_DEEP}") from None
+            after = _after(held, end)
+            if end and after < len(held):  # what ends at the end of a piece may go on in the next
+                if held[after] not in ",]":
+                    line += held.count("\n", 0, after)
+                    raise UserError(f"{path}:{line}: not valid JSON (no comma between two rows)")
+                yield value, held[start:end]
+                place = after
+                continue
+            length = len(held) - place
+            long = length > MAX_LINE
+            piece = "" if long else more(min(max(PIECE, length), MAX_LINE + 1 - length))  # of twice the size each time
+            if not piece:
+                line += held.count("\n", 0, where)
+                size = f", or a row of more than {MAX_LINE >> 20} MiB" if long else ""
+                raise UserError(f"{path}:{line}: not valid JSON ({wrong}){size}")
+            line += held.count("\n", 0, place)
+            held, place = held[place:] + piece, 0
+        if held[place + 1 :].strip() or more().strip():
+            raise UserError(f"{path}: not valid JSON (more behind the end of the array)")
+
+
+def _after(text: str, place: int) -> int:
+    """The place behind the white space at this one."""
+    space = SPACE.match(text, place)
+    return space.end() if space else place
 
 
 def _open_cells(path: Path) -> Opened:
@@ -250,8 +311,7 @@ def _open_cells(path: Path) -> Opened:
     columns = next((cells for _, cells in _cells(path, delimiter)), [])
     if isinstance(columns, BadLine):
         raise UserError(f"{path}:1: {columns}")
-    if twice := next((name for name, number in Counter(columns).items() if number > 1), None):
-        raise UserError(f"{path}:1: two columns are called {twice!r:.60}; every column needs a name of its own")
+    _refuse_repeated(f"{path}:1", columns)
 
     def rows(_: Sequence[str]) -> Rows:
         for number, cells in islice(_cells(path, delimiter), 1, None):
@@ -266,14 +326,30 @@ def _open_cells(path: Path) -> Opened:
     return tuple(columns), {}, rows
 
 
+def _refuse_repeated(where: str, columns: Sequence[str]) -> None:
+    if twice := next((name for name, number in Counter(columns).items() if number > 1), None):
+        raise UserError(f"{where}: two columns are called {twice!r:.60}; every column needs a name of its own")
+
+
 def _cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | BadLine]]:
     """The cells of each row with the number of its first line; a quoted cell may hold new lines."""
     csv.field_size_limit(MAX_LINE)
+    taken = 0  # characters of the row that is being read
+
+    def bounded(texts: Iterator[str]) -> Iterator[str]:
+        nonlocal taken
+        for text in texts:
+            taken += len(text)
+            if taken > MAX_LINE:
+                raise csv.Error(f"it has more than {MAX_LINE >> 20} MiB")
+            yield text
+
     with reading(path) as file:
-        lines = csv.reader(_decoded(file, path), delimiter=delimiter, strict=True)
+        lines = csv.reader(bounded(_decoded(file, path)), delimiter=delimiter, strict=True)
         number = 1
         try:
             for cells in lines:
+                taken = 0
                 if cells:
                     joined = delimiter.join(cells)
                     yield number, cells if _is_utf8(joined) else BadLine(NOT_UTF8, text=joined)
@@ -322,6 +398,7 @@ def _open_parquet(path: Path) -> Opened:
 
     with opened() as file:
         columns = tuple(file.schema_arrow.names)
+        _refuse_repeated(str(path), columns)
         classes = class_names(file.schema_arrow)
     return columns, classes, rows
 
@@ -331,12 +408,12 @@ def _first_line(error: Exception) -> str:
 
 
 def rows_of_batches(batches: "Iterator[pyarrow.RecordBatch | pyarrow.Table]") -> Rows:
-    """The rows of Arrow batches; a row with a text that is not UTF-8 is a BadLine."""
+    """The rows of Arrow batches; one with a text that is not UTF-8, or a date beyond Python's, is a BadLine."""
     number = 0
     for batch in batches:
         try:
             found: Sequence[Row | BadLine] = batch.to_pylist()
-        except UnicodeDecodeError:
+        except (OverflowError, ValueError):  # the second: UnicodeDecodeError, and a time zone that nobody knows
             found = [_row_of(batch.slice(place, 1)) for place in range(batch.num_rows)]
         for row in found:
             number += 1
@@ -348,6 +425,8 @@ def _row_of(batch: "pyarrow.RecordBatch | pyarrow.Table") -> Row | BadLine:
         [row] = batch.to_pylist()
     except UnicodeDecodeError:
         return BadLine(NOT_UTF8)
+    except (OverflowError, ValueError):
+        return BadLine("holds a date or time that cannot be read; make the column a text, or leave it out")
     return dict(row)
 
 

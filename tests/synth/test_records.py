@@ -4,7 +4,17 @@ import time
 
 import pytest
 
-from synth.records import Classification, Content, Retrieval, Sts, content_hash, key_of, new_id, text_id
+from synth.records import (
+    Classification,
+    Content,
+    Retrieval,
+    Sts,
+    content_hash,
+    is_plain_name,
+    key_of,
+    new_id,
+    text_id,
+)
 
 
 def test_texts_that_differ_in_white_space_or_composition_only_have_one_id() -> None:
@@ -37,3 +47,19 @@ def test_new_ids_are_ordered_by_time_and_marked_as_version_7() -> None:
     second = new_id()
     assert first < second
     assert (first.version, len({new_id() for _ in range(1000)})) == (7, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("a" * 100, True),
+        ("a" * 101, False),
+        ("轻" * 66, True),
+        ("轻" * 67, False),
+        ("轻舟 2", True),
+        ("", False),
+        ("a/b", False),
+    ],
+)
+def test_a_plain_name_is_one_that_a_file_can_have(name: str, is_one: bool) -> None:
+    assert is_plain_name(name) is is_one

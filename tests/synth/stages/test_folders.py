@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from synth import workspace
 from synth.records import UserError
+from synth.stages import folders
 from synth.stages.ingest import Outcome, read_checked, store_checked
 from synth.stages.layouts import Described
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.workspace import Workspace
 from tests.conftest import SAMPLE
 
 PAIR = '{"text1": "a", "text2": "b", "score": 1}\n'
@@ -124,3 +127,23 @@ def test_documents_without_text_are_named_up_to_a_few(store: Store, tree: Path) 
 
 def test_the_bundled_data_leaves_nothing_unread(store: Store) -> None:
     assert not [note for note in run(store, SAMPLE).notes if str(SAMPLE) in note]
+
+
+def test_a_workspace_in_the_folder_is_passed_over_and_said_to_be(store: Store, tree: Path) -> None:
+    other = Workspace.create(tree / "b" / "w")
+    fill(other.root, "releases/r1/pairs.jsonl", "mine.md")
+    outcome = run(store, tree)
+    assert pages(store) == [("tree", each) for each in IDS]
+    assert outcome.notes == [f"{tree}: 1 Skiff workspace is passed over (b/w)"]
+
+
+def test_of_a_folder_that_is_a_workspace_what_the_workspace_keeps_is_passed_over(tree: Path) -> None:
+    home = Workspace.create(tree)
+    fill(tree, "releases/r1/pairs.jsonl", "models/m/README.md", "journal/x.jsonl", "ingest-report-1.jsonl")
+    outcome = run(home.store, tree)
+    assert pages(home.store) == [("tree", each) for each in IDS]
+    assert outcome.notes == [f"{tree}: this folder is a Skiff workspace; what it keeps itself is passed over"]
+
+
+def test_files_of_a_workspace_are_kept_by_any_name_that_makes_one() -> None:
+    assert (folders.CONFIG, folders.STORES) == (workspace.CONFIG, (workspace.STORE, workspace.LAKE))

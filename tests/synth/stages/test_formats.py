@@ -127,6 +127,11 @@ def test_a_query_comes_with_its_passages_each_once(layout: str, row: dict[str, A
     assert [each.text for each in content.negatives] == ["n"]
 
 
+@pytest.mark.parametrize("text", ["?", "э", "轻", "안녕", "สวัสดี", "😀", "\u200dx", "…", "1"])
+def test_a_text_of_any_script_or_of_signs_alone_is_a_text(text: str) -> None:
+    assert tuple_of(reader("tuples"), {"query": text, "positive": text}).query == text
+
+
 def test_a_title_is_the_first_line_of_its_passage() -> None:
     row = {"query": "q", "positive_passages": [{"docid": "7", "title": "A \n title", "text": "Body."}]}
     [passage] = tuple_of(reader("tevatron"), row).positives
@@ -137,6 +142,8 @@ def test_a_title_is_the_first_line_of_its_passage() -> None:
     ("row", "message"),
     [
         ({"query": " ", "positive": "p"}, "`query` must be a text that is not empty, not ' '"),
+        ({"query": "\u200b\u2060 \ufeff", "positive": "p"}, "`query` must be a text that is not empty"),
+        ({"query": "q", "positive": ["p", "\u3164"]}, "`positive` must be texts that are not empty"),
         ({"positive": "p"}, "`query` must be a text that is not empty, not None"),
         ({"query": 3, "positive": "p"}, "`query` must be a text"),
         ({"anchor": "q", "positive": None}, "`positive` must be texts that are not empty, not None"),

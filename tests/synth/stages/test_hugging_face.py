@@ -1,10 +1,12 @@
-"""Data sets of the real `datasets` library: saved folders, folders laid out as on the hub, and what is refused."""
+"""Data sets of the real `datasets` library: saved folders, a hub on this machine, and what is refused."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import pytest
+from huggingface_hub import HfFileSystem, constants
 
 from synth.records import SkiffError, Use, UserError
 from synth.stages.ingest import Outcome, ingest
@@ -12,6 +14,7 @@ from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.sources import corpora
 from tests.conftest import SAMPLE
+from tests.synth.stages.hub_server import serve
 
 
 def run(store: Store, path: Path | str) -> Outcome:
@@ -59,67 +62,141 @@ def test_triplets_of_sentence_transformers_bring_negatives_and_a_corpus(store: S
     assert sorted(passage.text for passage in corpus) == ["n1", "n2", "p1", "p2"]
 
 
-def test_a_folder_laid_out_as_on_the_hub_is_streamed(store: Store, banking: datasets.Dataset, tmp_path: Path) -> None:
-    (tmp_path / "hub" / "data").mkdir(parents=True)
+@pytest.fixture
+def asked() -> list[str]:
+    """The paths that the hub was asked for."""
+    return []
+
+
+@pytest.fixture
+def repository(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the data set zoo/animals on a hub of this machine."""
+    folder = tmp_path / "hub" / "zoo" / "animals"
+    folder.mkdir(parents=True)
+    with serve(tmp_path / "hub", asked) as url:
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "huggingface_hub.constants.ENDPOINT": url,
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "huggingface_hub.constants.HF_HUB_CACHE": str(tmp_path / "cache"),
+            "datasets.config.HF_ENDPOINT": url,
+            "datasets.config.HF_DATASETS_CACHE": tmp_path / "cache",
+        }.items():
+            monkeypatch.setattr(name, value)
+        HfFileSystem.clear_instance_cache()
+        yield folder
+    HfFileSystem.clear_instance_cache()
+
+
+def card(repository: Path, *configs: tuple[str, str, str]) -> None:
+    """Write a card that says of configurations which file their one split is."""
+    listed = "".join(
+        f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {path}\n" for name, split, path in configs
+    )
+    (repository / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+
+
+def test_a_data_set_of_the_hub_is_streamed(store: Store, banking: datasets.Dataset, repository: Path) -> None:
+    (repository / "data").mkdir()
     for name, part in banking.train_test_split(10, seed=0).items():
-        part.to_parquet(tmp_path / "hub" / "data" / f"{name}-00000-of-00001.parquet")
-    outcome = run(store, f"hf:{tmp_path / 'hub'}")
-    assert [(r.name, r.split, r.num_samples) for r in outcome.sources] == [("hub", "test", 10), ("hub", "train", 50)]
+        part.to_parquet(repository / "data" / f"{name}-00000-of-00001.parquet")
+    outcome = run(store, "hf:zoo/animals")
+    assert [(r.name, r.split, r.num_samples) for r in outcome.sources] == [
+        ("animals", "test", 10),
+        ("animals", "train", 50),
+    ]
     labels = {row["label"] for row in query(store, "SELECT DISTINCT label FROM samples").to_pylist()}
     assert labels == set(banking.features["label"].names)
+    [origin] = query(store, "SELECT DISTINCT origin FROM sources").to_pylist()
+    assert origin == {"origin": "https://huggingface.co/datasets/zoo/animals"}
 
 
-def test_a_retrieval_set_in_three_configurations_is_read_as_one(store: Store, tmp_path: Path) -> None:
+def test_a_retrieval_set_in_three_configurations_is_read_as_one(store: Store, repository: Path) -> None:
     parts = {
         "corpus": '{"_id": "1", "title": "Cats", "text": "A cat purrs."}\n',
         "queries": '{"_id": "q", "text": "what purrs?"}\n',
         "test": '{"query-id": "q", "corpus-id": "1", "score": 1}\n',
     }
     for name, line in parts.items():
-        (tmp_path / f"{name}.jsonl").write_text(line)
+        (repository / f"{name}.jsonl").write_text(line)
     configs = [("default", "test"), ("corpus", "corpus"), ("queries", "queries")]
-    card = "".join(
-        f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {split}.jsonl\n"
-        for name, split in configs
-    )
-    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{card}---\n")
-    outcome = run(store, f"hf:{tmp_path}")
+    card(repository, *((name, split, f"{split}.jsonl") for name, split in configs))
+    outcome = run(store, "hf:zoo/animals")
     assert [(r.kind, r.split, r.declared_use) for r in outcome.sources] == [
         ("retrieval", "corpus", Use.EVAL),
         ("retrieval", "test", Use.EVAL),
     ]
     assert query(store, "SELECT positives FROM samples").to_pylist() == [{"positives": ["Cats\nA cat purrs."]}]
     with pytest.raises(UserError, match=r"BuilderConfig 'nothing' not found"):
-        run(store, f"hf:{tmp_path}:nothing")
+        run(store, "hf:zoo/animals:nothing")
+
+
+@pytest.mark.parametrize(
+    "path", ["{folder}/s.txt", "../zoo/s.txt", "{url}/s.txt", "a.zip::{url}/s.zip", "[a.txt, /s.txt]"]
+)
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
+def test_a_card_names_no_file_of_this_machine_and_no_address(
+    store: Store, repository: Path, asked: list[str], tmp_path: Path, name: str, path: str
+) -> None:
+    (tmp_path / "s.txt").write_text("a secret")
+    (repository / "a.txt").write_text("a text")
+    named = path.format(folder=tmp_path, url=constants.ENDPOINT)
+    card(repository, ("default", "train", named))
+    if name != "README.md":
+        (repository / name).write_text((repository / "README.md").read_text().strip("-\n"))
+        (repository / "README.md").unlink()
+    with pytest.raises(UserError, match=rf"hf:zoo/animals: its {name} names '.*, which is no file of the data set"):
+        run(store, "hf:zoo/animals")
+    assert not [each for each in asked if "s.txt" in each or "s.zip" in each]
 
 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("evil.py", "raise SystemExit('run')", "Dataset scripts are no longer supported"),
+        ("animals.py", "raise SystemExit('run')", "Dataset scripts are no longer supported"),
         ("data.pkl", "cos\nsystem\n(S'touch run'\ntR.", "No .*data files found"),
         ("page.xml", "<a/>", "kept as 'xml', which is not read"),
+        ("README.md", "---\nconfigs: [\n---\n", "`datasets` cannot read it"),
     ],
 )
 def test_no_code_of_a_data_set_is_run(
-    store: Store, name: str, data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, repository: Path, name: str, data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "evil").mkdir()
-    (tmp_path / "evil" / name).write_text(data)
+    (repository / name).write_text(data)
     with pytest.raises(UserError, match=message):
-        run(store, f"hf:{tmp_path / 'evil'}")
+        run(store, "hf:zoo/animals")
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_of_the_name_of_a_data_set_is_not_taken_for_it(
+    store: Store, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "zoo" / "animals").mkdir(parents=True)
+    (tmp_path / "here" / "zoo" / "animals" / "train.jsonl").write_text('{"text": "a secret", "label": "x"}\n')
+    (repository / "train.jsonl").write_text('{"text": "of the hub", "label": "x"}\n')
+    monkeypatch.chdir(tmp_path / "here")
+    run(store, "hf:zoo/animals")
+    assert query(store, "SELECT text FROM samples").to_pylist() == [{"text": "of the hub"}]
+
+
 @pytest.mark.parametrize(
-    ("spec", "message"),
-    [("hf:", "names no data set"), ("hf:/nowhere/at/all", "there is no folder"), ("hf:a/b/c/d", "hf:a/b/c/d: ")],
+    "spec", ["hf:", "hf:/", "hf:/tmp", "hf:.", "hf:../x", "hf:~/x", "hf:a/b/c", "hf:a/..", "hf:a b"]
 )
-def test_what_names_no_data_set_is_one_line(store: Store, spec: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_only_the_hub_is_meant_by_hf(store: Store, spec: str) -> None:
+    with pytest.raises(UserError, match=r"names no data set of the hub; .* a folder is ingested by its path") as caught:
         run(store, spec)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reader_of_local_files_is_no_data_set(
+    store: Store, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.parent.parent / "json").mkdir()
+    (tmp_path / "train.json").write_text('{"text": "a secret", "label": "x"}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"hf:json: would be read from '/.*, which is no file of the data set"):
+        run(store, "hf:json")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +221,19 @@ def test_a_saved_folder_that_was_tampered_with_is_refused(
     (tmp_path / "banking" / file).write_text(text)
     with pytest.raises(UserError, match=message):
         run(store, tmp_path / "banking")
+
+
+@pytest.mark.parametrize("linked", ["train", "train/data-00000-of-00001.arrow", "train/texts"])
+def test_a_saved_folder_with_a_link_out_of_it_is_refused(
+    store: Store, banking: datasets.Dataset, linked: str, tmp_path: Path
+) -> None:
+    datasets.DatasetDict({"train": banking}).save_to_disk(tmp_path / "in" / "banking")
+    state = tmp_path / "in" / "banking" / "train" / "state.json"
+    if linked == "train/texts":  # a name that says no kind of file
+        (state.parent / "data-00000-of-00001.arrow").rename(state.parent / "texts")
+        state.write_text(state.read_text().replace("data-00000-of-00001.arrow", "texts"))
+    path = tmp_path / "in" / "banking" / linked
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{linked}: a link that leaves the folder"):
+        run(store, tmp_path / "in")

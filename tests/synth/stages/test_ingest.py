@@ -187,6 +187,7 @@ def test_a_link_out_of_the_folder_and_what_is_no_file_are_refused(store: Store, 
     secret.write_text("# Secret\n\nNobody should read these words in a corpus.\n")
     for name, make in {
         "link.md": lambda path: path.symlink_to(secret),
+        "sources.toml": lambda path: path.symlink_to(secret),
         "pipe.jsonl": lambda path: os.mkfifo(path),
         "zero.jsonl": lambda path: path.symlink_to("/dev/zero"),
     }.items():
@@ -204,6 +205,19 @@ def test_a_source_cannot_have_a_name_that_no_file_can_have(store: Store, beir: P
     (beir.parent / "sources.toml").write_text(f'["animals"]\nname = "{name}"\n')
     with pytest.raises(UserError, match=r"is no name for a source|name must be a text without NUL"):
         run(store, beir.parent)
+
+
+def test_judgements_in_a_linked_folder_outside_are_refused(store: Store, beir: Path, tmp_path: Path) -> None:
+    (beir / "qrels.jsonl").unlink()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "train.tsv").write_text("q\t1\t1\n")
+    (beir / "qrels").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="qrels: a link that leaves the folder"):
+        run(store, beir)
+    (beir / "qrels").unlink()
+    (tmp_path / "secret").rename(beir / "judged")
+    (beir / "qrels").symlink_to(beir / "judged")
+    assert sum(r.num_samples for r in run(store, beir)) == 1
 
 
 def test_a_name_stands_for_one_layout_only(store: Store, tmp_path: Path) -> None:

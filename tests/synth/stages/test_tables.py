@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pyarrow import parquet
 from synth.records import UserError
 from synth.stages import tables
 from synth.stages.tables import BadLine, open_table
-from tests.conftest import SAMPLE
+from tests.conftest import REPOSITORY, SAMPLE
 
 ROWS = [{"text": 'say "ah",\nthen; rest', "label": "a"}, {"text": "轻舟", "label": "b"}]
 BANKING = SAMPLE / "labelled" / "banking77-en.jsonl"
@@ -86,6 +88,9 @@ def test_a_spreadsheets_semicolons_are_read(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a": 1}\n' + b"x" * 5000 + b'\n{"a": 3}\n', "more than"),
         ("a.json", b'[{"a": 1}, 2, {"a": 3}]', "not a JSON object but int"),
         ("a.json", b'[{"a": 1}, {"a": "\\ud800"}, {"a": 3}]', "half of a surrogate pair"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\ud800"}\n{"a": 3}\n', "half of a surrogate pair"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\u00e9", "b": ' + b"[" * 900 + b"]" * 900 + b'}\n{"a": 3}\n', "too deep"),
+        ("a.json", b'[{"a": 1}, {"a": ' + b'{"b":' * 200 + b"1" + b"}" * 201 + b', {"a": 3}]', "too deep"),
     ],
 )
 def test_a_broken_line_is_named_and_those_after_it_are_read(
@@ -107,7 +112,13 @@ def test_a_broken_line_is_named_and_those_after_it_are_read(
         ("a.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
         ("a.csv", b'a\n1\n"never closed\n2\n', r"a\.csv:3: the quotes or cells of this row do not come to an end"),
         ("a.csv", b"a\xff\n1\n", r"a\.csv:1: not UTF-8"),
+        ("a.csv", b'a\n"x\n",' + b'"x\n",' * 1000, r"a\.csv:2: the quotes or cells of this row do not come to an end"),
         ("a.json", b"[1, 2", "not valid JSON"),
+        ("a.json", b'[\n{"a": 1}\n{"a": 2}]', r"a\.json:3: not valid JSON \(no comma"),
+        ("a.json", b'[\n{"a": 1},\n{"a": x}]', r"a\.json:3: not valid JSON \(Expecting value\)"),
+        ("a.json", b'[{"a": 1}] {"a": 2}', "more behind the end of the array"),
+        ("a.json", b'[{"a": "' + b"x" * 5000 + b'"}]', "a row of more than"),
+        ("a.json", b"[[" + b"[]," * 5000, "a row of more than"),
         ("a.json", b"[" * 100_000, "too deep or too large"),
         ("a.json", b'["\xff"]', "not UTF-8"),
         ("a.jsonl", b"", "this file is empty"),
@@ -117,17 +128,74 @@ def test_a_broken_line_is_named_and_those_after_it_are_read(
         ("a.parquet", b"", "cannot be read as Parquet"),
     ],
 )
-def test_a_file_that_is_broken_as_a_whole_is_refused(name: str, data: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_broken_as_a_whole_is_refused(
+    name: str, data: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_LINE", 4096)
+    monkeypatch.setattr(tables, "PIECE", 1000)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=message):
         read(tmp_path / name)
 
 
-def test_an_array_too_large_to_be_read_whole_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_ARRAY", 10)
-    (tmp_path / "a.json").write_text(json.dumps(ROWS))
-    with pytest.raises(UserError, match="write one object a line"):
-        read(tmp_path / "a.json")
+@pytest.mark.parametrize("piece", [5, 6, 7, 11, 1000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_in_pieces_that_make_no_difference(
+    piece: int, indent: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PIECE", piece)
+    rows = [*ROWS, {"text": '\\"]},[{ 轻舟 😀', "n": [1234, -0.5e3, None, True, {}]}, {}]
+    (tmp_path / "a.json").write_text("\ufeff" + json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
+    assert [row for _, row in read(tmp_path / "a.json")] == rows
+    (tmp_path / "numbers.json").write_text("[12345, 678 ]\n")
+    assert [number for number, _ in tables.open_table(tmp_path / "a.json").rows(())] == [1, 2, 3, 4]
+    assert [value for value, _ in tables._elements(tmp_path / "numbers.json")] == [12345, 678]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("array.json.gz", "[],"),
+        ("line.jsonl.gz", '{"":1},'),
+        ("string.jsonl.gz", '"\\u00e9'),
+        ("cells.csv.gz", '"a\n",'),
+        ("wide.csv.gz", "ab,"),
+    ],
+)
+@pytest.mark.slow
+def test_a_small_file_that_becomes_a_large_one_takes_little_memory(name: str, text: str, tmp_path: Path) -> None:
+    with gzip.open(tmp_path / name, "wt", compresslevel=1) as file:
+        file.write("[[" if name == "array.json.gz" else "")
+        for _ in range(512):
+            file.write(text * ((1 << 20) // len(text)))
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom synth.records import UserError\n"
+        "from synth.stages.tables import open_table\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (700 << 20, resource.RLIM_INFINITY))\n"
+        "try:\n    table = open_table(Path(sys.argv[1]))\n"
+        "    print(sum(1 for _ in table.rows(table.columns)))\n"
+        "except UserError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", script, tmp_path / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert "more than 8 MiB" in done.stdout
+
+
+def test_a_date_that_python_does_not_know_is_one_broken_row(tmp_path: Path) -> None:
+    for number, kind in enumerate((pyarrow.timestamp("us"), pyarrow.timestamp("ms", tz="UTC"), pyarrow.duration("ms"))):
+        column = pyarrow.array([0, 2**62, 0]).view(kind)
+        parquet.write_table(pyarrow.table({"a": column}), tmp_path / f"{number}.parquet")
+        first, broken, last = read(tmp_path / f"{number}.parquet")
+        assert (first[0], last[0]) == (1, 3)
+        assert "holds a date or time that cannot be read" in broken[1]
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["a", "a"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: two columns are called 'a'"):
+        read(tmp_path / "a.parquet")
 
 
 def test_a_parquet_file_that_ends_in_the_middle_is_refused(tmp_path: Path) -> None:
