@@ -12,7 +12,7 @@ from typing import Any
 
 from synth.overlaps import fold
 from synth.records import UserError
-from synth.stages.tables import BadLine, Row
+from synth.stages.lines import BadLine, Row
 
 IDS = ("id", "_id", "query_id", "query-id", "qid", "pair_id", "doc_id", "docid")
 COMMON = {"instruction": ("instruction",), "split": ("split",), "id": IDS}  # what every layout may have

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import SkiffError, UserError, is_plain_name
-from synth.stages.tables import BATCH, Rows, Table, rows_of_batches
+from synth.stages.lines import Rows
+from synth.stages.tables import BATCH, Table, rows_of_batches
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

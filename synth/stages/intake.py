@@ -38,12 +38,13 @@ from synth.stages.formats import (
     tuple_of,
 )
 from synth.stages.layouts import BEIR, PAGES, FoundSet
+from synth.stages.lines import BadLine, Row
 from synth.stages.splits import use_of_split
 from synth.stages.spool import JUDGEMENTS as JUDGEMENT_COLUMNS
 from synth.stages.spool import PASSAGES as PASSAGE_COLUMNS
 from synth.stages.spool import QUERIES as QUERY_COLUMNS
 from synth.stages.spool import SAMPLE_ORIGIN, SAMPLES, LeftOut, Spool
-from synth.stages.tables import BadLine, Row, Table
+from synth.stages.tables import Table
 from synth.store.scratch import Scratch, scratch
 
 MAX_SPLITS = 200  # of one data set: each becomes a source

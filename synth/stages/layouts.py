@@ -25,8 +25,9 @@ from synth.stages.folders import (
 )
 from synth.stages.formats import LAYOUTS, recognise
 from synth.stages.hugging_face import HUB, hub_tables, is_saved, saved_tables
+from synth.stages.lines import BadLine, Rows, lines_of, reading
 from synth.stages.splits import held_out_word, split_of_file
-from synth.stages.tables import BadLine, Rows, Table, is_table, lines_of, open_table, reading, table_stem, table_suffix
+from synth.stages.tables import Table, is_table, open_table, table_stem, table_suffix
 
 BEIR, PAGES = "beir", "pages"  # the layouts that are folders, not columns
 

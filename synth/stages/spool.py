@@ -21,7 +21,7 @@ from typing import Any
 
 from synth.records import StoreError, UserError
 from synth.screen import printable
-from synth.stages.tables import BadLine
+from synth.stages.lines import BadLine
 
 PREFIX = ".ingest-"
 MAX_ROWS = 20_000  # rows of a file that are held in memory before they are written

@@ -6,50 +6,27 @@ A file is hostile input: no row of text is read that is longer than `MAX_LINE` (
 A line that cannot be read comes out as the `BadLine` it is, so that whoever reads decides whether to stop at it.
 """
 
-import codecs
 import csv
-import gzip
 import json
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synth.records import UserError
+from synth.stages.json_rows import checked_object, elements, is_array, parse_object
+from synth.stages.lines import MAX_LINE, NOT_UTF8, BadLine, Row, Rows, lines_of, reading
 
 if TYPE_CHECKING:
     import pyarrow
 
-MAX_LINE = 8 << 20  # bytes of a line, characters of a CSV row or of an element of a JSON array
-MAX_DEPTH = 100  # of lists and objects in a row: what looks at it later calls itself
-PIECE = 1 << 20  # bytes of a JSON array that are read at one time
 PEEK = 100  # rows whose keys together are a JSON file's columns
 MAX_KEYS = 10_000  # or as many as have so many
 BATCH = 4096  # rows of a Parquet file that are Python objects at one time
 ARROW_BUFFER = 1 << 20  # bytes of a Parquet column that are read at one time
-NOT_UTF8 = "not UTF-8; convert the file first"
-TOO_DEEP = "too deep or too large to be a row of a data set"
-SPACE = re.compile(r"[ \t\r\n]*")
-
-Row = dict[str, Any]
-
-
-class BadLine(UserError):
-    """A line that cannot be used. `reason` is the same for all lines that fail alike, `detail` what this one holds."""
-
-    def __init__(self, reason: str, detail: str = "", *, text: str = "") -> None:
-        super().__init__(f"{reason}{detail}")
-        self.reason = reason
-        self.text = text  # the line itself, where it is at hand
-
-
-Rows = Iterator[tuple[int, Row | BadLine]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +77,7 @@ def is_table(path: Path) -> bool:
     """Whether a file found in a folder is a table: by its name, and of .json (often a program's settings) by a look."""
     if table_suffix(path) != ".json":
         return bool(table_suffix(path))
-    if _is_array(path):
+    if is_array(path):
         return True
     with reading(path) as file:
         lines = [file.readline(MAX_LINE) for _ in range(2)]  # settings are one object, on one line or on many
@@ -108,86 +85,6 @@ def is_table(path: Path) -> bool:
         return all(parse_object(line) is not None for line in lines)
     except BadLine:
         return False
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[BufferedIOBase]:
-    """A file's bytes, unpacked if it is a .gz. Raises UserError for whatever keeps it from being read to its end."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-            yield file
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise UserError(f"{path}: a damaged gzip file; copy or download it again") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def lines_of(file: BufferedIOBase) -> Iterator[tuple[int, bytes | BadLine]]:
-    """The lines of a file with their numbers; one that is longer than MAX_LINE is passed over and said to be so."""
-    number = 0
-    while line := file.readline(MAX_LINE):
-        number += 1
-        if len(line) < MAX_LINE or line.endswith(b"\n"):
-            yield number, line
-            continue
-        start = line[:200].decode(errors="replace")
-        while len(line) == MAX_LINE and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE)
-        yield number, BadLine(f"more than {MAX_LINE >> 20} MiB; is every row on a line of its own?", text=start)
-
-
-def parse_object(line: bytes) -> Row:
-    """The JSON object on a line. Raises BadLine if it is none."""
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadLine(NOT_UTF8, text=line[:800].decode(errors="replace").strip()) from None
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadLine(
-            "not valid JSON", f" ({error.msg}); every line must be one JSON object", text=_shown(text)
-        ) from None
-    except (RecursionError, ValueError):  # the second: a whole number of thousands of digits
-        raise BadLine(TOO_DEEP, text=_shown(text)) from None
-    return _checked_object(row, text)
-
-
-def _checked_object(row: object, text: str) -> Row:
-    """What was parsed of this JSON, if it is an object that can be stored and shown. Raises BadLine."""
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(row):
-        raise BadLine(TOO_DEEP, text=_shown(text))
-    if "\\u" in text and not _is_encodable(row):
-        raise BadLine("holds half of a surrogate pair; mend the encoding of this row", text=_shown(text))
-    if not isinstance(row, dict):
-        kind = type(row).__name__
-        raise BadLine("not a JSON object", f" but {kind}; every row must be one JSON object", text=_shown(text))
-    return row
-
-
-def _shown(text: str) -> str:
-    return text[:800].strip()
-
-
-def _is_deep(row: object) -> bool:
-    level = [row]
-    for _ in range(MAX_DEPTH + 1):
-        level = [each for outer in level for each in _children(outer) if isinstance(each, (dict, list))]
-    return bool(level)
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _is_encodable(row: object) -> bool:
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _peeked(rows: Rows) -> tuple[str, ...]:
@@ -227,80 +124,21 @@ def _open_json_lines(path: Path) -> Opened:
     return columns, {}, rows
 
 
-def _is_array(path: Path) -> bool:
-    with reading(path) as file:
-        return file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-
-
 def _open_json(path: Path) -> Opened:
     """An array of objects, or, as many tools write it, JSON Lines under the name .json."""
-    return _open_array(path) if _is_array(path) else _open_json_lines(path)
+    return _open_array(path) if is_array(path) else _open_json_lines(path)
 
 
 def _open_array(path: Path) -> Opened:
     def rows(_: Sequence[str]) -> Rows:
-        for number, (row, text) in enumerate(_elements(path), start=1):
+        for number, (row, text) in enumerate(elements(path), start=1):
             try:
-                checked: Row | BadLine = _checked_object(row, text)
+                checked: Row | BadLine = checked_object(row, text)
             except BadLine as error:
                 checked = error
             yield number, checked
 
     return _peeked(rows(())), {}, rows
-
-
-def _elements(path: Path) -> Iterator[tuple[object, str]]:
-    """The elements of a JSON array, each with its JSON; of the file no more is held than one of them and a piece."""
-    decode = json.JSONDecoder().raw_decode
-    with reading(path) as file:
-        pieces = codecs.getincrementaldecoder("utf-8-sig")()
-
-        def more(size: int = PIECE) -> str:
-            try:
-                data = file.read(size)
-                return pieces.decode(data, final=not data)
-            except UnicodeDecodeError:
-                raise UserError(f"{path}: {NOT_UTF8}") from None
-
-        held, line = more(), 1
-        place = _after(held, 0)  # of the bracket or comma before an element
-        while held[place] != "]":
-            start, end, value = _after(held, place + 1), 0, None
-            wrong, where = "the array does not end", len(held)
-            if held[place] == "[" and held.startswith("]", start):
-                place = start
-                continue
-            try:
-                value, end = decode(held, start)
-            except json.JSONDecodeError as error:
-                wrong, where = error.msg, error.pos
-            except (RecursionError, ValueError):
-                raise UserError(f"{path}: {TOO_DEEP}") from None
-            after = _after(held, end)
-            if end and after < len(held):  # what ends at the end of a piece may go on in the next
-                if held[after] not in ",]":
-                    line += held.count("\n", 0, after)
-                    raise UserError(f"{path}:{line}: not valid JSON (no comma between two rows)")
-                yield value, held[start:end]
-                place = after
-                continue
-            length = len(held) - place
-            long = length > MAX_LINE
-            piece = "" if long else more(min(max(PIECE, length), MAX_LINE + 1 - length))  # of twice the size each time
-            if not piece:
-                line += held.count("\n", 0, where)
-                size = f", or a row of more than {MAX_LINE >> 20} MiB" if long else ""
-                raise UserError(f"{path}:{line}: not valid JSON ({wrong}){size}")
-            line += held.count("\n", 0, place)
-            held, place = held[place:] + piece, 0
-        if held[place + 1 :].strip() or more().strip():
-            raise UserError(f"{path}: not valid JSON (more behind the end of the array)")
-
-
-def _after(text: str, place: int) -> int:
-    """The place behind the white space at this one."""
-    space = SPACE.match(text, place)
-    return space.end() if space else place
 
 
 def _open_cells(path: Path) -> Opened:

@@ -16,7 +16,7 @@ from synth.stages.formats import (
     score_of,
     tuple_of,
 )
-from synth.stages.tables import BadLine
+from synth.stages.lines import BadLine
 
 
 def reader(

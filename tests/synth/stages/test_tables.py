@@ -13,8 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from synth.records import UserError
-from synth.stages import tables
-from synth.stages.tables import BadLine, open_table
+from synth.stages import json_rows, lines, tables
+from synth.stages.lines import BadLine
+from synth.stages.tables import open_table
 from tests.conftest import REPOSITORY, SAMPLE
 
 ROWS = [{"text": 'say "ah",\nthen; rest', "label": "a"}, {"text": "轻舟", "label": "b"}]
@@ -96,7 +97,8 @@ def test_a_spreadsheets_semicolons_are_read(tmp_path: Path) -> None:
 def test_a_broken_line_is_named_and_those_after_it_are_read(
     name: str, data: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_LINE", 4096)
+    for module in (lines, json_rows, tables):
+        monkeypatch.setattr(module, "MAX_LINE", 4096)
     (tmp_path / name).write_bytes(data)
     first, broken, last = read(tmp_path / name)
     assert isinstance(first[1], dict)
@@ -131,8 +133,9 @@ def test_a_broken_line_is_named_and_those_after_it_are_read(
 def test_a_file_that_is_broken_as_a_whole_is_refused(
     name: str, data: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_LINE", 4096)
-    monkeypatch.setattr(tables, "PIECE", 1000)
+    for module in (lines, json_rows, tables):
+        monkeypatch.setattr(module, "MAX_LINE", 4096)
+    monkeypatch.setattr(json_rows, "PIECE", 1000)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=message):
         read(tmp_path / name)
@@ -143,13 +146,13 @@ def test_a_file_that_is_broken_as_a_whole_is_refused(
 def test_an_array_is_read_in_pieces_that_make_no_difference(
     piece: int, indent: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "PIECE", piece)
+    monkeypatch.setattr(json_rows, "PIECE", piece)
     rows = [*ROWS, {"text": '\\"]},[{ 轻舟 😀', "n": [1234, -0.5e3, None, True, {}]}, {}]
     (tmp_path / "a.json").write_text("\ufeff" + json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
     assert [row for _, row in read(tmp_path / "a.json")] == rows
     (tmp_path / "numbers.json").write_text("[12345, 678 ]\n")
     assert [number for number, _ in tables.open_table(tmp_path / "a.json").rows(())] == [1, 2, 3, 4]
-    assert [value for value, _ in tables._elements(tmp_path / "numbers.json")] == [12345, 678]
+    assert [value for value, _ in json_rows.elements(tmp_path / "numbers.json")] == [12345, 678]
 
 
 @pytest.mark.parametrize(
