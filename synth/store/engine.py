@@ -17,7 +17,7 @@ from synth.records import StoreError, StoreLocked, UserError
 
 STORAGE_VERSION = "v1.5.0"  # so that every DuckDB from 1.5 on can read the file
 # A quarter of DuckDB's own: a lease of a bulk import fills four, and every core compresses one. With DuckDB's own an
-# import of 100,000 samples takes 1.4 times as long on two cores; these take 2 % more space, until the store is compacted.
+# import of 100,000 samples takes 1.4 times as long on two cores; these take 2 % more space, until it is compacted.
 ROW_GROUP = 30_720
 LAKE_SUFFIX = ".ducklake"
 LAKE_REMEDY = "install it with: pip install 'skiff-embeddings[lake]'"
