@@ -48,6 +48,6 @@ def _table(
 ) -> None:
     st.subheader(heading)
     if rows.num_rows:
-        st.dataframe(rows, hide_index=True, width=width, column_config=NUMBERS, key=heading)
+        st.dataframe(rows, hide_index=True, width=width, height="content", column_config=NUMBERS, key=heading)
     else:
         st.caption(if_empty)
