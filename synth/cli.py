@@ -317,10 +317,11 @@ def review(
     if as_json:
         names = ("task", "verdict", "reason", "count")
         rows = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
-        print_json({"reviewer": outcome.reviewer, "counts": rows})
+        print_json({"reviewer": outcome.reviewer, "counts": rows, "num_new": outcome.num_new})
         return
     say(f"reviewer: {outcome.reviewer}")
     print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
+    say(f"{outcome.num_new} of these verdicts are new")
     say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
 
 

@@ -64,10 +64,11 @@ POLICIES: Mapping[str, Callable[[Candidate, int], Decision]] = {
 
 @dataclass(frozen=True)
 class PolicyOutcome:
-    """What a policy did: verdicts by (task, verdict or left, reason)."""
+    """What a policy said: verdicts by (task, verdict or left, reason), and how many of them it had not said before."""
 
     reviewer: str
     counts: Mapping[tuple[str, str, str], int]
+    num_new: int
 
 
 def apply_policy(store: Store, name: str, *, max_rank: int) -> PolicyOutcome:
@@ -97,4 +98,4 @@ def apply_policy(store: Store, name: str, *, max_rank: int) -> PolicyOutcome:
                 )
         reviews.add_reviews(store, events, run_id=run.run_id)
         run.count(decided=len(events))
-    return PolicyOutcome(reviewer, dict(counts))
+    return PolicyOutcome(reviewer, dict(counts), len(events))

@@ -52,8 +52,9 @@ def test_a_policy_leaves_what_people_judged_or_disagree_on_and_says_nothing_twic
         ("bob", "disputed?", Verdict.REJECT),
     ]
     reviews.add_reviews(store, [ReviewEvent(new_id(), who, ids[query], ids[query], said) for who, query, said in words])
-    outcomes = [apply_policy(store, "everything", max_rank=20).counts for _ in range(2)]
-    assert outcomes == [{("retrieval", "approve", "everything approved"): 1}] * 2
+    outcomes = [apply_policy(store, "everything", max_rank=20) for _ in range(2)]
+    assert [outcome.counts for outcome in outcomes] == [{("retrieval", "approve", "everything approved"): 1}] * 2
+    assert [outcome.num_new for outcome in outcomes] == [1, 0]
     with store.read() as cursor:
         found = cursor.execute("SELECT query, status, decided_by, num_reviews FROM samples ORDER BY query").fetchall()
     assert found == [
