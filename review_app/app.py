@@ -12,8 +12,9 @@ import streamlit as st
 from review_app import progress_page, review_page
 from review_app.segments import visible
 from synth.records import StoreError, UserError
+from synth.settings import STORE
 from synth.store.connection import Store
-from synth.workspace import STORE, find_store
+from synth.workspace import find_store
 
 LOCK_TIMEOUT = 2.0  # seconds; less than the card waits before it sends again, so that it hears why
 LONGEST_NAME = 60

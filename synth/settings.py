@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from synth.records import UserError
 
+CONFIG, STORE, LAKE = "synth.toml", "store.duckdb", "store.ducklake"  # what makes a folder a workspace
 Record = TypeVar("Record")
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
 MAX_KEY = 255  # bytes; a key may name a file, and no file system takes more

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from synth.records import UserError
 from synth.screen import warn
-from synth.settings import read_toml, record_of
+from synth.settings import CONFIG, LAKE, STORE, read_toml, record_of
 from synth.store.connection import Store
 
 if TYPE_CHECKING:
     from synth.llm.engine import LLMConfig
 
-CONFIG = "synth.toml"
-STORE = "store.duckdb"
-LAKE = "store.ducklake"
 TEMPLATE = """\
 # A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
 

@@ -1,6 +1,6 @@
 """`synth release`: freeze what was approved, look at it, compare it, check it, take it elsewhere."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -193,23 +193,15 @@ def release_verify(
 
     Example: synth release verify first
     """
-    from synth.stages.release_check import verify_release
-    from synth.stages.release_files import find_folder, read_manifest
-    from synth.store.releases import find_release
+    from synth.stages.release_check import verify_in_store, verify_release
+    from synth.stages.release_files import find_folder
     from synth.workspace import Workspace, find_store
 
     folder = find_folder(release, workspace / "releases")
-    name = read_manifest(folder)["name"]
-    problems = []
-    if (folder_name := folder.absolute().name) != name:
-        problems.append(f"the folder is called {folder_name}, and what is in it is the release {name}")
-    recorded = None
     if find_store(workspace) is not None and folder.absolute().parent == (workspace / "releases").absolute():
-        recorded = find_release(Workspace.open(workspace).store, name)
-        if recorded is None:
-            problems.append(f"the store knows no release called {name}")
-    verified = verify_release(folder, *((recorded.digest, recorded.manifest_sha256) if recorded else (None,)))
-    verified = replace(verified, problems=[*problems, *verified.problems])
+        verified = verify_in_store(folder, Workspace.open(workspace).store)
+    else:
+        verified = verify_release(folder, None)
     if as_json:
         print_json(asdict(verified))
     else:

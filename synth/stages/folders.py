@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 from synth.records import UserError
+from synth.settings import CONFIG, LAKE, STORE
 from synth.stages.documents import READERS
 from synth.stages.hugging_face import is_saved
 from synth.stages.tables import is_table, table_stem, table_suffix
 from synth.store.console import KEPT
 
 MANIFEST = "sources.toml"
-CONFIG, STORES = "synth.toml", ("store.duckdb", "store.ducklake")  # what makes a folder a workspace
 REPORT = "ingest-report-"  # of an import, in the workspace
 ABOUT_THE_DATA = {"README", "LICENSE", "NOTICE", "ATTRIBUTION", "CHANGELOG"}  # no documents by themselves
 SHOWN = 3  # names in a note
@@ -45,7 +45,7 @@ def _is_read(path: Path) -> bool:
 
 def is_workspace(folder: Path) -> bool:
     """Whether a folder is a workspace of Skiff: it has settings and a store."""
-    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in STORES)
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (STORE, LAKE))
 
 
 def folders_below(
@@ -75,7 +75,7 @@ def folders_below(
 
 
 def _is_kept(name: str) -> bool:
-    return name in KEPT or name.startswith((*STORES, REPORT))
+    return name in KEPT or name.startswith((STORE, LAKE, REPORT))
 
 
 def is_retrieval(files: Iterable[Path]) -> bool:

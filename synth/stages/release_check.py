@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from synth.stages.release_files import (
     read_rows,
     sha256_of,
 )
+from synth.store.connection import Store
+from synth.store.releases import find_release
 
 SHOWN = 5  # samples of one kind that are named; more are counted
 
@@ -68,6 +70,25 @@ def verify_release(folder: Path, recorded_digest: str | None, recorded_manifest:
         problems.append(f"the manifest's digest is {manifest['digest']!r:.80}, the store recorded {recorded_digest}")
     num_files = len(manifest.get("files") or [])
     return Verified(folder, manifest["name"], manifest["digest"], num_files, sum(look.num_samples.values()), problems)
+
+
+def verify_in_store(folder: Path, store: Store) -> Verified:
+    """
+    What `verify_release` finds, held against what the store that released it has recorded.
+
+    Raises UserError if the folder has no manifest that can be read.
+    """
+    name = read_manifest(folder)["name"]
+    problems = []
+    if (called := folder.absolute().name) != name:
+        problems.append(f"the folder is called {called}, and what is in it is the release {name}")
+    recorded = find_release(store, name)
+    if recorded is None:
+        problems.append(f"the store knows no release called {name}")
+        verified = verify_release(folder, None)
+    else:
+        verified = verify_release(folder, recorded.digest, recorded.manifest_sha256)
+    return replace(verified, problems=[*problems, *verified.problems])
 
 
 class _Look:

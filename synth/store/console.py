@@ -28,6 +28,7 @@ import duckdb
 
 from synth.records import SkiffError, StoreError, UserError
 from synth.screen import printable
+from synth.settings import CONFIG
 from synth.store.connection import Store
 from synth.store.engine import is_unreadable
 from synth.units import finite
@@ -41,7 +42,7 @@ MAX_RESULT = 1 << 30  # bytes that a person's query may return
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 SLICE = 2000  # rows of a result that are written at a time
 FAILED = 3  # exit code of the process of a query for a failure, beside 2 for a wrong statement; 1 is Python's for a bug
-KEPT = ("synth.toml", "journal", "releases", "embeddings", "models")  # in the store's folder; never a query's output
+KEPT = (CONFIG, "journal", "releases", "embeddings", "models")  # in the store's folder; never a query's output
 # The file system says: not there, not like that. Anything else (a full disk, a broken one) is a failure.
 WRONG_PATH = {
     errno.EACCES,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from synth.records import UserError
-from synth.settings import read_toml, record_of
-from synth.workspace import CONFIG, TEMPLATE, Workspace
+from synth.settings import CONFIG, read_toml, record_of
+from synth.workspace import TEMPLATE, Workspace
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from synth import workspace
 from synth.records import UserError
-from synth.stages import folders
 from synth.stages.ingest import Outcome, read_checked, store_checked
 from synth.stages.layouts import Described
 from synth.store.connection import Store
@@ -143,7 +141,3 @@ def test_of_a_folder_that_is_a_workspace_what_the_workspace_keeps_is_passed_over
     outcome = run(home.store, tree)
     assert pages(home.store) == [("tree", each) for each in IDS]
     assert outcome.notes == [f"{tree}: this folder is a Skiff workspace; what it keeps itself is passed over"]
-
-
-def test_files_of_a_workspace_are_kept_by_any_name_that_makes_one() -> None:
-    assert (folders.CONFIG, folders.STORES) == (workspace.CONFIG, (workspace.STORE, workspace.LAKE))

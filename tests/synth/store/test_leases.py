@@ -88,19 +88,23 @@ def test_readers_who_overlap_do_not_keep_a_writer_out(store: Store) -> None:
             reader.join()
 
 
-def test_a_writer_who_waits_for_a_long_reader_does_not_keep_the_others_out(store: Store) -> None:
-    waiting = Store.open(store.path)
+def test_a_writer_who_waits_for_a_long_reader_does_not_keep_the_others_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LONGEST_TURN", 60)
 
     def write() -> None:
-        with waiting.write() as cursor:
+        with Store.open(store.path).write() as cursor:
             cursor.execute("DELETE FROM source")
 
     writer = threading.Thread(target=write)
+    reader = threading.Thread(target=count, args=(Store(store.path),))
     with store.read():
         writer.start()
-        time.sleep(0.2)
-        with Store.open(store.path, lock_timeout=5).read():
-            assert writer.is_alive()
+        time.sleep(0.5)
+        reader.start()
+        reader.join(20)
+        assert (writer.is_alive(), reader.is_alive()) == (True, False)
     writer.join()
 
 
@@ -118,11 +122,13 @@ def test_whoever_is_stopped_while_they_hold_the_turn_keeps_nobody_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LONGEST_TURN", 0.2)
+    reader = threading.Thread(target=count, args=(Store(store.path),))
     with store.path.with_name("store.duckdb.turn").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        assert count(Store.open(store.path, lock_timeout=20)) == 0
-        with Store.open(store.path, lock_timeout=20).write() as cursor:
-            cursor.execute("DELETE FROM source")
+        reader.start()
+        reader.join(20)
+        assert not reader.is_alive()
+    reader.join()
 
 
 def test_a_transaction_that_raises_leaves_nothing(store: Store, training_source: Source) -> None:

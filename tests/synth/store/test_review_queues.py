@@ -148,3 +148,14 @@ def test_held_out_samples_have_no_card(store: Store) -> None:
     with store.write() as cursor:
         cursor.execute("UPDATE sample_state SET declared_use = 'eval'")
     assert shown(store, "ann") == []
+
+
+def test_whoever_skipped_far_more_than_are_shown_at_once_gets_the_next(store: Store) -> None:
+    ids = add_samples(store, [f"When does harbour {number} open?" for number in range(60)])
+    for sample_id in shown(store, "ann", limit=50):
+        say(store, sample_id, Verdict.SKIP)
+    left = shown(store, "bob", limit=60)[50:]
+    assert set(left) < set(ids)
+    for limit in (1, 3, 10):
+        assert shown(store, "ann", limit=limit) == left[:limit]
+    assert shown(store, "ann", limit=1, except_for=left) == []
