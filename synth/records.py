@@ -14,6 +14,7 @@ import time
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 
@@ -47,8 +48,26 @@ class LLMError(SkiffError):
     """The LLM server could not serve: unreachable, refusing the key or the model, or failing after all retries."""
 
 
+class BudgetSpent(SkiffError):
+    """The next request might pass a ceiling that the user set; what was made before is stored."""
+
+    exit_code = 3
+
+
+class Stopped(SkiffError):
+    """Asked to stop (Ctrl-C): no further request is sent; what was in flight has been finished."""
+
+    exit_code = 130
+
+
 class BadReply(SkiffError):
     """One reply of the LLM does not fit its recipe; the seed is reported, the run goes on."""
+
+
+# Why a request to an LLM got no reply that can be used.
+FailureKind = Literal[
+    "too_long", "refused_content", "rejected", "broken", "timeout", "withheld", "empty", "cut", "unusable"
+]
 
 
 class Task(StrEnum):

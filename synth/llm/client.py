@@ -1,232 +1,188 @@
 """
 One POST to an OpenAI-compatible chat server: a Completion, or the fault sorted by what is to be done about it.
 
-The openai package gives the client, its settings and its errors; the request goes through its low-level `post` over its
-aiohttp transport, with its own retries off and the reply parsed here: building its reply objects doubled the cost.
-Importing this file imports openai; the engine does so when it opens.
+Plain aiohttp: the SDK of OpenAI and httpx cost three to ten times the CPU per request. What the answers say is read in
+completion.py; here are the connection and what can break on it.
 """
 
-import asyncio
+import io
 import json
-import math
-import re
 import time
-from collections.abc import Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+import urllib.request
+from ipaddress import ip_address
+from types import TracebackType
 from typing import Any
 
 import aiohttp
-import httpx2
-import openai
+from yarl import URL
 
-from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable, Unusable
-from synth.llm.journal import HALF_A_PAIR, MOST_BYTES, MOST_NAME, MOST_TOKENS
-from synth.records import normalise
+from synth.llm.completion import Completion, Reader
+from synth.llm.config import Endpoint
+from synth.llm.faults import Fault, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.journal import MOST_BYTES
+from synth.llm.ratelimits import limits_of, retry_after
+from synth.records import UserError
 
-CONNECT_SECONDS = 4.0
-_MOST_SAID = 300
-# A key of fewer characters is a dummy ("EMPTY", "none"): taken out, it would spoil what is said and protect nothing.
-_SHORTEST_MASKED = 8
-# A reply that happens to contain so long a key does not exist: such a reply has the key from us.
-_SHORTEST_REAL = 16
-_HEADERS = {b"retry-after", b"retry-after-ms"}  # those that are read here
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
-_AGAIN = {408, 409, 425}  # a request timeout, a lock, "too early": the same request may be served next time
-# What servers say when it is this request's text that they will not take, not its settings.
-_ALONE = (
-    "context_length",
-    "context length",
-    "maximum context",
-    "context size",
-    "context window",
-    "too many tokens",
-    "content_filter",
-    "content_policy",
-)
+__all__ = ["ChatClient", "Completion"]
 
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """
-    The parts of a chat completion that are used, each as the journal wants it; `model` as the server names it, "" where
-    it does not.
-    """
-
-    text: str
-    model: str
-    finish_reason: str
-    tokens_in: int
-    tokens_out: int
-    seconds: float
-
-
-class _BoundedClient(openai.DefaultAioHttpClient):
-    """
-    Reads at most MOST_BYTES of a body, after decompression; text is UTF-8, whatever the header says of it.
-
-    The server decides how large its body is, how far it swells and which codec its header names: none of it is trusted.
-    """
-
-    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        response = await super().send(request, stream=True, **options)
-        content = bytearray()
-        try:
-            async with aclosing(response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    content += chunk
-                    if len(content) > MOST_BYTES:
-                        break
-        finally:
-            await response.aclose()
-        if len(content) > MOST_BYTES and response.is_success:
-            raise Unusable(f"a reply of more than the {MOST_BYTES >> 20} MB that it may have")
-        return httpx2.Response(
-            response.status_code,
-            headers=[(name, value) for name, value in response.headers.raw if name.lower() in _HEADERS],
-            content=bytes(content),
-            request=request,
-            extensions={"reason_phrase": response.extensions.get("reason_phrase", b"")},
-        )
+# Of one address of the server; of looking up its name, all its addresses and the handshake of TLS together.
+ADDRESS_SECONDS, CONNECT_SECONDS = 4.0, 15.0
+# Uvicorn, which vLLM and many others run on, closes a connection that is idle for 5 s. Whoever writes at that moment
+# does not know whether the server has read it; so it is closed here before.
+IDLE_SECONDS = 4.0
+_LARGE_BODY = 1 << 20  # aiohttp wants to write larger ones in pieces
 
 
 class ChatClient:
-    """One server, one key. `connections`: the most that are open at once."""
+    """
+    One endpoint, one key ("" for none), at most `endpoint.concurrency` connections. Open it with `async with`.
 
-    def __init__(self, base_url: str, key: str, *, connections: int, timeout_seconds: float) -> None:
-        self._key = key
+    A proxy is taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY (or the system's settings on macOS and Windows); nothing
+    else of the environment is read.
+    """
+
+    def __init__(self, endpoint: Endpoint, key: str, *, timeout_seconds: float) -> None:
+        self._url = URL(endpoint.base_url.rstrip("/") + "/chat/completions")
+        self._connections = endpoint.concurrency
         self._timeout_seconds = timeout_seconds
-        timeout = httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS)
-        # a redirect would carry texts to a server that nobody configured
-        http_client = _BoundedClient(
-            timeout=timeout, limits=httpx2.Limits(max_connections=connections), follow_redirects=False
-        )
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",  # a server that needs no key takes any
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=0,
-            http_client=http_client,
-        )
+        self._reader = Reader(key)
+        # With each request and not the session's own: aiohttp sends the session's headers to the proxy as well.
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
-    async def close(self) -> None:
-        await self._client.close()
-
-    async def post(self, body: Mapping[str, Any]) -> Completion:
+    async def __aenter__(self) -> "ChatClient":
         """
-        Send one chat request.
+        Raises:
+            UserError: the proxy that the environment names is of a kind that cannot be used.
+        """
+        self._proxy = proxy_for(self._url)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(  # the total is of the whole: a server may drip a byte at a time
+                total=self._timeout_seconds, connect=CONNECT_SECONDS, sock_connect=ADDRESS_SECONDS
+            ),
+            # a reply is small: packing it would cost more than it saves
+            headers={"User-Agent": "skiff-embeddings", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def post(self, body: bytes) -> Completion:
+        """
+        Send one chat request; `body` is its JSON.
 
         Raises:
             Transient, TimedOut, Refused, Unreachable, Rejected, Unusable: see each.
         """
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_seconds):  # of the whole: a server may drip a byte at a time
-                response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-        except openai.APIStatusError as error:
-            raise self._sorted(error) from None
-        except openai.APIConnectionError as error:
-            raise self._broken(error.__cause__) from None
-        except TimeoutError:
-            raise TimedOut(f"no whole reply within {self._timeout_seconds:g} s") from None
-        except UnicodeError:  # of the transport, which encodes the status line again
-            raise Transient("a reply whose status line is no text") from None
-        except (aiohttp.ClientError, httpx2.HTTPError, OSError) as error:  # what the transport does not translate
-            raise Transient(self._line(str(error) or type(error).__name__)) from None
-        return self._completion(response, time.monotonic() - started)
+            try:
+                response, content = await self._exchange(body)
+            except aiohttp.ClientOSError as error:
+                if not _is_unsent(error):
+                    raise
+                # the server had just hung up on a connection that was idle: it has not seen the request
+                response, content = await self._exchange(body)
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise self._broken(error) from None
+        if not 200 <= response.status < 300:
+            raise self._fault(response, content)
+        if len(content) > MOST_BYTES:
+            raise Unusable(f"a reply of more than the {MOST_BYTES >> 20} MB that it may have")
+        return self._reader.read(content, time.monotonic() - started, limits_of(response.headers))
 
-    def _completion(self, response: httpx2.Response, seconds: float) -> Completion:
+    async def _exchange(self, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+        async with self._session.post(
+            self._url,
+            data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+            headers=self._headers,
+            proxy=self._proxy,
+            allow_redirects=False,  # it would carry texts to a server that nobody configured
+        ) as response:
+            return response, await _read(response)
+
+    def _fault(self, response: aiohttp.ClientResponse, content: bytes) -> Fault:
+        text = content.decode(errors="replace")
         try:
-            body = json.loads(response.content.decode("utf-8-sig"))
-            choice = body["choices"][0]
-            text = choice["message"]["content"] or ""
-            finish_reason = choice.get("finish_reason") or ""
-            model = body.get("model") or ""
+            body = json.loads(text)
         except (ValueError, RecursionError):
-            raise Transient(self._line(f"a reply that is no JSON: {response.text}")) from None
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise Transient(self._line(f"a reply without choices: {response.text}")) from None
-        if not (isinstance(text, str) and isinstance(finish_reason, str) and isinstance(model, str)):
-            raise Transient(self._line(f"a reply whose content is no text: {response.text}"))
-        usage = body.get("usage")
-        tokens_in, tokens_out = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
-        if fault := self._unfit(text):
-            raise Unusable(fault, tokens_in, tokens_out)
-        model, finish_reason = (self._line(name, most=MOST_NAME) for name in (model, finish_reason))
-        return Completion(text, model, finish_reason, tokens_in, tokens_out, seconds)
+            body = text
+        headers = response.headers
+        return self._reader.fault(
+            response.status,
+            body,
+            reason=response.reason or "",
+            seconds=retry_after(headers),
+            limits=limits_of(headers),
+        )
 
-    def _unfit(self, text: str) -> str:
-        """Why a reply's text must not be kept, "" if it may. It is never rewritten: it may become training data."""
-        if HALF_A_PAIR.search(text):
-            return "a reply with half a surrogate pair, which is no text"
-        # as it is, and as a recipe will see it, who reads the text as JSON and normalises what is in there
-        forms = (text, normalise(_unescaped(text)))
-        if len(self._key) >= _SHORTEST_REAL and any(self._key in form for form in forms):
-            return "a reply that contains the key of the server"
-        return ""
-
-    def _sorted(self, error: openai.APIStatusError) -> Fault:
-        status = error.status_code
-        said = self._line(_message(error)).removeprefix(f"{status}: ")  # many say it themselves
-        if error.code == "insufficient_quota":  # a 429 that no waiting heals
-            return Rejected(said, status)
-        if status in (429, 503):
-            return Refused(f"{status}: {said}", _retry_after(error.response.headers))
-        if status >= 500 or status in _AGAIN:
-            return Transient(f"{status}: {said}")
-        alone = status == 413 or any(words in f"{error.code} {said}".lower() for words in _ALONE)
-        return Rejected(said, status, alone=alone)
-
-    def _broken(self, cause: BaseException | None) -> Fault:
-        # The transport reports a refused or broken connection as a timeout: what it was is in the cause of the cause.
-        origin = cause.__cause__ if cause is not None and cause.__cause__ is not None else cause
-        said = self._line(str(origin) or type(origin).__name__)
-        if isinstance(origin, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable(said)
-        if isinstance(origin, aiohttp.SocketTimeoutError):
-            return TimedOut(f"no reply within {self._timeout_seconds:g} s")
-        return Transient(said)
-
-    def _line(self, text: str, most: int = _MOST_SAID) -> str:
-        """One printable line, the key taken out before it is cut: a cut key would still be most of a key."""
-        line = normalise(text)
-        if len(self._key) >= _SHORTEST_MASKED:
-            line = line.replace(self._key, "***")
-        line = "".join(char if char.isprintable() else "\ufffd" for char in line[: most + 1])
-        return line if len(line) <= most else line[: most - 1] + "…"
+    def _broken(self, error: Exception) -> Fault:
+        said = self._reader.line(str(error) or type(error).__name__)
+        match error:
+            case aiohttp.ClientHttpProxyError():
+                return Unreachable(self._reader.line(f"the proxy answers {error.status}: {error.message}"))
+            case aiohttp.ClientConnectorError():
+                why = error.os_error.strerror or str(error.os_error)
+                return Unreachable(self._reader.line(f"{error.host}:{error.port}: {why}"))
+            case aiohttp.ConnectionTimeoutError():
+                return Unreachable("no connection in time")
+            case TimeoutError():
+                return TimedOut(f"no whole reply within {self._timeout_seconds:g} s")
+            case aiohttp.ClientPayloadError():
+                return Transient(f"a reply that breaks off: {said}", "cut body", paid=True)
+            case aiohttp.ClientResponseError():
+                return Transient(f"no HTTP: {self._reader.line(error.message)}", "no HTTP", paid=True)
+        if _is_unsent(error):
+            return Transient("the server hangs up before it has read the request", "reset")
+        return Transient(f"the connection broke: {said}", "reset", paid=True)
 
 
-def _message(error: openai.APIStatusError) -> str:
-    """What the server said, wherever it put it; its body as it is where that is no JSON."""
-    body = error.body
-    if isinstance(body, dict):
-        for name in ("message", "error", "detail"):
-            if isinstance(body.get(name), str):
-                return str(body[name])
-    return error.response.reason_phrase if body in (None, "") else str(body)
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, unpacked; of one that has more than MOST_BYTES, a little more than these."""
+    chunks, size = [], 0
+    while size <= MOST_BYTES and (chunk := await response.content.readany()):
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
 
 
-def _unescaped(text: str) -> str:
-    """The text with JSON's escapes of printable characters undone, wherever they stand."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+def _is_unsent(error: Exception) -> bool:
+    """Whether it is sure that the server never had the whole request: there was more to write, and nowhere to."""
+    return isinstance(error.__cause__, aiohttp.ClientConnectionResetError)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now by `retry-after-ms` or `Retry-After` (seconds or a date), None where neither makes sense."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            continue
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
-    except (ValueError, OverflowError):
+def proxy_for(url: URL) -> URL | None:
+    """
+    The proxy through which a server is to be asked, None for directly: servers on this machine always are.
+
+    Raises:
+        UserError: it is of a kind that cannot be used.
+    """
+    host = url.host or ""
+    proxies: dict[str, Any] = urllib.request.getproxies()
+    said = proxies.get(url.scheme) or proxies.get("all")
+    if not said or _is_this_machine(host) or urllib.request.proxy_bypass(f"{host}:{url.port}"):
         return None
+    try:
+        proxy = URL(said if "://" in said else f"http://{said}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        raise UserError(
+            f"the environment names a proxy for {host} that is none of HTTP (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY);"
+            f" set it to http://..., or add {host} to NO_PROXY"
+        )
+    return proxy
 
 
-def _count(usage: object, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return min(value, MOST_TOKENS) if type(value) is int and value > 0 else 0
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,447 +1,436 @@
 """
 One request in, one reply out, from any OpenAI-compatible server: a hosted API, vLLM, Ollama, llama.cpp.
 
-A stage asks from as many tasks as it likes; the engine bounds what is under way (limiter.py), asks again what broke,
-writes each reply to the journal (journal.py) before anyone reads it, and asks nothing that the journal can answer.
-Two kinds of error come out. LLMError: the server is of no use as configured; the run should stop, and every later
-request of this engine fails at once with the same words. BadReply: this one request; the run goes on.
+A stage asks from as many tasks as it likes; the engine bounds what is under way (limiter.py) and what it may cost
+(budget.py), asks again what broke, writes each reply to the journal (journal.py) before anyone reads it, and asks
+nothing that the journal can answer. Of several endpoints it asks the ones that serve (server.py).
+
+Two kinds of error come out. LLMError: no server is of use as configured; the run should stop, and every later request
+of this engine fails at once with the same words. NoReply: this one request; the run goes on.
 """
 
 import asyncio
-import ipaddress
+import hashlib
+import json
 import math
-import os
-import random
-import re
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from synth.llm.faults import Fault, Refused, Rejected, TimedOut, Transient, Unreachable, Unusable
-from synth.llm.journal import MOST_NAME, Journal, Reply
-from synth.llm.limiter import Gate
-from synth.records import BadReply, LLMError, UserError, key_of, new_id
+from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.config import Endpoint, LLMConfig
+from synth.llm.faults import Fault, Rejected, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.formats import Formats
+from synth.llm.journal import Journal, Reply
+from synth.llm.receipts import NoReply, Receipt
+from synth.llm.server import Messages, OutOfService, Question, Server, pause, reply_of
+from synth.llm.tally import Tally
+from synth.llm.usage import Usage
+from synth.records import FailureKind, LLMError, Stopped, new_id
 
 if TYPE_CHECKING:
     from synth.llm.client import Completion
 
-Messages = Sequence[Mapping[str, str]]
-
-# No connection at all for this long, from any task: the server is not there.
-UNREACHABLE_SECONDS = 8.0
-# Nothing but refusals for this long, or one that asks to wait longer: a quota is spent, not a burst too many.
-REFUSED_SECONDS = 600.0
-# So many requests failing one after the other, none served between them: it is the server, not the requests.
-FAILED_IN_A_ROW = 3
 # A request that gets no reply in time may be paid each time, and its like tends to time out again.
 MOST_TIMEOUTS = 2
-# Asked once, if a request fails before any was served: it tells wrong settings from a passage that no server takes.
-PROBE: Messages = ({"role": "user", "content": "Reply with the JSON object {}."},)
+CHARACTERS_PER_TOKEN = 3  # about, for tokens_per_minute, until the first replies have shown it
+# Raised when a key is made of other things than before: replies of an older journal would be found by the wrong key.
+KEY_VERSION = 1
 
-MOST_PRICE = 1_000_000  # US dollars per million tokens; anything above is a slip, and its sums would not be numbers
-
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
-_CREDIT = "the account of the key in {env} has no credit left: add some, then run the same command again"
-_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:/[!-~]*)?")
-_LONGEST_ADDRESS = 1000  # characters; servers take no longer ones
-_REMEDIES = {
-    401: "set the environment variable {env} to a key that this server takes",
-    402: _CREDIT,
-    403: "ask its owner to let the key in {env} use this model",
-    404: "check the name of the model, and that base_url is the server's OpenAI-compatible one (often it ends in /v1)",
-    429: _CREDIT,  # only where the server says that the quota is spent; any other 429 is waited out
-    **dict.fromkeys((301, 302, 303, 307, 308), "it redirects: set base_url to where it wants to be asked"),
-}
-_REMEDY = "check model, temperature and max_tokens; if it knows no JSON mode, set response_format to none"
-
-
-@dataclass(frozen=True, slots=True)
-class LLMConfig:
-    """
-    Which server and model to ask, and how. The key itself is never here: `api_key_env` names where it is read from.
-
-    Raises:
-        UserError: a value makes no sense.
-    """
-
-    base_url: str
-    model: str
-    api_key_env: str = "OPENAI_API_KEY"
-    temperature: float = 1.0  # E5-Mistral's synthesis; the only value that reasoning models take
-    max_tokens: int = 2048
-    concurrency: int = 16  # most requests under way at once
-    timeout_seconds: float = 120.0  # of one request, from sending to the whole reply
-    max_retries: int = 6  # of one request that broke on the way
-    response_format: Literal["json_object", "none"] = "json_object"  # none: for a server without JSON mode
-    price_in: float | None = None  # US dollars per million tokens; 0 is a price, None is unknown
-    price_out: float | None = None
-
-    def __post_init__(self) -> None:
-        faults = {
-            # first, and without its value: it is where a key is pasted by mistake
-            "api_key_env must name an environment variable, in capitals, and not be the key": not re.fullmatch(
-                r"[A-Z_][A-Z0-9_]*", self.api_key_env
-            ),
-            "base_url must be a server's address in ASCII, like http://localhost:8000/v1, without user, key or query": (
-                not _is_address(self.base_url)
-            ),
-            f"model must be named, in at most {MOST_NAME} printable characters": (
-                not (self.model.strip() and self.model.isprintable() and len(self.model) <= MOST_NAME)
-            ),
-            "temperature must be 0 or more": not 0 <= self.temperature < math.inf,
-            "max_tokens must be 1 or more": self.max_tokens < 1,
-            "concurrency must be 1 or more": self.concurrency < 1,
-            "timeout_seconds must be more than 0": not 0 < self.timeout_seconds < math.inf,
-            "max_retries must be 0 or more": self.max_retries < 0,
-            f"price_in and price_out must be 0 to {MOST_PRICE:,} dollars per million tokens": not all(
-                price is None or 0 <= price <= MOST_PRICE for price in (self.price_in, self.price_out)
-            ),
-            "price_in and price_out go together: state both (0 for what is free), or none": (
-                (self.price_in is None) != (self.price_out is None)
-            ),
-        }
-        for fault, found in faults.items():
-            if found:
-                raise UserError(f"the settings of the LLM: {fault}")
-
-    @property
-    def sampling(self) -> dict[str, float | int | str]:
-        """What, beside the messages and the model, decides what a reply may be."""
-        return {
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "response_format": self.response_format,
-        }
-
-    def cost(self, tokens_in: int, tokens_out: int) -> float | None:
-        """What so many tokens cost, in US dollars; None where no price is stated."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """
-    What an engine did since it opened. Tokens are those bought now, of replies that were not kept too: a replayed reply
-    was paid for earlier.
-    """
-
-    requests: int = 0  # sent, the refused and broken ones too
-    refusals: int = 0
-    replies: int = 0  # bought and journalled
-    replayed: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """
-    One reply that was paid for, now or (from the journal) earlier.
-
-    `call_id` is the key of its request; a reply that no journal keeps has an id of its own. `fault` says why nobody was
-    handed the reply: `cut` at max_tokens, `withheld` by a content filter, `empty`, `unusable` (too large, or with the
-    key in it), or `probe`, the engine's own question; "" where somebody was. `seconds` is None where nobody measured.
-    """
-
-    call_id: UUID
-    seed_id: UUID | None
-    attempt: int
-    model: str
-    tokens_in: int
-    tokens_out: int
-    seconds: float | None
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    messages: Messages
-    attempt: int = 0
-    seed_id: UUID | None = None
+_BETWEEN_CONNECTIONS = wait_random_exponential(multiplier=0.5, max=1)
 
 
 class Engine:
     """
-    Asks one server. Open it with `async with`: that reads the key. For one event loop, any number of tasks.
+    Asks the servers of `config`. Open it with `async with`: that reads the keys. For one event loop and any number of
+    tasks. The attributes are for the other modules of this package.
 
     Args:
-        config: which server and model.
+        config: which servers and models.
         journal: an open journal; the engine neither opens nor closes it.
+        budget: what may be spent; nothing is held back without one.
+        hopeless: requests, by key, of which an earlier run learnt that no reply comes, and why; they are not sent.
+        on_note: told, in one line, of the first fault of each kind and of what is found out about the servers.
     """
 
-    def __init__(self, config: LLMConfig, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: LLMConfig,
+        journal: Journal,
+        *,
+        budget: Budget | None = None,
+        hopeless: Mapping[UUID, tuple[FailureKind, str]] | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.config = config
-        self.usage = Usage()
-        self._receipts: list[Receipt] = []
-        self._journal = journal
-        self._gate = Gate(config.concurrency)
+        self.tally = Tally(config.endpoints, on_note)
+        self.journal = journal
+        self.budget = budget or Budget(Ceilings())
+        self._hopeless = hopeless or {}
         self._broken = ""  # what every later request is told
-        self._unreachable_since: float | None = None
-        self._refused_since: float | None = None
-        self._failed_in_a_row = 0
-        self._served_once = False
-        self._probing = asyncio.Lock()
-        self._limit_name = "max_tokens"
+        self.stopping = asyncio.Event()
+        self._asking: dict[UUID, asyncio.Event | None] = {}  # None: nobody else waits for it
+        self._open = AsyncExitStack()
+        formats = Formats(journal.folder)
+        self.servers = [
+            Server(endpoint, config, formats, self.tally, self.budget, self.stopping) for endpoint in config.endpoints
+        ]
+        self._shares = {
+            model: sum(endpoint.weight for endpoint in config.endpoints if endpoint.model == model)
+            for model in config.models
+        }
+        self._names = {model: f"{model}\0".encode() for model in self._shares}
+        # by whose prices the most that a request can cost is reckoned
+        priced = [endpoint for endpoint in config.endpoints if endpoint.cost(0, 0) is not None]
+        self._dearest = None
+        if len(priced) == len(config.endpoints):
+            prices_in, prices_out = (max(getattr(each, name) for each in priced) for name in ("price_in", "price_out"))
+            self._dearest = replace(priced[0], price_in=prices_in, price_out=prices_out)
+        self._digests: dict[int, tuple[object, str]] = {}  # of schemas, by id; the schema keeps its id taken
 
     async def __aenter__(self) -> "Engine":
-        from synth.llm.client import ChatClient
-
-        config = self.config
-        self._client = ChatClient(
-            config.base_url, _key(config), connections=config.concurrency, timeout_seconds=config.timeout_seconds
-        )
+        async with AsyncExitStack() as opened:
+            for server in self.servers:
+                await opened.enter_async_context(server)
+            self._open = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._open.aclose()
 
-    async def complete(self, messages: Messages, attempt: int = 0, *, seed_id: UUID | None = None) -> Reply:
+    async def complete(
+        self,
+        messages: Messages,
+        attempt: int = 0,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        seed_id: UUID | None = None,
+    ) -> Reply:
         """
-        The reply to these messages: from the journal if it was ever paid for, else from the server.
+        The reply to these messages: from the journal if it was ever paid for, else from a server. It may be cut at
+        max_tokens (`finish_reason` "length").
 
         Args:
             messages: as in OpenAI's chat API, {"role": ..., "content": ...} each.
             attempt: ask the same again under another number to get another reply.
+            schema: the JSON schema that the reply should have; a server that knows of schemas is held to it.
             seed_id: what the reply is about, for its receipt.
 
         Raises:
-            LLMError: the server is of no use as it is configured; stop.
-            BadReply: no usable reply to this request; go on with others.
+            LLMError: no server is of use as it is configured; stop.
+            NoReply: no usable reply to this request; go on with others.
+            BudgetSpent: this request could cost more than is left.
+            Stopped: `stop` was called before this request was sent.
             SkiffError: the reply could not be written to the journal.
         """
-        config = self.config
-        sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
-        key = key_of(config.model, list(messages), sampling, config.response_format, attempt)
-        reply = self._journal.get(key)
-        request = _Request(messages, attempt, seed_id)
-        if reply is not None:
-            self._count(replayed=1)
-        else:
-            reply = replace(_reply(await self._buy(request), config), call_id=key)
-            self._journal.append(key, reply)
-            self._count(replies=1, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+        text = canonical(messages)
+        keys = self._keys(text, schema, attempt)
+        reply = self._paid_for(keys) or await self._bought_once(messages, text, schema, keys, attempt, seed_id)
+        assert reply.call_id is not None
         fault = _fault_of(reply)
-        self._receipts.append(_receipt(key, request, reply, fault))
+        self.tally.receipt(Receipt(reply.call_id, seed_id, attempt, fault, reply))
         if fault:
-            raise BadReply(_explained(fault, reply, config))
+            raise NoReply(_explained(fault, reply), fault, reply.call_id, asked=reply.asked, server=reply.server)
         return reply
+
+    def stop(self) -> None:
+        """Send nothing more: requests in flight are finished, all others raise Stopped."""
+        self.stopping.set()
+        for server in self.servers:
+            server.gate.release()
 
     def take_receipts(self) -> list[Receipt]:
         """One receipt for each reply since they were last taken, those from the journal included."""
-        taken, self._receipts = self._receipts, []
-        return taken
+        return self.tally.take_receipts()
 
-    async def _buy(self, request: _Request) -> "Completion":
-        policy = AsyncRetrying(
-            retry=retry_if_exception_type((Transient, Unreachable)), stop=self._gives_up, wait=_wait, reraise=True
+    @property
+    def usage(self) -> Usage:
+        """What was done so far, and is being done now."""
+        tally, spent = self.tally, self.budget.spent
+        gates = [server.gate for server in self.servers]
+        in_flight = sum(gate.in_flight for gate in gates)
+        return Usage(
+            requests=tally.requests,
+            replies=tally.replies,
+            replayed=tally.replayed,
+            in_flight=in_flight,
+            waiting=len(self._asking) - in_flight,
+            limit=sum(gate.limit for gate in gates),
+            retries=dict(tally.retries),
+            tokens_in=tally.tokens_in,
+            tokens_out=tally.tokens_out,
+            cost=tally.cost if tally.has_prices else None,
+            lost=tally.lost,
+            lost_tokens=spent.lost_tokens,
+            lost_cost=spent.lost_cost if tally.has_prices else None,
+            last_error=tally.last_error,
         )
-        try:
-            completion: Completion = await policy(self._served, request)
-        except Rejected as fault:
-            raise await self._rejected(fault) from None
-        except Unreachable as fault:
-            raise self._no_use(f"cannot be reached: {fault}; start it, or correct base_url") from None
-        except Unusable as fault:
-            raise await self._failed(fault, f"no usable reply of model {self.config.model}: {fault}") from None
-        except Transient as fault:
-            said = f"no reply of model {self.config.model} after several attempts; the last: {fault}"
-            raise await self._failed(fault, said) from None
-        self._failed_in_a_row = 0
-        return completion
 
-    async def _served(self, request: _Request) -> "Completion":
-        """One attempt, through the gate, for as long as the server says to come later."""
-        refusals = 0
+    @property
+    def found(self) -> list[str]:
+        """What was found out about the servers' limits, one line each."""
+        found = [(server.endpoint, server.gate.found()) for server in self.servers]
+        return [f"{endpoint.model} at {endpoint.base_url} {text}" for endpoint, text in found if text]
+
+    def first_asked(
+        self, messages: Messages, attempt: int = 0, *, schema: Mapping[str, Any] | None = None
+    ) -> tuple[str, UUID | None]:
+        """The model that is asked this first, and the request's key; None if nothing would be asked."""
+        keys = self._keys(canonical(messages), schema, attempt)
+        model, key = next(iter(keys.items()))
+        is_known = key in self._hopeless or any(self.journal.has(each) for each in keys.values())
+        return model, None if is_known else key
+
+    def _keys(self, text: str, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
+        """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
+        asked = f"{self._settings(schema)} {attempt} {text}".encode()
+        keys = {model: UUID(bytes=hashlib.sha256(name + asked).digest()[:16]) for model, name in self._names.items()}
+        if len(keys) == 1:
+            return keys
+
+        def turn(model: str) -> float:  # weighted rendezvous: each model is first for its share of the requests
+            return -math.log((int.from_bytes(keys[model].bytes[:7]) + 1) / (1 << 56)) / self._shares[model]
+
+        return {model: keys[model] for model in sorted(keys, key=turn)}
+
+    def _settings(self, schema: Mapping[str, Any] | None) -> str:
+        found = self._digests.get(id(schema))
+        if found is None:
+            settings = json.dumps([KEY_VERSION, self.config.sampling, schema], sort_keys=True)
+            found = schema, hashlib.sha256(settings.encode()).hexdigest()
+            self._digests[id(schema)] = found
+        return found[1]
+
+    def _paid_for(self, keys: Mapping[str, UUID]) -> Reply | None:
+        for key in keys.values():
+            reply = self.journal.get(key)
+            if reply is not None:
+                self.tally.replayed += 1
+                return reply
+        return None
+
+    async def _bought_once(
+        self,
+        messages: Messages,
+        text: str,
+        schema: Mapping[str, Any] | None,
+        keys: Mapping[str, UUID],
+        attempt: int,
+        seed_id: UUID | None,
+    ) -> Reply:
+        model, key = next(iter(keys.items()))
+        if self._hopeless and key in self._hopeless:
+            kind, reason = self._hopeless[key]
+            raise NoReply(reason, kind, key, asked=model)
+        while key in self._asking:  # somebody asks the same right now
+            done = self._asking[key] = self._asking[key] or asyncio.Event()
+            await done.wait()
+            reply = self._paid_for(keys)
+            if reply is not None:
+                return reply
+        if self.stopping.is_set():
+            raise Stopped("stopped before it was asked")
+        self._asking[key] = None
+        try:
+            return await self._bought(Question(messages, text, schema, self._expected(text)), keys, attempt, seed_id)
+        finally:
+            waited_for = self._asking.pop(key)
+            if waited_for is not None:
+                waited_for.set()
+
+    def _expected(self, text: str) -> int:
+        """About how many tokens a request will take in all."""
+        tally = self.tally
+        replied = tally.tokens_out // tally.replies if tally.replies else self.config.max_tokens // 4
+        return len(text) // CHARACTERS_PER_TOKEN + replied
+
+    async def _bought(self, question: Question, keys: Mapping[str, UUID], attempt: int, seed_id: UUID | None) -> Reply:
+        tokens_in, most = most_tokens(question.messages, question.schema), self.config.max_tokens
+        cost = None if self._dearest is None else self._dearest.cost(tokens_in, most)
+        question.reservation = reservation = await self.budget.reserve(tokens=tokens_in + most, cost=cost)
+        with reservation:  # what leaves it without a word may have been paid for
+            try:
+                try:
+                    completion, server = await self._asked(question, keys)
+                except Fault as fault:
+                    completion, server = await self._asked_often(question, keys, fault, attempt, seed_id)
+            except (NoReply, LLMError, Stopped):
+                if reservation.held:
+                    reservation.release(sent=question.num_sent > 0)
+                raise
+            key = keys[server.endpoint.model]
+            reply = reply_of(completion, server.endpoint, key)
+            tokens = reply.tokens_in + reply.tokens_out if completion.usage_known else None
+            reservation.settle(tokens, reply.cost if completion.usage_known else None)
+        self.journal.append(key, reply)
+        self.tally.replies += 1
+        self.tally.bought(reply.tokens_in, reply.tokens_out, reply.cost)
+        return reply
+
+    async def _asked(self, question: Question, keys: Mapping[str, UUID]) -> "tuple[Completion, Server]":
+        """One attempt, at whichever server serves."""
         while True:
-            async with self._gate.turn() as turn:
-                if self._broken:
-                    raise LLMError(self._broken)
-                try:
-                    return await self._post(request)
-                except Refused as fault:
-                    refusals += 1
-                    turn.refused_for = self._wait_asked(fault, refusals)
-            # not all at the same moment, once the time is over
-            await asyncio.sleep(turn.refused_for * random.uniform(1.0, 1.25))
+            if not question.reservation.held:  # it was lost; wait for room before any server keeps a place free
+                await question.reservation.again()
+                question.is_reserved = True
+            server = self._pick(keys)
+            question.server = server
+            try:
+                return await server.ask(question), server
+            except OutOfService:
+                continue
+            except Transient as fault:
+                if fault.paid:
+                    self.tally.lost += 1
+                    question.reservation.lose()
+                raise
+            except Unreachable as fault:
+                if any(not other.is_out for other in self.servers if other is not server):
+                    server.take_out(f"cannot be reached: {fault}; start it, or correct base_url")
+                raise
 
-    async def _post(self, request: _Request) -> "Completion":
-        self._count(requests=1)
-        body = self._body(request.messages)
-        try:
-            completion = await self._client.post(body)
-        except Unreachable:
-            self._unreachable_since = self._unreachable_since or time.monotonic()
-            raise
-        except Fault as fault:
-            self._unreachable_since = None
+    async def _asked_often(
+        self, question: Question, keys: Mapping[str, UUID], fault: Fault, attempt: int, seed_id: UUID | None
+    ) -> "tuple[Completion, Server]":
+        """
+        As often as the first fault and those that follow allow.
+
+        Raises NoReply if the request failed for good, LLMError if no server is left to ask.
+        """
+        while True:
+            if isinstance(fault, Transient | Unreachable):
+                try:
+                    return await self._asked_again(question, keys, fault)
+                except Fault as last:
+                    fault = last
+            self.tally.last_error = str(fault)
+            server = question.server
             if isinstance(fault, Unusable):
-                self._count(tokens_in=fault.tokens_in, tokens_out=fault.tokens_out)
-                self._receipts.append(_receipt_of_none(request, fault, self.config))
-            # newer models of OpenAI take the same limit under another name only
-            if isinstance(fault, Rejected) and "max_tokens" in body and "max_completion_tokens" in str(fault):
-                self._limit_name = "max_completion_tokens"
-                return await self._post(request)
-            raise
-        self._unreachable_since = self._refused_since = None
-        self._served_once = True
-        return completion
+                self._unusable(question, server.endpoint, fault, attempt, seed_id)
+            if question.reservation.held:  # the question that finds out what is wrong may need what is set aside here
+                question.reservation.release()
+            if await server.judge(fault):
+                raise self._failed(question, server.endpoint, fault, keys)
+            try:  # the server is of no use, and out: is there another?
+                return await self._asked(question, keys)
+            except Fault as another:
+                fault = another
 
-    async def _serves(self) -> bool:
-        """Whether the server ever served this engine; if not yet, a request that no server minds finds out."""
-        async with self._probing:
-            if not (self._served_once or self._broken):
-                probe = _Request(PROBE)
-                try:
-                    completion = await self._served(probe)
-                except (Fault, LLMError):
-                    return False
-                reply = _reply(completion, self.config)
-                self._count(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
-                self._receipts.append(_receipt(new_id(), probe, reply, "probe"))
-        return self._served_once
+    async def _asked_again(
+        self, question: Question, keys: Mapping[str, UUID], fault: Fault
+    ) -> "tuple[Completion, Server]":
+        """As often as the policy allows; the last fault is raised."""
+        first = iter([fault])
 
-    def _body(self, messages: Messages) -> dict[str, Any]:
-        config = self.config
-        body: dict[str, Any] = {"model": config.model, "messages": messages, "temperature": config.temperature}
-        body[self._limit_name] = config.max_tokens
-        if config.response_format != "none":
-            body["response_format"] = {"type": config.response_format}
-        return body
+        async def ask() -> "tuple[Completion, Server]":
+            for earlier in first:
+                raise earlier
+            return await self._asked(question, keys)
 
-    def _wait_asked(self, fault: Refused, refusals: int) -> float:
-        """Seconds to wait after a refusal: what the server asks for, else twice as long each time."""
-        self._count(refusals=1)
-        now = time.monotonic()
-        self._refused_since = self._refused_since or now
-        doubled = 2.0 ** min(refusals - 1, 8)
-        # a server that says "at once" each time is not taken at its word for long
-        seconds = min(30.0, 0.5 * doubled) if fault.seconds is None else max(fault.seconds, 0.02 * doubled)
-        if seconds > REFUSED_SECONDS or now - self._refused_since > REFUSED_SECONDS:
-            raise self._no_use(
-                f"takes no more requests for now ({fault}); wait {seconds:.0f} s, then run the same command"
-            )
-        return seconds
+        # the policy takes over only after a fault: it costs as much as all the rest of a request
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type((Transient, Unreachable)),
+            stop=lambda state: self._gives_up(state, question),
+            wait=_wait,
+            sleep=lambda seconds: pause(self.stopping, seconds),
+            reraise=True,
+        )
+        return await policy(ask)
 
-    def _gives_up(self, state: RetryCallState) -> bool:
+    def _pick(self, order: Iterable[str]) -> Server:
+        """The server to ask: of the first model that has one, the one with least to do."""
+        if self._broken:
+            raise LLMError(self._broken)
+        servers = self.servers
+        if len(servers) == 1 and not servers[0].is_out:
+            return servers[0]
+        for model in order:
+            ready = [server for server in servers if server.endpoint.model == model and not server.is_out]
+            if ready:
+                return min(ready, key=lambda server: server.load)
+        self._broken = "; ".join(server.why for server in servers)
+        raise LLMError(self._broken)
+
+    def _gives_up(self, state: RetryCallState, question: Question) -> bool:
         fault = state.outcome and state.outcome.exception()
+        assert isinstance(fault, Fault)
         if isinstance(fault, Unreachable):
-            since = self._unreachable_since  # of any task; None if another one has got through meanwhile
-            return since is not None and time.monotonic() - since > UNREACHABLE_SECONDS
-        most = self.config.max_retries
-        return state.attempt_number > (min(most, MOST_TIMEOUTS) if isinstance(fault, TimedOut) else most)
+            given_up = question.server.gives_up(fault)
+        else:
+            most = self.config.max_retries
+            given_up = state.attempt_number > (min(most, MOST_TIMEOUTS) if isinstance(fault, TimedOut) else most)
+        if not given_up:
+            self.tally.fault(fault)
+        return given_up
 
-    async def _rejected(self, fault: Rejected) -> LLMError | BadReply:
-        # once this engine was served, its settings are right: what is wrong with a request now is its own
-        if (fault.alone or fault.status in (400, 422)) and await self._serves():
-            return BadReply(f"model {self.config.model} does not take this request ({fault.status}): {fault}")
-        remedy = _REMEDIES.get(fault.status, _REMEDY).format(env=self.config.api_key_env)
-        return self._no_use(f"rejects the request ({fault.status}): {fault}; {remedy}")
+    def _failed(self, question: Question, endpoint: Endpoint, fault: Fault, keys: Mapping[str, UUID]) -> NoReply:
+        kind, said = _told(fault, endpoint.model)
+        self.tally.note(said, once=f"failed {kind} {fault.cause}")
+        return NoReply(
+            said,
+            kind,
+            keys[endpoint.model],
+            asked=endpoint.model,
+            server=endpoint.base_url,
+            num_attempts=question.num_sent,
+        )
 
-    async def _failed(self, fault: Fault, said: str) -> LLMError | BadReply:
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row < FAILED_IN_A_ROW and await self._serves():
-            return BadReply(said)
-        return self._no_use(f"fails again and again; the last: {fault}; see to the server, then run the same command")
-
-    def _no_use(self, what: str) -> LLMError:
-        if not self._broken:  # all tasks say the same
-            self._broken = f"the LLM server at {self.config.base_url}, asked for model {self.config.model}, {what}"
-        return LLMError(self._broken)
-
-    def _count(self, **more: int) -> None:
-        self.usage = replace(self.usage, **{name: getattr(self.usage, name) + count for name, count in more.items()})
-
-
-def _is_address(url: str) -> bool:
-    """Whether a URL is one that every layer below can parse: each has its own error for what it cannot."""
-    found = _ADDRESS.fullmatch(url)
-    if not found or re.search("[?#@]", url) or len(url) > _LONGEST_ADDRESS:
-        return False
-    host, port = found.groups()
-    if port and not 1 <= int(port) <= 65535:
-        return False
-    try:
-        if host[0] == "[":
-            ipaddress.IPv6Address(host[1:-1])
-        elif host.replace(".", "").isdigit():
-            ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    labels = host.removesuffix(".").split(".")
-    return host[0] == "[" or (len(host) <= 253 and all(1 <= len(label) <= 63 for label in labels))
+    def _unusable(
+        self, question: Question, endpoint: Endpoint, fault: Unusable, attempt: int, seed_id: UUID | None
+    ) -> None:
+        """A reply that must not be kept is paid for: the next one to the same request will be another call."""
+        tokens_in, tokens_out = fault.tokens_in, fault.tokens_out
+        cost = endpoint.cost(tokens_in, tokens_out)
+        reply = Reply("", endpoint.model, "", tokens_in, tokens_out, 0.0, endpoint.model, endpoint.base_url, cost)
+        self.tally.bought(tokens_in, tokens_out, cost)
+        self.tally.receipt(Receipt(new_id(), seed_id, attempt, "unusable", reply))
+        is_known = tokens_in > 0 and tokens_out > 0  # 0 where the server does not say
+        question.reservation.settle(tokens_in + tokens_out if is_known else None, cost if is_known else None)
 
 
-def _key(config: LLMConfig) -> str:
-    key = os.environ.get(config.api_key_env, "").strip()
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"the key in the environment variable {config.api_key_env} has characters that no key has")
-    return key
+def canonical(messages: Messages) -> str:
+    """The messages as they are sent: JSON, equal for equal messages."""
+    return _ENCODER.encode(messages)
 
 
 def _wait(state: RetryCallState) -> float:
     fault = state.outcome and state.outcome.exception()
-    return random.uniform(0.5, 1.0) if isinstance(fault, Unreachable) else _BACKOFF(state)
+    return _BETWEEN_CONNECTIONS(state) if isinstance(fault, Unreachable) else _BACKOFF(state)
 
 
-def _reply(completion: "Completion", config: LLMConfig) -> Reply:
-    return Reply(
-        text=completion.text,
-        model=completion.model or config.model,
-        finish_reason=completion.finish_reason,
-        tokens_in=completion.tokens_in,
-        tokens_out=completion.tokens_out,
-        seconds=completion.seconds,
-    )
-
-
-def _receipt(call_id: UUID, request: _Request, reply: Reply, fault: str) -> Receipt:
-    return Receipt(
-        call_id,
-        request.seed_id,
-        request.attempt,
-        reply.model,
-        reply.tokens_in,
-        reply.tokens_out,
-        reply.seconds,
-        fault,
-    )
-
-
-def _receipt_of_none(request: _Request, fault: Unusable, config: LLMConfig) -> Receipt:
-    """Of a reply that must not be kept: the next one to the same request will be another call."""
-    return Receipt(
-        new_id(),
-        request.seed_id,
-        request.attempt,
-        config.model,
-        fault.tokens_in,
-        fault.tokens_out,
-        None,
-        "unusable",
-    )
-
-
-def _fault_of(reply: Reply) -> str:
-    """Why nobody can be handed this reply; "" if somebody can."""
-    if reply.finish_reason == "length":
-        return "cut"
+def _fault_of(reply: Reply) -> FailureKind | None:
+    """Why nobody can be handed this reply; None if somebody can."""
     if reply.finish_reason == "content_filter":
         return "withheld"
-    return "" if reply.text.strip() else "empty"
+    return None if reply.text.strip() else "empty"
 
 
-def _explained(fault: str, reply: Reply, config: LLMConfig) -> str:
-    return {
-        "cut": f"the reply of {reply.model} was cut at max_tokens = {config.max_tokens}; raise max_tokens",
-        "withheld": f"the content filter of {reply.model} withheld the reply",
-        "empty": f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})",
-    }[fault]
+def _explained(fault: FailureKind, reply: Reply) -> str:
+    if fault == "withheld":
+        return f"the content filter of {reply.model} withheld the reply"
+    return f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})"
+
+
+def _told(fault: Fault, model: str) -> tuple[FailureKind, str]:
+    match fault:
+        case Rejected():
+            words = str(fault).lower()
+            kind: FailureKind = "rejected"
+            if fault.alone:
+                kind = "refused_content" if "content_filter" in words or "content_policy" in words else "too_long"
+            return kind, f"model {model} does not take this request ({fault.status}): {fault}"
+        case Unusable():
+            return "unusable", f"no usable reply of model {model}: {fault}"
+        case TimedOut():
+            return "timeout", f"no reply of model {model} after several attempts; the last: {fault}"
+        case _:
+            return "broken", f"no reply of model {model} after several attempts; the last: {fault}"

@@ -12,30 +12,38 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 from uuid import UUID
 
+from synth.llm.places import Places
 from synth.records import SkiffError, new_id
 
 SYNC_SECONDS = 5.0
 # What a reply may be; whatever a server or a file says beyond it is no reply.
 MOST_BYTES = 8 << 20  # of its body, and so characters of its text; far more than any model writes at once
 MOST_NAME = 200  # characters of the model's name and of finish_reason
+MOST_ADDRESS = 1000  # characters of a server's address; servers take no longer ones
 MOST_TOKENS = 10**9
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # no text: cannot be encoded, stored or printed
 _LONGEST_LINE = 4 * MOST_BYTES  # written in ASCII, a byte of UTF-8 becomes three at most
-_KEY_STARTS, _KEY_ENDS = len(b'{"key": "'), len(b'{"key": "') + 36
+_START = b'{"key": "'
+_KEY_ENDS = len(_START) + 36
+MOST_FILES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What the LLM answered. `model` and `finish_reason` are printable and short. Tokens are as the server counted them, 0
-    where it did not say; `seconds` from sending to having the whole reply. `replayed`: it comes from the journal, was
-    paid for earlier and costs nothing now. `call_id` is the key of its request: the same reply has the same, whenever
-    it is read.
+    What the LLM answered. `model` and `finish_reason` are printable and short, `model` as the server names it; `asked`
+    is what the model was asked for as, `server` where. Tokens are as the server counted them, 0 where it did not say;
+    `cost` is in US dollars by the prices of that day, None where they were not stated; `seconds` is from sending to
+    having the whole reply. `batch` names the batch it came in, "" for one asked online.
+
+    `replayed`: it comes from the journal, was paid for earlier and costs nothing now. `call_id` is the key of its
+    request: the same reply has the same, whenever it is read.
     """
 
     text: str
@@ -44,53 +52,57 @@ class Reply:
     tokens_in: int
     tokens_out: int
     seconds: float
+    asked: str = ""
+    server: str = ""
+    cost: float | None = None
+    batch: str = ""
     replayed: bool = False
     call_id: UUID | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    path: Path
-    start: int
-    length: int
+_WRITTEN = tuple(each.name for each in fields(Reply) if each.name not in ("replayed", "call_id"))
 
 
 class Journal:
     """
     The replies of a folder of journal files by request key; opening reads them all.
 
-    Only keys and places stay in memory. `notes` says, one line each, what could not be read: those requests will be
+    Only where they stand is kept in memory. `notes` says, one line each, what could not be read: those requests will be
     asked again. Use as a context manager, from one thread.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.notes: list[str] = []
-        self._folder = folder
-        self._places: dict[UUID, _Place] = {}
-        self._own: Path | None = None  # the file of this process, and its descriptor
+        self._places = Places()
+        self._files: list[Path] = []
+        self._read: tuple[int, BinaryIO] | None = None  # the file that was last read of, by its number
+        self._own = -1  # the file of this process, by its number, and its descriptor
         self._file = -1
         self._length = 0
         self._synced_at = time.monotonic()
 
     def __enter__(self) -> "Journal":
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(self._folder.glob("*.jsonl")):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(self.folder.glob("*.jsonl")):
                 if path.is_file():
                     self._replay(path)
                 else:  # opening a pipe would wait for a writer
                     self.notes.append(f"ignored {path}: it is no regular file")
         except OSError as error:
-            raise _unusable(self._folder, error) from None
+            raise _unusable(self.folder, error) from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._own is None:
+        if self._read is not None:
+            self._read[1].close()
+        if self._own < 0:
             return
         try:
             os.fsync(self._file)
         except OSError as failure:
-            raise _unusable(self._folder, failure) from error
+            raise _unusable(self.folder, failure) from error
         finally:
             os.close(self._file)
 
@@ -98,21 +110,25 @@ class Journal:
         """How many requests have their reply here."""
         return len(self._places)
 
+    def has(self, key: UUID) -> bool:
+        """Whether there is a reply to the request of this key, as far as the index knows."""
+        return self._places.get(key) is not None
+
     def get(self, key: UUID) -> Reply | None:
         """The reply to the request of this key, marked as replayed, or None if it was never paid for."""
         place = self._places.get(key)
         if place is None:
             return None
         try:
-            with place.path.open("rb") as file:
-                file.seek(place.start)
-                line = file.read(place.length)
+            line = self._line(*place)
         except OSError as error:
-            raise _unusable(self._folder, error) from None
-        reply = _reply_of(line, key)
+            raise _unusable(self.folder, error) from None
+        found = _key_of_line(line)
+        if found is not None and found != key:  # of another request, whose key shares half of its bits
+            return None
+        reply = _reply_of(line, key) if found else None
         if reply is None:
-            del self._places[key]
-            self.notes.append(f"the journal's reply {key} in {self._folder} is damaged; its request is asked again")
+            self.notes.append(f"the journal's reply {key} in {self.folder} is damaged; its request is asked again")
         return reply
 
     def append(self, key: UUID, reply: Reply) -> None:
@@ -122,24 +138,40 @@ class Journal:
         Raises:
             SkiffError: the disk is full or not writable. What was half written is taken back.
         """
-        fields = {name: value for name, value in asdict(reply).items() if name not in ("replayed", "call_id")}
-        line = json.dumps({"key": str(key), **fields}).encode() + b"\n"
+        line = _line_of(key, reply)
         try:
-            own = self._own or self._open_own()
+            if self._own < 0:
+                self._open_own()
             self._write(line)
-            self._places[key] = _Place(own, self._length, len(line))
+            self._places.put(key, self._own, self._length)
             self._length += len(line)
             if time.monotonic() - self._synced_at > SYNC_SECONDS:
-                os.fsync(self._file)
-                self._synced_at = time.monotonic()
+                self._sync()
         except OSError as error:
-            raise _unusable(self._folder, error) from None
+            raise _unusable(self.folder, error) from None
 
-    def _open_own(self) -> Path:
-        path = self._folder / f"{new_id()}.jsonl"
+    def sync(self) -> None:
+        """Have all replies on the disk now. Raises as `append`."""
+        try:
+            if self._own >= 0:
+                self._sync()
+        except OSError as error:
+            raise _unusable(self.folder, error) from None
+
+    def _sync(self) -> None:
+        os.fsync(self._file)
+        self._synced_at = time.monotonic()
+
+    def _open_own(self) -> None:
+        path = self.folder / f"{new_id()}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._own = path
-        return path
+        self._own = self._number(path)
+
+    def _number(self, path: Path) -> int:
+        if len(self._files) == MOST_FILES:
+            raise SkiffError(f"the journal in {self.folder} has too many files; put some into one: `cat a b > c`")
+        self._files.append(path)
+        return len(self._files) - 1
 
     def _write(self, line: bytes) -> None:
         written = 0
@@ -150,17 +182,32 @@ class Journal:
             os.ftruncate(self._file, self._length)  # half a line would spoil the one written after it
             raise
 
+    def _line(self, number: int, start: int) -> bytes:
+        if self._read is None or self._read[0] != number:
+            if self._read is not None:
+                self._read[1].close()
+                self._read = None
+            self._read = number, self._files[number].open("rb")
+        file = self._read[1]
+        file.seek(start)
+        return file.readline(_LONGEST_LINE)
+
     def _replay(self, path: Path) -> None:
-        unreadable = 0
+        number, unreadable = self._number(path), 0
         for start, line in _lines(path):
             key = _key_of_line(line)
             if key is None:
                 unreadable += 1
             else:
-                self._places[key] = _Place(path, start, len(line))
+                self._places.put(key, number, start)
         if unreadable:
             lines = "line that is" if unreadable == 1 else "lines that are"
             self.notes.append(f"ignored {unreadable} {lines} torn or damaged in {path}; those requests are asked again")
+
+
+def _line_of(key: UUID, reply: Reply) -> bytes:
+    fields = ", ".join([f'"{name}": {json.dumps(getattr(reply, name))}' for name in _WRITTEN])
+    return f'{{"key": "{key}", {fields}}}\n'.encode()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -173,10 +220,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _key_of_line(line: bytes) -> UUID | None:
     """The key of a whole line. Only `get` reads the rest: a journal of gigabytes opens in seconds."""
-    if not (line.startswith(b'{"key": "') and line.endswith(b"}\n")):
+    if not (line.startswith(_START) and line.endswith(b"}\n")):
         return None
     try:
-        return UUID(line[_KEY_STARTS:_KEY_ENDS].decode("ascii"))
+        return UUID(line[len(_START) : _KEY_ENDS].decode("ascii"))
     except ValueError:
         return None
 
@@ -197,10 +244,14 @@ def _sound(reply: Reply) -> bool:
         isinstance(reply.text, str)
         and len(reply.text) <= MOST_BYTES
         and not HALF_A_PAIR.search(reply.text)
-        and all(_is_name(name) for name in (reply.model, reply.finish_reason))
+        and all(_is_name(name) for name in (reply.model, reply.finish_reason, reply.asked, reply.batch))
+        and isinstance(reply.server, str)
+        and len(reply.server) <= MOST_ADDRESS
+        and reply.server.isprintable()
         and all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (reply.tokens_in, reply.tokens_out))
         and type(reply.seconds) is float
         and math.isfinite(reply.seconds)
+        and (reply.cost is None or (type(reply.cost) is float and 0 <= reply.cost < math.inf))
     )
 
 

@@ -6,17 +6,22 @@ here and not by the LLM, so that a corpus gets all of them evenly. Language, len
 the prompt and looked at again in the parser.
 """
 
+import json
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from synth.checks import Rejection, copied, hidden, leaked, other_script, repeated, same_as, wrong_length
-from synth.recipes.recipe import Recipe, json_object
-from synth.records import BadReply, Draft, Passage, Retrieval, Task, normalise
+from synth.checks import Rejection, copied, hidden, leaked, num_words, other_script, repeated, same_as, wrong_length
+from synth.llm.formats import strict_schema
+from synth.recipes.reading import read_reply
+from synth.recipes.recipe import Parsed, Recipe
+from synth.records import Draft, Passage, Retrieval, Task, normalise
 
 OPERATION = "query"
 PROMPT_VERSION = "retrieval-query-1"
+PARSER_VERSION = "retrieval-query-parser-1"
 FEWEST_WORDS, MOST_WORDS = 2, 40
+USUAL_WORDS = 12  # of the 3 to 25 that are asked for; key words are fewer, summaries more
 
 KINDS = {
     "keywords": "the two to six key words that one would type into a search box; not a sentence",
@@ -58,7 +63,7 @@ Reply as {{"queries": ["first query", "second query", ...]}} with {num_queries} 
 
 
 class QueriesReply(BaseModel):
-    """What the LLM is asked to reply. Keys beyond these are let pass."""
+    """What the LLM is asked to reply. A server without schemas may add keys: they are let pass."""
 
     model_config = ConfigDict(strict=True)
 
@@ -86,21 +91,14 @@ def messages(seed: Passage, num_queries: int) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 
-def parse(reply_text: str, seed: Passage) -> tuple[list[Draft], list[Rejection]]:
+def parse(reply_text: str, seed: Passage) -> Parsed:
     """
     The queries of a reply as drafts, each with the passage as its one positive; and those that a check rejected.
 
-    The drafts' `model` is left to the caller, who knows who replied.
-
     Raises:
-        BadReply: the reply is no JSON object with a list of queries.
+        BadReply: the reply has no JSON object with a list of queries.
     """
-    try:
-        reply = QueriesReply.model_validate(json_object(reply_text))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadReply(f"the reply does not fit recipe {PROMPT_VERSION}: {place}: {first['msg']}") from None
+    reply, repaired = read_reply(reply_text, QueriesReply)
     drafts: list[Draft] = []
     rejections: list[Rejection] = []
     earlier: set[str] = set()
@@ -111,7 +109,15 @@ def parse(reply_text: str, seed: Passage) -> tuple[list[Draft], list[Rejection]]
         else:
             drafts.append(_draft(query, seed))
             earlier.add(same_as(query))
-    return drafts, rejections
+    return Parsed(drafts, rejections, repaired)
+
+
+def example_reply(seed: Passage, num_queries: int) -> str:
+    """So many queries of the usual length, made of the passage's own characters: its script decides their tokens."""
+    text = normalise(seed.text)[:500]
+    length = round(len(text) * USUAL_WORDS / max(num_words(text), 1))
+    query = (f"{text} " * (1 + length // max(len(text), 1)))[:length]
+    return json.dumps({"queries": [query] * num_queries}, ensure_ascii=False)
 
 
 # In this order: the cheap ones first, and no text goes to `copied` that is longer than a query.
@@ -145,4 +151,13 @@ def _draft(query: str, seed: Passage) -> Draft:
     )
 
 
-RECIPE = Recipe(Task.RETRIEVAL, OPERATION, PROMPT_VERSION, messages, parse)
+RECIPE = Recipe(
+    task=Task.RETRIEVAL,
+    operation=OPERATION,
+    prompt_version=PROMPT_VERSION,
+    parser_version=PARSER_VERSION,
+    schema=strict_schema(QueriesReply),
+    messages=messages,
+    parse=parse,
+    example_reply=example_reply,
+)

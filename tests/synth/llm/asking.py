@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from synth.llm.engine import Engine, LLMConfig
+from synth.llm.config import LLMConfig
+from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from tests.chat_server import ChatServer
 
@@ -14,7 +15,7 @@ def asking(text: str) -> list[dict[str, str]]:
 
 
 def config_for(server: ChatServer, **settings: Any) -> LLMConfig:
-    return LLMConfig(**{"base_url": server.base_url, "model": "test-model", "max_retries": 3, **settings})
+    return LLMConfig.of(**{"base_url": server.base_url, "model": "test-model", "max_retries": 3, **settings})
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from synth.llm.engine import Engine, LLMConfig
+from synth.llm.config import LLMConfig
+from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from synth.records import BadReply, LLMError
 from tests.chat_server import ChatServer, Fault
@@ -30,7 +31,7 @@ async def test_a_refusal_is_waited_out_however_often_it_comes(fault: Fault, jour
         started = time.monotonic()
         await engine.complete(asking("hello"))
         assert time.monotonic() - started > 5 * 0.06
-        assert engine.usage.refusals == 5 and engine.usage.requests == 6
+        assert sum(engine.usage.retries.values()) == 5 and engine.usage.requests == 6
 
 
 @pytest.mark.parametrize("retry_after", [None, "soon", "nan", "-5"])
@@ -114,7 +115,7 @@ async def test_a_server_that_is_not_there_is_given_up_soon_by_all_tasks_with_the
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = LLMConfig(f"http://127.0.0.1:{port}/v1", "test-model", concurrency=2)
+    config = LLMConfig.of(f"http://127.0.0.1:{port}/v1", "test-model", concurrency=2)
     async with asyncio.timeout(60), Engine(config, journal) as engine:
         errors = await asyncio.gather(
             *(engine.complete(asking(str(number))) for number in range(30)), return_exceptions=True

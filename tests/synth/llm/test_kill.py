@@ -18,12 +18,13 @@ CONCURRENCY, REQUESTS = 8, 120
 ASK_ALL = f"""
 import asyncio, sys
 from pathlib import Path
-from synth.llm.engine import Engine, LLMConfig
+from synth.llm.config import LLMConfig
+from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 
 async def main(base_url, folder):
     with Journal(Path(folder)) as journal:
-        async with Engine(LLMConfig(base_url, "test-model", concurrency={CONCURRENCY}), journal) as engine:
+        async with Engine(LLMConfig.of(base_url, "test-model", concurrency={CONCURRENCY}), journal) as engine:
             asked = (engine.complete([{{"role": "user", "content": f"1 text {{n}}"}}]) for n in range({REQUESTS}))
             await asyncio.gather(*asked)
 

@@ -21,14 +21,14 @@ PASSAGE = passage_of("Cats purr by moving the muscles of the larynx. They do so 
 
 
 def parsed(*queries: str, passage: Passage = PASSAGE) -> tuple[list[str], list[tuple[str, str]]]:
-    drafts, rejections = RECIPE.parse(json.dumps({"queries": queries}), passage)
-    contents = [draft.content for draft in drafts]
+    found = RECIPE.parse(json.dumps({"queries": queries}), passage)
+    contents = [draft.content for draft in found.drafts]
     taken = [content.query for content in contents if isinstance(content, Retrieval)]
-    return taken, [(rejection.text, rejection.reason) for rejection in rejections]
+    return taken, [(rejection.text, rejection.reason) for rejection in found.rejections]
 
 
 def test_a_draft_says_where_it_came_from() -> None:
-    (draft,), _ = RECIPE.parse('{"queries": ["why do kittens make a humming noise?"]}', PASSAGE)
+    (draft,) = RECIPE.parse('{"queries": ["why do kittens make a humming noise?"]}', PASSAGE).drafts
     assert draft.content == Retrieval("why do kittens make a humming noise?", (PASSAGE.text,))
     assert (draft.seed_id, draft.source_id) == (PASSAGE.text_id, PASSAGE.source_id)
     assert (draft.operation, draft.method, draft.prompt_version) == ("query", "llm", PROMPT_VERSION)
@@ -62,7 +62,7 @@ def test_a_rejected_text_can_be_stored_whatever_it_was() -> None:
         ('{"query": "why do cats purr?"}', "queries: Field required"),
         ('{"queries": "why do cats purr?"}', "queries: Input should be a valid list"),
         ('{"queries": []}', "at least 1 item"),
-        ('{"queries": ["why do cats purr?", 7]}', r"queries\.1: Input should be a valid string"),
+        ('{"queries": ["why do cats purr?", 7]}', r"queries\[1\]: Input should be a valid string"),
         (json.dumps({"queries": ["why do cats purr?"] * 101}), "at most 100 items"),
         ("I cannot do that.", "no JSON object"),
     ],
@@ -111,5 +111,24 @@ def test_the_same_passage_is_always_asked_about_in_the_same_words() -> None:
 
 
 def test_what_the_test_server_replies_fits_the_recipe() -> None:
-    drafts, _ = RECIPE.parse(queries_about(RECIPE.messages(PASSAGE, 3)), PASSAGE)
-    assert len(drafts) == 3
+    found = RECIPE.parse(queries_about(RECIPE.messages(PASSAGE, 3)), PASSAGE)
+    assert len(found.drafts) == 3 and found.repaired == ""
+
+
+def test_a_reply_that_breaks_off_gives_the_queries_that_it_had_finished() -> None:
+    reply = '{"queries": ["why do kittens make a humming noise?", "is purring a sign of'
+    found = RECIPE.parse(reply, PASSAGE)
+    assert [draft.content for draft in found.drafts] == [
+        Retrieval("why do kittens make a humming noise?", (PASSAGE.text,))
+    ]
+    assert found.repaired == "cut"
+
+
+def test_the_schema_asks_for_what_the_parser_takes() -> None:
+    assert RECIPE.schema == {
+        "title": "QueriesReply",
+        "type": "object",
+        "properties": {"queries": {"type": "array", "items": {"type": "string"}}},
+        "required": ["queries"],
+        "additionalProperties": False,
+    }

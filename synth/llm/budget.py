@@ -1,0 +1,406 @@
+"""
+The budget of a run: ceilings on money, tokens and requests that are never passed, counting what is in flight.
+
+A request reserves the most that it can take before it is sent, and settles for what it took. It is sent only if what is
+spent, what others hold in reserve and its own reservation fit below every ceiling together. Near a ceiling fewer and
+fewer requests are in flight, since each may still take its most; the run ends when not even one more would fit.
+"""
+
+import asyncio
+import json
+import math
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from synth.llm.config import Endpoint
+from synth.records import BudgetSpent, UserError
+
+# Money is counted in whole millionths of a millionth of a dollar: sums are exact, in whatever order replies come.
+PICODOLLARS = 10**12
+# What servers put around the texts. Chat templates take 4 to 8 tokens for each message (its role, its marks), and up to
+# some 100 once: the model's own system prompt, the date, the start of the reply.
+MESSAGE_TOKENS, REQUEST_TOKENS = 16, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """
+    What may be spent in all; None: as much as it takes. `max_cost` in US dollars, `max_tokens` sent and replied
+    together, `max_requests` as sent, those that had to be sent again included.
+
+    Raises:
+        UserError: a ceiling is not a number above 0.
+    """
+
+    max_cost: float | None = None
+    max_tokens: int | None = None
+    max_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("--max-cost", self.max_cost),
+            ("--max-tokens", self.max_tokens),
+            ("--max-requests", self.max_requests),
+        ):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be more than 0; leave it out to set no ceiling")
+
+    def check_prices(self, endpoints: Sequence[Endpoint], *, batch: bool = False) -> None:
+        """
+        See that a ceiling on money can be kept.
+
+        Raises:
+            UserError: there is one, and an endpoint that may be asked has no price.
+        """
+        unpriced = [endpoint for endpoint in endpoints if endpoint.cost(0, 0, batch=batch) is None]
+        if self.max_cost is not None and unpriced:
+            prices = "batch_price_in and batch_price_out" if batch else "price_in and price_out"
+            raise UserError(
+                f"--max-cost needs the price of {unpriced[0].model} at {unpriced[0].base_url}: state {prices}, in"
+                " dollars per million tokens, in synth.toml (0 for what is free); prices are never guessed"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """
+    Where a budget stands, earlier runs included. Costs are in US dollars, None where a price was not stated.
+
+    `lost_*` is the most that broken requests can have taken, `in_flight_*` the most that those under way can take; both
+    are in none of the other numbers.
+    """
+
+    cost: float | None
+    tokens: int
+    requests: int
+    lost_cost: float | None
+    lost_tokens: int
+    in_flight_cost: float | None
+    in_flight_tokens: int
+
+
+class _Meter:
+    """
+    One kind of thing that is spent, in whole numbers.
+
+    `excess`: how many times its reservation the worst request took, 1 as long as all kept to theirs. What is held or
+    asked for counts as so many times its amount.
+    """
+
+    __slots__ = ("excess", "held", "lost", "most", "spent")
+
+    def __init__(self, most: int | None, spent: int) -> None:
+        self.most = most
+        self.spent = spent
+        self.lost = 0
+        self.held = 0
+        self.excess: float = 1  # a whole number as long as it can be, so that sums stay exact
+
+    def fits(self, amount: int) -> bool:
+        """Whether so much more fits beside what is held."""
+        return self.most is None or self.spent + self.lost + (self.held + amount) * self.excess <= self.most
+
+    def can_fit(self, amount: int) -> bool:
+        """Whether so much more would fit if all that is held came back."""
+        return self.most is None or self.spent + self.lost + amount * self.excess <= self.most
+
+    def worst(self, amount: int) -> int:
+        """The most that a reservation of so much can take."""
+        return math.ceil(amount * self.excess)
+
+    def learn(self, reserved: int, taken: int) -> bool:
+        """Look at what one request took of its reservation; returns whether the others must now expect more."""
+        if not 0 < reserved * self.excess < taken:
+            return False
+        self.excess = taken / reserved
+        return True
+
+
+class Reservation:
+    """
+    The most that one request can take, kept free until it is known what it took.
+
+    Use it as a context manager around the sending: what is left without a word, by an error or a cancellation, is lost.
+    """
+
+    __slots__ = ("_budget", "cost", "held", "tokens")
+
+    def __init__(self, budget: "Budget", tokens: int, cost: int) -> None:
+        self._budget = budget
+        self.tokens = tokens
+        self.cost = cost  # in PICODOLLARS
+        self.held = False
+
+    def settle(self, tokens: int | None, cost: float | None) -> None:
+        """
+        The reply is here and took so much. None: the server or the price list does not say, and the reservation counts.
+
+        More than was reserved is taken as it is, and what others hold in reserve counts as so many times more.
+        """
+        self._budget._settle(self, tokens, cost)
+
+    def lose(self) -> None:
+        """The reply broke on the way or never came: the server may charge for it, so it counts in full."""
+        self._budget._lose(self)
+
+    def release(self, *, sent: bool = True) -> None:
+        """Nothing was charged: the server refused or rejected it, or (`sent` False) was never asked."""
+        self._budget._release(self, sent=sent)
+
+    async def again(self) -> None:
+        """
+        To be sent once more: that is one more request, and if nothing is held any more (it was lost or released), it is
+        reserved anew, ahead of those that come for the first time.
+
+        Raises:
+            BudgetSpent: as `Budget.reserve`; nothing is held then.
+        """
+        await self._budget._reserve_again(self)
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.held:
+            self.lose()
+
+
+class Budget:
+    """
+    What is left below the ceilings, for any number of tasks of one event loop.
+
+    What earlier runs of the same configuration spent is handed in (what they lost too): running a command again does
+    not fill the budget again.
+    """
+
+    def __init__(
+        self, ceilings: Ceilings, *, spent_cost: float = 0.0, spent_tokens: int = 0, spent_requests: int = 0
+    ) -> None:
+        self._notes: dict[str, str] = {}  # by kind: each is said once
+        self._has_ceilings = ceilings != Ceilings()
+        most_cost = None if ceilings.max_cost is None else round(ceilings.max_cost * PICODOLLARS)
+        self._money = _Meter(most_cost, round(spent_cost * PICODOLLARS))
+        self._tokens = _Meter(ceilings.max_tokens, spent_tokens)
+        self._requests = _Meter(ceilings.max_requests, spent_requests)  # spent as soon as they may be sent
+        resumed = spent_cost or spent_tokens or spent_requests
+        self._since = " (earlier runs of the same settings included)" if resumed else ""
+        self._is_priced = True
+        self._over = ""  # the line that every task is told, once one request did not fit
+        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Why the budget may end early, one line each; nothing where there is no ceiling."""
+        return list(self._notes.values())
+
+    @property
+    def spent(self) -> Spent:
+        """Where it stands now."""
+        money, tokens = self._money, self._tokens
+        cost, lost_cost, in_flight_cost = (
+            amount / PICODOLLARS if self._is_priced else None
+            for amount in (money.spent, money.lost, money.worst(money.held))
+        )
+        return Spent(
+            cost=cost,
+            tokens=tokens.spent,
+            requests=self._requests.spent,
+            lost_cost=lost_cost,
+            lost_tokens=tokens.lost,
+            in_flight_cost=in_flight_cost,
+            in_flight_tokens=tokens.worst(tokens.held),
+        )
+
+    async def reserve(self, *, tokens: int, cost: float | None) -> Reservation:
+        """
+        Keep free what a request can take at most; first come, first served, until it fits beside what is in flight.
+
+        Args:
+            tokens: of prompt and reply together (`most_tokens` and the longest reply allowed).
+            cost: of these tokens, in US dollars, at the dearest endpoint that may be asked; None: no price is stated.
+
+        Raises:
+            BudgetSpent: it could pass a ceiling even with nothing else in flight. From then on nobody is let through.
+        """
+        reservation = Reservation(self, tokens, self._picodollars(cost))
+        if self._waiting or not self._enter(reservation):
+            await self._wait(reservation, ahead=False)
+        return reservation
+
+    def reserve_now(self, *, tokens: int, cost: float | None) -> Reservation | None:
+        """
+        As `reserve`, but without waiting: None if it does not fit beside what is in flight.
+
+        For a batch, which holds what it has reserved for hours, and for whoever holds a reservation already: two such
+        could wait for each other for ever.
+        """
+        reservation = Reservation(self, tokens, self._picodollars(cost))
+        if not self._waiting and self._enter(reservation):
+            return reservation
+        if self._over:
+            raise BudgetSpent(self._over)
+        return None
+
+    def add_earlier(self, tokens: int, cost: float | None) -> None:
+        """One request and its reply, bought by an earlier run that could not record it any more."""
+        self._requests.spent += 1
+        self._tokens.spent += tokens
+        self._money.spent += self._picodollars(cost)
+        self._admit()
+
+    def _settle(self, reservation: Reservation, tokens: int | None, cost: float | None) -> None:
+        if tokens is None:
+            self._note("usage", "the server does not say what a reply takes: each counts as the most that it can take")
+        taken = reservation.tokens if tokens is None else tokens
+        paid = reservation.cost if cost is None else self._picodollars(cost)
+        self._leave(reservation)
+        self._tokens.spent += taken
+        self._money.spent += paid
+        if self._tokens.learn(reservation.tokens, taken):
+            self._note_excess(f"{taken:,} tokens", f"{reservation.tokens:,}")
+        if self._money.learn(reservation.cost, paid):
+            self._note_excess(dollars(paid / PICODOLLARS), dollars(reservation.cost / PICODOLLARS))
+        self._admit()
+
+    def _lose(self, reservation: Reservation) -> None:
+        self._leave(reservation)
+        self._tokens.lost += self._tokens.worst(reservation.tokens)
+        self._money.lost += self._money.worst(reservation.cost)
+        self._admit()
+
+    def _release(self, reservation: Reservation, *, sent: bool) -> None:
+        self._leave(reservation)
+        if not sent:
+            self._requests.spent -= 1
+        self._admit()
+
+    async def _reserve_again(self, reservation: Reservation) -> None:
+        if not reservation.held:
+            if not self._enter(reservation):
+                await self._wait(reservation, ahead=True)
+        elif self._requests.can_fit(1):
+            self._requests.spent += 1
+        else:
+            self._end(self._passed_by(reservation))
+            self._release(reservation, sent=True)
+            raise BudgetSpent(self._over)
+
+    def _enter(self, reservation: Reservation) -> bool:
+        """Hold a reservation if it fits now. If it never can, the budget is over, for all who wait too."""
+        if self._has_ceilings:
+            passed = self._over or self._passed_by(reservation)
+            if passed:
+                self._end(passed)
+                return False
+            if not (self._money.fits(reservation.cost) and self._tokens.fits(reservation.tokens)):
+                return False
+        self._requests.spent += 1
+        self._tokens.held += reservation.tokens
+        self._money.held += reservation.cost
+        reservation.held = True
+        return True
+
+    def _leave(self, reservation: Reservation) -> None:
+        assert reservation.held, "a reservation is settled, lost or released once for each time that it was made"
+        reservation.held = False
+        self._tokens.held -= reservation.tokens
+        self._money.held -= reservation.cost
+
+    async def _wait(self, reservation: Reservation, *, ahead: bool) -> None:
+        if not self._over:
+            place = asyncio.get_running_loop().create_future()
+            (self._waiting.appendleft if ahead else self._waiting.append)((reservation, place))
+            try:
+                await place
+            except asyncio.CancelledError:
+                if reservation.held:  # let through and cancelled in one breath
+                    self._release(reservation, sent=False)
+                else:
+                    self._admit()  # it may have been what the others waited behind
+                raise
+        if not reservation.held:
+            raise BudgetSpent(self._over)
+
+    def _admit(self) -> None:
+        while self._waiting:
+            reservation, place = self._waiting[0]
+            if not place.done():  # a cancelled one waits no longer
+                if not self._enter(reservation):
+                    return
+                place.set_result(None)
+            self._waiting.popleft()
+
+    def _end(self, line: str) -> None:
+        self._over = line
+        while self._waiting:
+            _, place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+
+    def _passed_by(self, reservation: Reservation) -> str:
+        """Which ceiling a request could pass even if all that is in flight came back; "" if none. One line."""
+        if not self._money.can_fit(reservation.cost):
+            return self._line("--max-cost", self._money, reservation.cost, lambda amount: dollars(amount / PICODOLLARS))
+        if not self._tokens.can_fit(reservation.tokens):
+            return self._line("--max-tokens", self._tokens, reservation.tokens, "{:,} tokens".format)
+        if not self._requests.can_fit(1):
+            sent = f"{self._requests.spent:,} of {self._requests.most:,} requests are sent"
+            return f"--max-requests is reached: {sent}{self._since}; raise it to go on"
+        return ""
+
+    def _line(self, option: str, meter: _Meter, amount: int, said: Callable[[int], str]) -> str:
+        broken = f" and at most {said(meter.lost)} lost to replies that broke on the way" if meter.lost else ""
+        return (
+            f"the next request could pass {option}: of {said(meter.most or 0)}, {said(meter.spent)} are"
+            f" spent{broken}{self._since}, and it may take up to {said(meter.worst(amount))}; raise {option}, or lower"
+            " max_tokens in synth.toml: the longest reply allowed has to fit"
+        )
+
+    def _picodollars(self, cost: float | None) -> int:
+        if cost is None:
+            assert self._money.most is None, "a ceiling on money needs prices: see Ceilings.check_prices"
+            self._is_priced = False
+        return round((cost or 0.0) * PICODOLLARS)
+
+    def _note_excess(self, taken: str, reserved: str) -> None:
+        self._note(
+            "excess",
+            f"a request took {taken} where {reserved} is the most it should take (does the server keep to max_tokens?);"
+            " from now on the budget keeps as many times more free for each",
+        )
+
+    def _note(self, kind: str, line: str) -> None:
+        if self._has_ceilings:
+            self._notes.setdefault(kind, line)
+
+
+def most_tokens(messages: Sequence[Mapping[str, str]], schema: Mapping[str, object] | None = None) -> int:
+    """
+    How many tokens a prompt can be at most, whatever the model: a bound, three to five times what it will be.
+
+    A byte-level BPE (GPT, Llama 3, Qwen, DeepSeek, Mistral's Tekken) starts from one token for each byte of UTF-8 and
+    only ever merges, and SentencePiece falls back to bytes: neither makes more tokens than a text has bytes. Some
+    compose the text first (NFC), which lengthens a few rare characters: the longer form counts. The schema is counted
+    twice over, since servers that put it into the prompt may indent it; the rest is what their templates add.
+    """
+    texts = sum(_most_bytes(text) for message in messages for text in message.values())
+    schema_bytes = 2 * len(json.dumps(schema)) if schema else 0
+    return texts + schema_bytes + MESSAGE_TOKENS * len(messages) + REQUEST_TOKENS
+
+
+def _most_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    num_bytes = len(text.encode(errors="surrogatepass"))
+    if unicodedata.is_normalized("NFC", text):
+        return num_bytes
+    return max(num_bytes, len(unicodedata.normalize("NFC", text).encode(errors="surrogatepass")))
+
+
+def dollars(amount: float) -> str:
+    """An amount of US dollars for people: cents, or of small amounts the first three digits."""
+    digits = 2 if amount >= 1 or amount <= 0 else min(12, 2 - math.floor(math.log10(amount)))
+    return f"${amount:,.{digits}f}"

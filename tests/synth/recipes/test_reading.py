@@ -1,0 +1,227 @@
+"""Reading the object in a reply, whatever else a model or an attacker puts there."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+
+from synth.recipes.reading import Repaired, read_reply
+from synth.records import BadReply
+
+
+class Queries(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    queries: list[str] = Field(min_length=1)
+
+
+class Scored(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    text: str
+    score: float
+
+
+class Pairs(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    topic: str
+    pairs: list[Scored]
+    best: int | None = None
+
+
+OBJECT = '{"queries": ["what is {light}?", "a \\"quoted\\" one"]}'
+EXPECTED = ["what is {light}?", 'a "quoted" one']
+
+
+def queries_of(reply: str) -> tuple[list[str], Repaired]:
+    read, repaired = read_reply(reply, Queries)
+    return read.queries, repaired
+
+
+@pytest.mark.parametrize("reply", [OBJECT, f"\n {OBJECT} \n", OBJECT.replace("]}", '], "note": null}')])
+def test_a_reply_that_is_the_object_is_read_as_it_is(reply: str) -> None:
+    assert queries_of(reply) == (EXPECTED, "")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"```json\n{OBJECT}\n```",
+        f"```\n{OBJECT}\n```",
+        f"Here are the queries:\n{OBJECT}\nI hope they help!",
+        f'<think>They want {{"queries": ["draft"]}}, so I</think>\n{OBJECT}',
+        f'They want {{"queries": ["draft"]}}, so I\n</think>\n\n{OBJECT}',
+        f'A draft: {{"queries": ["draft"]}}. Better:\n{OBJECT}',
+        f'{OBJECT}\nNot as in {{"queries": "text"}} or {{}}.',
+        f'{{"queries": ["dra\n{OBJECT}',
+        f"[{OBJECT}]",
+        f"\ufeff{OBJECT}",
+        f'\\frac{{a}}{{b}} {{"a" and {{"b": NaN}} {{x: 1}} {OBJECT} }} {{',
+    ],
+)
+def test_the_last_object_that_fits_is_found_in_what_models_put_around_it(reply: str) -> None:
+    assert queries_of(reply) == (EXPECTED, "found")
+
+
+def test_of_the_same_key_twice_the_last_counts() -> None:
+    assert queries_of('{"queries": ["draft"], "queries": ["answer"]}') == (["answer"], "")
+
+
+def cut_items(reply: str) -> list[tuple[str, float]]:
+    read, repaired = read_reply(reply, Pairs)
+    assert repaired == "cut"
+    return [(pair.text, pair.score) for pair in read.pairs]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        ('{"queries": ["first", "sec', ["first"]),
+        ('{"queries": ["first", "second"', ["first", "second"]),
+        ('{"queries": ["first", "second"]', ["first", "second"]),
+        ('{"queries": ["first", ', ["first"]),
+        ('{"queries": ["first, [{", "se\\"c, o]n}d', ["first, [{"]),
+        ('{"queries": ["first", "second \\', ["first"]),
+        ('{"queries": ["first", "second \\u00', ["first"]),
+        ('{"queries": ["first"], "note": "th', ["first"]),
+        ('{"queries": ["first"], "no', ["first"]),
+        ('{"queries": ["first"], "note":', ["first"]),
+        ('{"queries": ["first"], "score": 12', ["first"]),
+        ('{"queries": ["first"], "notes": {"a": 1, "b', ["first"]),
+        ('Sure!\n```json\n{"queries": ["first", "sec', ["first"]),
+        ('<think>{"queries": ["draft"]}</think>{"queries": ["first", "sec', ["first"]),
+    ],
+)
+def test_of_a_reply_that_breaks_off_what_was_written_to_its_end_is_kept(reply: str, kept: list[str]) -> None:
+    assert queries_of(reply) == (kept, "cut")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        ", ",
+        ', {"text',
+        ', {"text": "b", "score": 0.',
+        ', {"text": "b", "score": 0.5',
+        ', {"text": "b", "score": 12, ',
+    ],
+)
+def test_an_item_that_breaks_off_is_dropped_whole(end: str) -> None:
+    assert cut_items('{"topic": "cats", "pairs": [{"text": "a", "score": 0.25}' + end) == [("a", 0.25)]
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=6), st.floats(0, 1e6)), min_size=1, max_size=4),
+    st.integers(min_value=0),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_wherever_a_reply_is_cut_only_items_that_were_sent_whole_are_read(
+    pairs: list[tuple[str, float]], cut: int, is_ascii: bool
+) -> None:
+    items = [{"text": text, "score": score} for text, score in pairs]
+    whole, *beginnings = (
+        json.dumps({"topic": "cats", "pairs": items[:number], **end}, ensure_ascii=is_ascii)
+        for number, end in [(len(items), {"best": 12}), *((number, {}) for number in range(1, len(items) + 1))]
+    )
+    reply = whole[: cut % len(whole)]
+    num_whole = sum(len(beginning) - len("]}") <= len(reply) for beginning in beginnings)
+    try:
+        read, repaired = read_reply(reply, Pairs)
+    except BadReply:
+        assert len(reply) <= whole.index("pairs") + len('pairs": [')
+    else:
+        assert repaired == "cut" and read.best is None
+        assert [(pair.text, pair.score) for pair in read.pairs] == pairs[:num_whole]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "no object",
+        "null",
+        "[1, 2]",
+        '"text"',
+        "{'queries': ['python, not JSON']}",
+        '__import__("os").system("echo harm")',
+        "} {",
+        "[" * 100_000,
+        '{"a": ' + "9" * 10_000 + "}",
+        '{"queries": ["a" "b"]}',
+        '{"queries": ["a"], "x": NaN}',
+        '{"queries": ["a"], "x": -Infinity}',
+        '{"queries": ["a"], "x": 1e999}',
+        "<think>I could write " + OBJECT,
+    ],
+)
+def test_a_reply_without_an_object_is_a_bad_reply_in_one_short_line(reply: str) -> None:
+    with pytest.raises(BadReply, match="no JSON object") as caught:
+        read_reply(reply, Queries)
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+
+
+def test_what_is_shown_of_a_reply_is_escaped() -> None:
+    with pytest.raises(BadReply) as caught:
+        read_reply("\x1b[31m\ud800", Queries)
+    assert str(caught.value).isascii() and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("{}", "not as asked: topic: Field required; pairs: Field required"),
+        (
+            '{"topic": "cats", "pairs": [{"text": "a", "score": 1}, {"text": 7}]}',
+            r"pairs\[1\]\.text: Input should be a valid string; pairs\[1\]\.score: Field required",
+        ),
+        ('{"topic": "cats", "pairs": [1, 2, 3, 4, 5]}', "; and 2 more$"),
+        ('{"a":' * 100_000, "breaks off: .*topic: Field required"),
+        ('{"topic": "cats", "pai', "breaks off: .*pairs: Field required"),
+        ('First {"topic": 1, "pairs": []} then {"topic": "cats"}.', "not as asked: pairs: Field required$"),
+    ],
+)
+def test_an_object_that_does_not_fit_is_told_where_and_what_was_expected(reply: str, said: str) -> None:
+    with pytest.raises(BadReply, match=said) as caught:
+        read_reply(reply, Pairs)
+    assert "\n" not in str(caught.value)
+
+
+class ByName(BaseModel):
+    by_name: dict[str, int]
+
+
+def test_an_error_shows_no_more_of_a_hostile_key_than_a_line() -> None:
+    with pytest.raises(BadReply) as caught:
+        read_reply(json.dumps({"by_name": {"\x1b[2J\n" + "x" * 10_000: "y"}}), ByName)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{}" * 400_000,
+        '{"' * 400_000,
+        '{"a":{"a":[' * 300 + "1," * 300_000,
+        '{"a":[' * 300 + '"' + "x" * 500_000,
+        '{"queries": [' + '"x",' * 200_000,
+        '{"a":1}' * 100_000,
+        "{" * 2_000_000,
+        OBJECT + " " * 2_000_000 + "x",
+    ],
+)
+def test_a_reply_made_to_be_slow_to_read_is_read_or_refused_soon(reply: str) -> None:
+    started = time.process_time()
+    outcome: Any
+    try:
+        outcome = read_reply(reply, Queries)[1]
+    except BadReply as error:
+        outcome = error
+    assert isinstance(outcome, BadReply) or outcome == "cut"
+    assert time.process_time() - started < 3
