@@ -20,9 +20,11 @@ from pathlib import Path
 
 from synth.cli import app
 from synth.commands.screens import print_table
-from synth.llm.engine import LLMConfig
-from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Task, Verdict, key_of, new_id
-from synth.stages.generate import generate_samples, plan_generate
+from synth.llm.budget import Ceilings
+from synth.llm.config import LLMConfig
+from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id
+from synth.stages.generate import Asking, generate_samples
+from synth.stages.generate_plan import Wanted, plan_generate
 from synth.store import reviews, runs, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query, rows_of
@@ -78,7 +80,8 @@ def page(store: Store, text: str) -> str:
 
 def _passage(messages: Messages) -> tuple[str, list[str]]:
     """What a prompt asks about: the last part of the passage's title, and its longest words."""
-    text = re.split(r"^-----.*$", messages[-1]["content"], flags=re.MULTILINE)[1].strip()
+    prompt = next(message["content"] for message in messages if message["role"] == "user")
+    text = re.split(r"^-----.*$", prompt, flags=re.MULTILINE)[1].strip()
     words = sorted(set(re.findall(r"[a-z]{6,}", text.lower())), key=lambda word: (-len(word), word))
     return text.split("\n")[0].rpartition(" > ")[2].lower().strip("?"), words
 
@@ -107,26 +110,17 @@ async def _generate(store: Store, journal: Path) -> None:
     ]
     for name, reply, price_in, price_out in models:
         async with ChatServer(reply) as server:
-            await _run(store, journal, LLMConfig(server.base_url, name, price_in=price_in, price_out=price_out))
+            await _run(store, journal, LLMConfig.of(server.base_url, name, price_in=price_in, price_out=price_out))
     async with ChatServer(faults={Fault.BROKEN: 1.0}) as server:
         with suppress(LLMError):
-            await _run(store, journal, LLMConfig(server.base_url, "broken-13b", max_retries=0))
+            await _run(store, journal, LLMConfig.of(server.base_url, "broken-13b", max_retries=0))
     await _run(store, journal, None)
 
 
 async def _run(store: Store, journal: Path, llm: LLMConfig | None) -> None:
-    plan = plan_generate(
-        store,
-        llm=llm,
-        journal=journal,
-        task=Task.RETRIEVAL,
-        operation="query",
-        names=[ENGLISH] if llm else [CHINESE],
-        num_queries=2,
-        seed=0,
-        limit=24,
-    )
-    await generate_samples(store, replace(plan, concurrency=1), on_progress=lambda _: None)
+    wanted = Wanted(names=(ENGLISH if llm else CHINESE,), num_queries=2, limit=24)
+    plan = plan_generate(store, wanted, Asking(llm, journal, Ceilings(), journal) if llm else None)
+    await generate_samples(store, replace(plan, concurrency=1))
 
 
 def _mine(store: Store) -> None:

@@ -13,7 +13,6 @@ import duckdb
 
 from synth.records import UserError
 from synth.store.connection import Store
-from synth.store.runs import KINDS
 from synth.store.sample_history import MOST_LISTED, Row, read_rows, sample_life
 
 FEWEST_DIGITS = 6
@@ -57,25 +56,6 @@ def life(store: Store, given: str) -> Row:
         return {"thing": kind, "id": found, **tell(cursor, found)}
 
 
-def log(store: Store, *, kind: str | None, limit: int) -> list[Row]:
-    """
-    The latest runs (of one kind, if named), newest first: a row of the view `runs` each, without its configuration.
-
-    Raises UserError if there is no such kind of run.
-    """
-    with store.read() as cursor:
-        rows = read_rows(
-            cursor,
-            "SELECT * EXCLUDE (config) FROM runs WHERE $kind IS NULL OR kind = $kind"
-            " ORDER BY started_at DESC, run_id DESC LIMIT $limit",
-            kind=kind,
-            limit=limit,
-        )
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"no run is of the kind {_short(kind)}; the kinds are {', '.join(KINDS)}")
-    return rows
-
-
 def _find(cursor: duckdb.DuckDBPyConnection, given: str) -> tuple[str, UUID]:
     named = read_rows(cursor, "SELECT release_id FROM release WHERE name = $name", name=given)
     if named:
@@ -84,7 +64,7 @@ def _find(cursor: duckdb.DuckDBPyConnection, given: str) -> tuple[str, UUID]:
     if not re.fullmatch(rf"[0-9a-f]{{{FEWEST_DIGITS},32}}", digits):
         raise UserError(
             f"no release is called {_short(given)}, and it is no id: give {FEWEST_DIGITS} or more of its hexadecimal"
-            " digits (`synth log` lists runs, `synth sql` everything)"
+            " digits (`synth runs` lists runs, `synth sql` everything)"
         )
     bounds = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
     union = " UNION ALL ".join(
@@ -93,10 +73,13 @@ def _find(cursor: duckdb.DuckDBPyConnection, given: str) -> tuple[str, UUID]:
         for kind, (table, column) in PLACES.items()
     )
     kinds: dict[UUID, str] = {}
-    for row in read_rows(cursor, union, **bounds):
+    ending = "SELECT 'run' AS kind, run_id AS id FROM run WHERE ends_with(replace(run_id::VARCHAR, '-', ''), $digits)"
+    for row in read_rows(cursor, union, **bounds) or read_rows(cursor, ending, digits=digits):
         kinds.setdefault(row["id"], row["kind"])
     if not kinds:
-        raise UserError(f"nothing is {_short(given)}: no sample, run, text, release or other id here begins so")
+        raise UserError(
+            f"nothing is {_short(given)}: no sample, run, text, release or other id here begins or, of a run, ends so"
+        )
     if len(kinds) > 1:
         some = ", ".join(f"{kind} {found}" for found, kind in list(kinds.items())[:MOST_TOLD])
         raise UserError(f"{_short(given)} may be {some}{' or others' * (len(kinds) > MOST_TOLD)}; give more digits")

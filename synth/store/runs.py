@@ -5,13 +5,14 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from synth.records import new_id
+from synth.records import BudgetSpent, SkiffError, Stopped, new_id
 from synth.store.connection import Store
+from synth.store.failures import one_line
 from synth.store.rows import insert, now
 
 KINDS = ("ingest", "generate", "mine", "review", "check", "release", "train", "evaluate")
@@ -19,13 +20,22 @@ KINDS = ("ingest", "generate", "mine", "review", "check", "release", "train", "e
 
 @dataclass
 class Run:
-    """A run under way: stages add what they counted and spent; both are stored when it ends, however it ends."""
+    """
+    A run under way: stages add what they counted and spent; both are stored when it ends, however it ends.
+
+    `requests` counts what was sent to an LLM. Replies that never arrived may be charged all the same: `lost_tokens` and
+    `lost_cost` are the most that they can have cost, and are in none of the other numbers.
+    """
 
     run_id: UUID = field(default_factory=new_id)
     counts: dict[str, int] = field(default_factory=dict)
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = None  # US dollars; None where nothing is paid for, or no price is stated
+    requests: int = 0
+    lost_tokens: int = 0
+    lost_cost: float | None = None
+    reason: str = ""  # why it failed or stopped
 
     def count(self, **numbers: int) -> None:
         """Add to the named counts."""
@@ -45,9 +55,10 @@ def recorded(
     device: str = "",
 ) -> Iterator[Run]:
     """
-    Record a run: a row when it starts, another when it ends (`done`, `failed`, or `stopped` by Ctrl-C).
+    Record a run: a row when it starts, another when it ends (`done`, `failed`, or `stopped` by Ctrl-C or at a ceiling),
+    with the reason if it is one that we can explain.
 
-    A run with no second row was killed; the view `runs` calls it unfinished.
+    A run with no second row was killed, or is under way; the view `runs` calls it unfinished.
     """
     run = Run()
     row = {
@@ -69,18 +80,52 @@ def recorded(
         yield run
         status = "done"
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C reaches a coroutine as a cancellation
-        status = "stopped"
+        status, run.reason = "stopped", "stopped by Ctrl-C"
+        raise
+    except (Stopped, BudgetSpent) as error:
+        status, run.reason = "stopped", str(error)
+        raise
+    except (SkiffError, OSError) as error:
+        run.reason = str(error)
         raise
     finally:
-        end = {
-            "run_id": run.run_id,
-            "ended_at": now(),
-            "status": status,
-            "counts": json.dumps(run.counts),
-            "tokens_in": run.tokens_in,
-            "tokens_out": run.tokens_out,
-            "seconds": time.monotonic() - started,
-            "cost": run.cost,
-        }
-        with store.write() as cursor:
-            insert(cursor, "run_end", [end])
+        _add_end(store, run, status, time.monotonic() - started)
+
+
+def _add_end(store: Store, run: Run, status: str, seconds: float) -> None:
+    end = asdict(run) | {
+        "ended_at": now(),
+        "status": status,
+        "seconds": seconds,
+        "reason": one_line(run.reason),
+        "counts": json.dumps(run.counts),
+    }
+    with store.write() as cursor:
+        insert(cursor, "run_end", [end])
+
+
+class Spent(NamedTuple):
+    """What runs have spent, what they may have lost included; tokens are those sent and replied together."""
+
+    cost: float  # US dollars; replies without a stated price count as nothing
+    tokens: int
+    requests: int
+
+
+def spent(store: Store, stage_key: UUID) -> Spent:
+    """
+    What all runs of one configuration (those whose config has this `stage_key`) have spent. Requests are at least the
+    replies that are stored: a run that was killed, or is under way, says no more.
+    """
+    with store.read() as cursor:
+        [row] = cursor.execute(
+            "WITH chosen AS (SELECT run_id FROM run WHERE json_extract_string(config, '$.stage_key') = $key),"
+            " paid AS (SELECT run_id, count(*) AS calls, sum(tokens_in + tokens_out) AS tokens, sum(cost) AS cost"
+            " FROM llm_call SEMI JOIN chosen USING (run_id) GROUP BY run_id)"
+            " SELECT coalesce(sum(coalesce(p.cost, 0) + coalesce(e.lost_cost, 0)), 0)::DOUBLE,"
+            " coalesce(sum(coalesce(p.tokens, 0) + coalesce(e.lost_tokens, 0)), 0)::BIGINT,"
+            " coalesce(sum(greatest(coalesce(e.requests, 0), coalesce(p.calls, 0))), 0)::BIGINT"
+            " FROM chosen LEFT JOIN paid p USING (run_id) LEFT JOIN run_end e USING (run_id)",
+            {"key": str(stage_key)},
+        ).fetchall()
+    return Spent(*row)

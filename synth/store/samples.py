@@ -76,11 +76,10 @@ def _state_sql() -> str:
     return files("synth.store").joinpath("state.sql").read_text(encoding="utf-8")
 
 
-def seeds_done(store: Store, stage_key: UUID) -> set[UUID]:
-    """The passages that a generate stage of this configuration has finished, by text id."""
+def any_done(store: Store, stage_key: UUID) -> bool:
+    """Whether a generate stage of this configuration has finished any passage."""
     with store.read() as cursor:
-        rows = cursor.execute("SELECT text_id FROM generated WHERE stage_key = ?", [stage_key]).fetchall()
-    return {text_id for (text_id,) in rows}
+        return first(cursor.execute("SELECT 1 FROM generated WHERE stage_key = ? LIMIT 1", [stage_key])) is not None
 
 
 def add_generated(

@@ -106,6 +106,44 @@ def read_corpora(
     return found
 
 
+# The passages to train on; one that is also declared held out is held out. A text of several sources is one passage.
+TRAIN_PASSAGES = """
+SELECT p.text_id, any_value(p.title) AS title, min(p.source_id) AS source_id
+FROM passage p JOIN source s USING (source_id)
+WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND s.declared_use = 'train' AND p.text_id NOT IN
+    (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval')
+GROUP BY p.text_id
+"""
+
+
+def has_train_passages(store: Store, names: Sequence[str]) -> bool:
+    """Whether these sources (or all) have a passage to train on."""
+    with store.read() as cursor:
+        return first(cursor.execute(f"{TRAIN_PASSAGES} LIMIT 1", {"names": list(names)})) is not None
+
+
+def pending_passages(store: Store, names: Sequence[str], stage_key: UUID, *, limit: int | None) -> list[UUID]:
+    """The passages to train on that a generate stage of this configuration has not finished, by their text ids."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            f"SELECT text_id FROM ({TRAIN_PASSAGES}) WHERE text_id NOT IN"
+            " (SELECT text_id FROM generated WHERE stage_key = $key) ORDER BY text_id LIMIT $limit",
+            {"names": list(names), "key": stage_key, "limit": 1 << 62 if limit is None else limit},
+        ).fetchall()
+    return [text_id for (text_id,) in rows]
+
+
+def train_passages(store: Store, names: Sequence[str], text_ids: Sequence[UUID]) -> list[Passage]:
+    """These of the passages to train on, by their text ids."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            f"SELECT text_id, t.text, p.title, p.source_id FROM ({TRAIN_PASSAGES}) p JOIN text t USING (text_id)"
+            " WHERE text_id IN (SELECT unnest($ids::UUID[])) ORDER BY text_id",
+            {"names": list(names), "ids": [str(each) for each in text_ids]},
+        ).fetchall()
+    return [Passage(*row) for row in rows]
+
+
 def _brought(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> list[tuple[str, UUID, str, str, UUID]]:
     """The corpora of the names without passages."""
     bare = cursor.execute(

@@ -57,8 +57,9 @@ SELECT v.review_id, v.created_at, v.reviewer, v.reviewer_kind, v.verdict, v.reas
 FROM review v;
 
 CREATE OR REPLACE VIEW runs AS
-SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinished') AS status, e.seconds, e.counts,
-       r.model, r.prompt_version, r.seed, r.device, e.tokens_in, e.tokens_out, e.cost, r.code_version, r.config
+SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinished') AS status, e.reason, e.seconds,
+       e.counts, r.model, r.prompt_version, r.seed, r.device, e.requests, e.tokens_in, e.tokens_out, e.cost,
+       e.lost_tokens, e.lost_cost, r.code_version, r.config
 FROM run r LEFT JOIN run_end e USING (run_id);
 
 CREATE OR REPLACE VIEW generations AS
@@ -89,9 +90,14 @@ LEFT JOIN (  -- by both ids, so that a condition on either reaches the table bef
 ) m ON m.sample_id = r.sample_id AND m.revision_id = r.revision_id;
 
 CREATE OR REPLACE VIEW calls AS
-SELECT c.call_id, c.created_at, c.model, c.prompt_version, c.sampling, c.attempt, c.outcome, c.tokens_in, c.tokens_out,
-       c.cost, c.seconds, c.seed_id, c.run_id
+SELECT c.call_id, c.created_at, c.model, c.asked, c.server, c.prompt_version, c.sampling, c.attempt, c.outcome, c.reason,
+       c.repaired, c.tokens_in, c.tokens_out, c.cost, c.seconds, c.batch, c.seed_id, c.run_id
 FROM llm_call c;
+
+CREATE OR REPLACE VIEW failures AS
+SELECT f.failure_id, f.created_at, f.kind, f.reason, f.permanent, f.attempts, f.asked, f.server, f.prompt_version, f.attempt,
+       g.text_id IS NOT NULL AS is_finished, f.seed_id, f.request_key, f.run_id
+FROM llm_failure f LEFT JOIN generated g ON g.stage_key = f.stage_key AND g.text_id = f.seed_id;
 
 CREATE OR REPLACE VIEW eval_overlaps AS
 SELECT o.sample_id, o.revision_id, s.name AS source, o.field, e.name AS eval_source, e.split AS eval_split, o.eval_id,

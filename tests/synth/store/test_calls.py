@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from synth.records import key_of, new_id
-from synth.store.calls import Call, add_calls
+from synth.store import runs
+from synth.store.calls import Call, Paid, add_calls, paid_calls
 from synth.store.connection import Store
 from synth.store.console import query
 
@@ -19,6 +20,8 @@ CALL = Call(
     tokens_out=5,
     cost=0.25,
     seconds=1.5,
+    server="http://127.0.0.1:8000/v1",
+    asked="configured",
 )
 
 
@@ -35,6 +38,37 @@ def test_the_same_call_is_stored_once_within_a_batch_and_ever_after(store: Store
         {"outcome": "cut", "cost": None, "seconds": None, "most": "64"},
         {"outcome": "used", "cost": 0.25, "seconds": 1.5, "most": "64"},
     ]
+
+
+def test_a_call_says_what_was_asked_where_and_why_the_reply_was_not_used(store: Store) -> None:
+    told = replace(CALL, reason="no JSON:\n\x1b[31m\ud800", repaired="asked again", batch="batch_1")
+    with store.write() as cursor:
+        add_calls(cursor, [told], new_id())
+    assert query(store, "SELECT model, asked, server, reason, repaired, batch FROM calls").to_pylist() == [
+        {
+            "model": "m",
+            "asked": "configured",
+            "server": "http://127.0.0.1:8000/v1",
+            "reason": "no JSON: \\x1b[31m\\ud800",
+            "repaired": "asked again",
+            "batch": "batch_1",
+        }
+    ]
+
+
+def test_earlier_calls_are_those_of_the_same_models_prompt_and_number_of_queries(store: Store) -> None:
+    def bought(*calls: Call, num_queries: int = 4) -> None:
+        with runs.recorded(store, "generate", {"num_queries": num_queries}) as run, store.write() as cursor:
+            add_calls(cursor, [replace(call, call_id=new_id()) for call in calls], run.run_id)
+
+    bought(replace(CALL, tokens_in=1))
+    bought(replace(CALL, tokens_in=2))
+    bought(replace(CALL, asked="other"), replace(CALL, prompt_version="p-2"), replace(CALL, seed_id=None))
+    bought(replace(CALL, repaired="asked again"))
+    bought(CALL, num_queries=2)
+    found = paid_calls(store, ["configured", "third"], "p-1", num_queries=4, limit=5)
+    assert found == [Paid(key_of("a passage"), tokens_in, 5) for tokens_in in (2, 1)]
+    assert paid_calls(store, ["configured"], "p-1", num_queries=4, limit=1) == found[:1]
 
 
 def test_no_calls_are_no_work(store: Store) -> None:

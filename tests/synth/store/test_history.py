@@ -1,7 +1,6 @@
 """The life of a sample, from its source to its releases, and of runs, texts, calls and releases."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,13 +21,25 @@ from synth.records import (
 from synth.store import reviews, runs, samples, sources
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
-from synth.store.history import life, log
+from synth.store.history import life
 from synth.store.rows import insert, now
 from synth.store.sources import NewPassage
 
 SEED, WRONG, CLOSE = "Cats\nA cat purrs when it is content.", "A dog barks.", "Lions roar and purr."
 CALL = Call(
-    key_of("asked"), text_id(SEED), "test-model", "query-1", {"temperature": 1.0}, 0, "used", 100, 20, 0.002, 0.5
+    key_of("asked"),
+    text_id(SEED),
+    "test-model",
+    "query-1",
+    {"temperature": 1.0},
+    0,
+    "used",
+    100,
+    20,
+    0.002,
+    0.5,
+    server="http://127.0.0.1:8000/v1",
+    asked="test-model",
 )
 
 
@@ -220,7 +231,7 @@ def test_an_id_that_several_things_begin_with_is_refused_with_what_they_are(told
         ("no such release", "no release is called 'no such release'"),
         ("'; DROP TABLE run; --", "no release is called"),
         ("\x1b[31m" + "x" * 5000, "no release is called"),
-        ("f" * 32, "begins so"),
+        ("f" * 32, "begins or, of a run, ends so"),
         ("f" * 33, "it is no id"),
         ("%", "it is no id"),
         ("ffffff", "nothing is 'ffffff'"),
@@ -253,15 +264,3 @@ def test_a_sample_without_its_state_or_its_source_is_one_line_with_the_remedy(to
             cursor.execute(f"DELETE FROM {table}")
         with pytest.raises(StoreError, match=remedy):
             life(told.store, str(told.sample_id))
-
-
-def test_the_log_lists_runs_newest_first_and_by_kind(told: Told) -> None:
-    def kinds(**options: Any) -> list[str]:
-        return [row["kind"] for row in log(told.store, **({"kind": None, "limit": 20} | options))]
-
-    assert kinds() == ["mine", "generate"]
-    assert kinds(limit=1) == ["mine"]
-    assert kinds(kind="generate") == ["generate"]
-    assert kinds(kind="train") == []
-    with pytest.raises(UserError, match="no run is of the kind 'bake'; the kinds are ingest, generate, mine"):
-        kinds(kind="bake")
