@@ -4,7 +4,6 @@ The `synth` command: options become one call of a stage, and its outcome goes to
 Heavy imports (duckdb, torch, openai) stand inside the commands, so that `--help` is instant.
 """
 
-import asyncio
 from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,16 +12,17 @@ from typing import Annotated
 
 import typer
 
-from synth.commands import check, look, release, store
-from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json, print_table
-from synth.records import Task, Use, UserError
+from synth.commands import batches, check, look, release, runs, store
+from synth.commands.generate import generate, retry
+from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
+from synth.records import Use, UserError
 from synth.screen import progress, run_app, say
 from synth.stages.spool import OnError
 
 app = typer.Typer(
     help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
     "Every command goes on where it was stopped when it is run again. Exit codes: 0 done, 1 failed, 2 wrong input, "
-    "130 stopped by Ctrl-C.",
+    "3 a ceiling reached, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     invoke_without_command=True,
     add_completion=False,
@@ -42,7 +42,6 @@ def common(
         raise typer.Exit
 
 
-SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
 MAX_RANK = 10**6
 STATUSES = {
     "full": "all negatives from the window of ranks",
@@ -168,62 +167,7 @@ def ingest(
     say(f"next: synth generate -w {workspace}, or synth mine -w {workspace} if you have queries")
 
 
-@app.command()
-def generate(
-    task: Annotated[Task, typer.Option(help="What the samples train.")] = Task.RETRIEVAL,
-    operation: Annotated[str, typer.Option(help="How samples are made.")] = "query",
-    source: SourceOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seed passages.")] = None,
-    num_queries: Annotated[int, typer.Option(min=1, max=20, help="Queries of one passage.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the extractive engine's choices.")] = 0,
-    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")] = None,
-    model: Annotated[str | None, typer.Option(help="The LLM to ask, over synth.toml's.")] = None,
-    workspace: WorkspaceOption = Path("."),
-    as_json: JsonOption = False,
-) -> None:
-    """
-    Make samples of passages: by an LLM where one is configured, else by the extractive engine, which needs none.
-
-    The key is read from the environment (OPENAI_API_KEY, or what api_key_env in synth.toml names). Every reply is kept
-    in the workspace's journal before anything else, so the same command again asks nothing twice.
-
-    Example: synth generate --task retrieval --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct
-    """
-    from synth.stages.generate import generate_samples, plan_generate
-    from synth.workspace import Workspace
-
-    opened = Workspace.open(workspace)
-    plan = plan_generate(
-        opened.store,
-        llm=opened.llm(base_url=base_url, model=model),
-        journal=opened.journal,
-        task=task,
-        operation=operation,
-        names=source or [],
-        num_queries=num_queries,
-        seed=seed,
-        limit=limit,
-    )
-    with progress(f"generate with {plan.engine}", len(plan.seeds)) as advance:
-        outcome = asyncio.run(generate_samples(opened.store, plan, on_progress=advance))
-    if as_json:
-        print_json(asdict(outcome) | {"engine": plan.engine})
-        return
-    say(f"engine: {plan.engine}")
-    if not plan.seeds:
-        say("every passage is done with these settings")
-    say(f"stored {outcome.num_stored} samples of {outcome.num_seeds} passages; {outcome.num_known} were known")
-    if outcome.tokens_in or outcome.tokens_out:
-        say(f"paid {outcome.tokens_in} tokens in, {outcome.tokens_out} tokens out")
-    if outcome.cost is not None:
-        say(f"cost ${outcome.cost:.4f}")
-    for reason, number in sorted(outcome.rejections.items()):
-        say(f"rejected {number}: {reason}")
-    for failure, number in sorted(outcome.failures.items()):
-        say(f"left {number} for the next run: {failure}")
-    for note in outcome.notes:
-        say(note)
-    say(f"next: synth mine -w {workspace}")
+app.command()(generate)
 
 
 @app.command()
@@ -337,6 +281,9 @@ def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: i
     os.execv(sys.executable, command)  # the app takes this process's place, so that signals reach it
 
 
+runs.app.command()(retry)
+app.add_typer(runs.app, name="runs")
+app.add_typer(batches.app, name="batches")
 app.add_typer(release.app, name="release")
 app.add_typer(store.app, name="store")
 app.add_typer(check.app)

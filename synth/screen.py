@@ -61,6 +61,12 @@ def warn(text: str) -> None:
     _complain(printable(text))
 
 
+def silence(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, once it failed: Python would fail again on it when the process ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+
+
 def show(table: "Table") -> None:
     """Print a rich table to standard output. Its cells must have gone through `cell`."""
     console().print(table)
@@ -151,7 +157,7 @@ def _complain(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except OSError:  # a full disk: the exit code has to say it
-        _silence(sys.stderr)
+        silence(sys.stderr)
 
 
 def _end_output() -> str:
@@ -159,15 +165,9 @@ def _end_output() -> str:
     try:
         sys.stdout.flush()
     except OSError as error:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         return "" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
     return ""
-
-
-def _silence(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere: Python would fail once more on it when the process ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
 
 
 def is_too_wide(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:

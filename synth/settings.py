@@ -7,6 +7,7 @@ import difflib
 import tomllib
 import types
 import typing
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,25 +50,31 @@ def _check_keys(table: dict[str, Any], path: Path) -> None:
             below += value
 
 
-def record_of(kind: type[Record], table: object, where: str) -> Record:
+def record_of(kind: type[Record], table: object, where: str, **given: object) -> Record:
     """
-    A record made from a table. Keys with a default may be left out; whole numbers pass as numbers.
+    A record made from a table, and from what is `given` beside it. Keys with a default may be left out; whole numbers
+    pass as numbers.
 
     Raises UserError that names `where` and the key: unknown (and what was meant), missing, or of the wrong type.
     """
     if not isinstance(table, dict):
         raise UserError(f"{where}: must be a table of settings, not {_shown(table)}")
     hints = typing.get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(hints)}"
-            raise UserError(f"{where}: unknown key {key}: {remedy}")
+    refuse_unknown(table, [key for key in hints if key not in given], where)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
-    if missing := [key for key in required if key not in table]:
+    if missing := [key for key in required if key not in table and key not in given]:
         raise UserError(f"{where}: missing {', '.join(missing)}")
-    return kind(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in table.items()})
+    return kind(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in table.items()}, **given)
+
+
+def refuse_unknown(table: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Raise UserError for a key that is none of the known ones, with what was meant."""
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {key}: {remedy}")
 
 
 def _typed(value: object, wanted: Any, where: str) -> object:

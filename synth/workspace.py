@@ -5,19 +5,20 @@ A workspace: a folder with synth.toml and the store, and what commands leave bes
     store.duckdb the sample store (or          embeddings/  vectors, by encoder
                  store.ducklake)
     releases/    frozen releases               models/      trained models
+    batches/     requests in the Batch API of a server
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import UserError
 from synth.screen import warn
-from synth.settings import CONFIG, LAKE, STORE, read_toml, record_of
+from synth.settings import CONFIG, LAKE, STORE, read_toml, record_of, refuse_unknown
 from synth.store.connection import Store
 
 if TYPE_CHECKING:
-    from synth.llm.engine import LLMConfig
+    from synth.llm.config import LLMConfig
 
 TEMPLATE = """\
 # A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
@@ -29,11 +30,22 @@ TEMPLATE = """\
 # model = "Qwen/Qwen2.5-7B-Instruct"
 # api_key_env = "OPENAI_API_KEY"
 # temperature = 1.0
-# max_tokens = 2048
-# concurrency = 16
-# response_format = "json_object"    # or "none", for a server without JSON mode
-# price_in = 0.15     # US dollars per million tokens sent, and replied; 0 where it is free. With both, the store
-# price_out = 0.60    # says what every reply cost; without them, how many tokens it took
+# max_tokens = 2048             # of one reply: what a runaway reply can cost at most
+# response_format = "auto"      # a JSON schema where the server takes one; or "json_object", or "none"
+# concurrency = 64              # most requests in flight; how many the server takes is found out
+# requests_per_minute = 600     # ceilings, where you know them
+# tokens_per_minute = 200000
+# price_in = 0.15               # US dollars per million tokens sent, and replied; 0 where it is free. With both,
+# price_out = 0.60              # everything says what it cost, and --max-cost can be kept; without, only tokens count
+# batch_price_in = 0.075        # the same for `synth generate --batch`
+# batch_price_out = 0.30
+
+# Several servers or models: each [[llm.endpoints]] has the settings above, and its own over them. Models share the
+# requests by weight; servers of one model help each other out.
+# [[llm.endpoints]]
+# base_url = "http://10.0.0.7:8000/v1"
+# model = "Qwen/Qwen2.5-7B-Instruct"
+# weight = 2.0
 
 [mine]
 # A sentence-transformers or Hugging Face model: a folder, a hub name, or an installed package that carries one.
@@ -109,21 +121,47 @@ class Workspace:
 
         Raises UserError if only one of server and model is named, or a setting makes no sense.
         """
-        from synth.llm.engine import LLMConfig
+        from synth.llm.config import Endpoint, LLMConfig
 
         where = f"{self.root / CONFIG}: [llm]"
-        table = self.config.llm | {key: value for key, value in (("base_url", base_url), ("model", model)) if value}
-        if "base_url" not in table and "model" not in table:
+        options = {key: value for key, value in (("base_url", base_url), ("model", model)) if value}
+        table = dict(self.config.llm)
+        listed = table.pop("endpoints", [])
+        of_endpoint, of_all = ([field.name for field in fields(each)] for each in (Endpoint, LLMConfig))
+        refuse_unknown(table, [*of_endpoint, *(key for key in of_all if key != "endpoints")], where)
+        own = {key: value for key, value in table.items() if key in of_endpoint}
+        common = {key: value for key, value in table.items() if key not in of_endpoint}
+        if not isinstance(listed, list):
+            raise UserError(f"{where}: endpoints must be a list of tables, each headed [[llm.endpoints]]")
+        if options or not listed:  # what is named on the command line is asked alone
+            listed = [options] if options or "base_url" in own or "model" in own else []
+        found = []
+        for number, each in enumerate(listed, start=1):
+            place = where if len(listed) == 1 else f"{where}: endpoint {number}"
+            if not isinstance(each, dict):
+                raise UserError(f"{place} must be a table")
+            settings = own | each
+            if "base_url" not in settings or "model" not in settings:
+                record_of(
+                    Endpoint, {"base_url": "http://127.0.0.1", "model": "unnamed"} | settings, place
+                )  # a typo first
+                raise UserError(
+                    "an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml"
+                )
+            found.append(record_of(Endpoint, settings, place))
+        if not found:
             return None
-        if "base_url" not in table or "model" not in table:
-            record_of(LLMConfig, {"base_url": "http://127.0.0.1", "model": "unnamed"} | table, where)  # a typo first
-            raise UserError("an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml")
-        return record_of(LLMConfig, table, where)
+        return record_of(LLMConfig, common, where, endpoints=tuple(found))
 
     @property
     def journal(self) -> Path:
         """Where replies of the LLM are kept."""
         return self.root / "journal"
+
+    @property
+    def batches(self) -> Path:
+        """Where requests in the Batch API of servers are kept track of."""
+        return self.root / "batches"
 
     @property
     def embeddings(self) -> Path:

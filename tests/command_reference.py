@@ -9,9 +9,10 @@ COMMANDS = (
         "synth",
         (
             *("init", "ingest", "generate", "mine", "check", "review"),
+            *("runs", "runs show", "runs retry", "batches", "batches cancel"),
             *(f"release {name}" for name in ("create", "list", "show", "diff", "verify", "export")),
             *(f"store {name}" for name in ("verify", "rebuild", "compact", "backup")),
-            *("show", "log", "sql", "stats"),
+            *("show", "sql", "stats"),
         ),
     ),
     ("trainer", ("run", "evaluate")),

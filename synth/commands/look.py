@@ -35,7 +35,8 @@ def sql(
 ) -> None:
     """
     Ask the store in SQL. The views are sources, passages, samples, statuses, revisions, negatives, negative_verdicts,
-    reviews, runs, calls, generations, minings, releases, release_samples, lineage, eval_overlaps, near_duplicates.
+    reviews, runs, calls, failures, generations, minings, releases, release_samples, lineage, eval_overlaps,
+    near_duplicates.
 
     Nothing can be written, and no file outside the store can be read.
 
@@ -84,55 +85,6 @@ def show(
         print_json(told)
     else:
         print_life(told)
-
-
-@app.command()
-def log(
-    limit: Annotated[int, typer.Option(min=1, max=10**6, help="At most so many runs.")] = 20,
-    kind: Annotated[
-        str | None,
-        typer.Option(help="Only this kind: ingest, generate, mine, review, check, release, train or evaluate."),
-    ] = None,
-    workspace: WorkspaceOption = Path("."),
-    as_json: JsonOption = False,
-) -> None:
-    """
-    List what was done, newest first, with what it counted and paid for. `synth show` tells a run's whole story.
-
-    Example: synth log --kind generate
-    """
-    from synth.commands.trees import SHORT_ID
-    from synth.store.history import log as runs_of
-    from synth.workspace import Workspace
-
-    runs = runs_of(Workspace.open(workspace).store, kind=kind, limit=limit)
-    if as_json:
-        print_json(runs)
-        return
-    if not runs:
-        say(
-            f"no run of the kind {kind} yet"
-            if kind
-            else f"nothing was run yet; begin with: synth ingest PATH -w {workspace}"
-        )
-        return
-    rows = [
-        (
-            str(run["run_id"])[:SHORT_ID],
-            run["kind"],
-            f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
-            run["status"],
-            "" if run["seconds"] is None else round(run["seconds"], 1),
-            run["model"],
-            ", ".join(f"{name} {number}" for name, number in (run["counts"] or {}).items()),
-            run["tokens_in"] or "",
-            run["tokens_out"] or "",
-            "" if run["cost"] is None else round(run["cost"], 4),
-        )
-        for run in runs
-    ]
-    columns = ["run", "kind", "started (UTC)", "status", "seconds", "model", "counted", "tokens in", "tokens out", "$"]
-    print_table(columns, rows)
 
 
 @app.command()

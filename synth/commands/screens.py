@@ -12,6 +12,7 @@ from synth.units import finite
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Folder made by `synth init`.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")]
+SourceOption = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given repeatedly.")]
 MAX_SEED = 2**63 - 1  # what the store's column holds
 
 

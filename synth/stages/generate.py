@@ -8,341 +8,267 @@ last one stopped, however it stopped. Replies of an LLM are in its journal befor
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from synth.llm.engine import Engine, LLMConfig, Receipt, Usage
-from synth.llm.extractive import ExtractiveEngine
-from synth.llm.journal import Journal
-from synth.recipes import RECIPES
+from synth.llm.budget import Budget, Ceilings, Spent
+from synth.llm.config import LLMConfig
+from synth.llm.usage import Usage
 from synth.recipes.recipe import Recipe
-from synth.records import BadReply, Draft, LLMError, Passage, Retrieval, Task, Use, UserError, key_of
+from synth.records import BudgetSpent, LLMError, Passage, SkiffError, Stopped, key_of
+from synth.stages.asking import Made
 from synth.store import runs, samples, sources
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
+from synth.store.failures import Failure, add_failures
 
 FLUSH_SEEDS, FLUSH_SECONDS = 200, 2.0  # a lease is worth taking for so many seeds, or after so long
-QUERY = "query"
+LOADED_SEEDS = 500  # passages read from the store at once
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+@dataclass
+class Watch:
     """
-    What one seed gave: drafts, and rejected candidates by reason. With a `failure` the seed is not done: the next run
-    comes back to it.
+    What somebody who looks on is told while a stage works: seeds done, lines that cannot wait, what it is busy with;
+    and what they may ask for at any moment: `usage`, and where the budget stands.
     """
 
-    drafts: Sequence[Draft] = ()
-    rejections: Mapping[str, int] | None = None
-    failure: str = ""
+    advance: Callable[[int], None] = lambda number: None
+    note: Callable[[str], None] = lambda text: None
+    state: Callable[[str], None] = lambda text: None
+    usage: Callable[[], Usage] = Usage
+    spent: Callable[[], Spent] = lambda: Budget(Ceilings()).spent
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """
-    A plan's engine while it is open: what makes, what was paid so far, the calls since they were last taken, and what
-    it has to say.
-    """
+    """A plan's engine while it is open."""
 
-    make: Callable[[Passage], Awaitable[Made]]
-    usage: Callable[[], Usage] = Usage
-    take_calls: Callable[[], Sequence[Call]] = list
-    notes: Sequence[str] = ()
+    make: Callable[[Passage], Any]  # an awaitable of Made
+    take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
+    stop: Callable[[], None] = lambda: None  # ask nothing more; what is in flight is finished
+    found: Callable[[], Sequence[str]] = list  # what there is to say at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Which servers are asked, where what they are paid for is kept, and what may be spent."""
+
+    llm: LLMConfig
+    journal: Path
+    ceilings: Ceilings
+    batches: Path  # where batches are kept track of
+    in_batches: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a generate stage will do: which seeds, with what. `settings` and the engine determine what a seed gives."""
+    """
+    What a generate stage will do: which seeds, with what. `settings`, the model and the prompt determine what a seed
+    gives; `config` is all that a run has to be told to be repeated.
+    """
 
     engine: str  # one line to print: what makes the samples
     model: str
     prompt_version: str
     settings: Mapping[str, object]
-    seeds: Sequence[Passage]
+    config: Mapping[str, object]
+    names: Sequence[str]  # of the sources
+    opened: Callable[["Plan", Store, Watch], AbstractAsyncContextManager[Opened]]
     concurrency: int
-    opened: Callable[[], AbstractAsyncContextManager[Opened]]
-    llm: LLMConfig | None = None  # None: no server is asked
+    seeds: Sequence[UUID] = ()  # text ids, in order
+    asking: Asking | None = None  # None: no server is asked
+    recipe: Recipe | None = None  # of what a server is asked
 
     @property
     def stage_key(self) -> UUID:
         """Seeds done under this key are done for this plan."""
         return key_of("generate", self.model, self.prompt_version, dict(self.settings))
 
+    def passages(self, store: Store) -> Iterator[Passage]:
+        """The seeds, some hundred in memory at a time."""
+        for start in range(0, len(self.seeds), LOADED_SEEDS):
+            yield from sources.train_passages(store, self.names, self.seeds[start : start + LOADED_SEEDS])
+
 
 @dataclass(frozen=True)
 class Generated:
-    """The outcome: `num_known` drafts had content that the store has already; `failures` are left for the next run."""
+    """
+    The outcome: `num_known` drafts had content that the store has already; `failures` count the seeds that are left, by
+    kind and reason. `ended` says why the run ended before all was done, "" if it did not.
+    """
 
     num_seeds: int
+    num_done: int
     num_stored: int
     num_known: int
     rejections: Mapping[str, int]
-    failures: Mapping[str, int]
-    tokens_in: int
-    tokens_out: int
-    cost: float | None  # US dollars, for what was bought now; None where no price is stated
+    failures: Mapping[tuple[str, str], int]
+    usage: Usage  # tokens and money are those of this run alone
     notes: Sequence[str]
+    ended: str = ""
+    exit_code: int = 0
 
 
-def plan_generate(
-    store: Store,
-    *,
-    llm: LLMConfig | None,
-    journal: Path,
-    task: Task,
-    operation: str,
-    names: Sequence[str],
-    num_queries: int,
-    seed: int,
-    limit: int | None,
-) -> Plan:
-    """
-    Find the seeds that are not done: passages of the named sources, or of all, that are declared for training.
-
-    Args:
-        llm: the server to ask; None takes the extractive engine, which serves retrieval queries only.
-        journal: the folder of the replies already paid for.
-        seed: of the extractive engine's choices.
-        limit: at most so many seeds, in the order of their text ids.
-
-    Raises UserError for an unknown source, an empty corpus, or an operation that nothing here can do.
-    """
-    recipe = _recipe(task, operation)
-    sources.check_sources(store, names)
-    corpora = sources.corpora(store, names, declared_use=Use.TRAIN)
-    if not corpora:
-        where = f" of {', '.join(names)}" if names else ""
-        raise UserError(f"the corpus{where} is empty: ingest documents or a retrieval set for training first")
-    if llm is None:
-        plan = _extractive_plan(corpora, seed=seed, num_queries=num_queries)
-    else:
-        plan = _llm_plan(llm, journal, recipe, num_queries=num_queries)
-    done = samples.seeds_done(store, plan.stage_key)
-    pending = {p.text_id: p for corpus in corpora.values() for p in corpus if p.text_id not in done}
-    return replace(plan, seeds=[pending[text_id] for text_id in sorted(pending)][:limit])
-
-
-def _recipe(task: Task, operation: str) -> Recipe:
-    recipe = RECIPES.get((task, operation))
-    if recipe is None:
-        known = ", ".join(f"{known_operation} for {known_task}" for known_task, known_operation in RECIPES)
-        raise UserError(f"no recipe makes {task} samples by the operation {operation}; there is: {known}")
-    return recipe
-
-
-def _extractive_plan(corpora: Mapping[str, Sequence[Passage]], *, seed: int, num_queries: int) -> Plan:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Opened]:
-        engines = {
-            name: ExtractiveEngine(corpus, seed=seed, num_queries=num_queries) for name, corpus in corpora.items()
-        }
-        name_of = {passage.text_id: name for name, corpus in corpora.items() for passage in corpus}
-
-        async def make(passage: Passage) -> Made:
-            found = engines[name_of[passage.text_id]].queries(passage)
-            drafts = [
-                Draft(
-                    Retrieval(each.query, (each.positive,)),
-                    passage.source_id,
-                    QUERY,
-                    method=each.method,
-                    seed_id=passage.text_id,
-                    model=ExtractiveEngine.name,
-                    prompt_version=ExtractiveEngine.version,
-                )
-                for each in found
-            ]
-            return Made(drafts, {} if drafts else {"too short or no prose": 1})
-
-        yield Opened(make)
-
-    return Plan(
-        "extractive (no model; configure base_url and model for an LLM)",
-        ExtractiveEngine.name,
-        ExtractiveEngine.version,
-        {"seed": seed, "num_queries": num_queries},
-        seeds=(),
-        concurrency=1,
-        opened=opened,
-    )
-
-
-def _llm_plan(config: LLMConfig, journal_folder: Path, recipe: Recipe, *, num_queries: int) -> Plan:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Opened]:
-        with Journal(journal_folder) as journal:
-            async with Engine(config, journal) as engine:
-                outcomes: dict[UUID, str] = {}
-
-                async def make(passage: Passage) -> Made:
-                    return await _ask(engine, recipe, passage, num_queries, outcomes)
-
-                def take_calls() -> list[Call]:
-                    return _calls(engine.take_receipts(), outcomes, config, recipe)
-
-                yield Opened(make, lambda: engine.usage, take_calls, journal.notes)
-
-    return Plan(
-        f"{config.model} at {config.base_url}",
-        config.model,
-        recipe.prompt_version,
-        {"num_queries": num_queries, "temperature": config.temperature},
-        seeds=(),
-        # The engine bounds what is in flight; more workers than that fill in for those told to wait.
-        concurrency=2 * config.concurrency,
-        opened=opened,
-        llm=config,
-    )
-
-
-async def _ask(engine: Engine, recipe: Recipe, passage: Passage, num_queries: int, outcomes: dict[UUID, str]) -> Made:
-    """What one passage gave; what became of the reply goes into `outcomes`, by call id."""
-    try:
-        reply = await engine.complete(recipe.messages(passage, num_queries), seed_id=passage.text_id)
-    except BadReply as error:  # no reply: the seed stays pending
-        return Made(failure=str(error))
-    assert reply.call_id is not None
-    try:
-        drafts, rejections = recipe.parse(reply.text, passage)
-    except BadReply:  # a reply that the recipe cannot use: asking the same again would replay it
-        outcomes[reply.call_id] = "unusable"
-        return Made((), {"reply not as asked": 1})
-    outcomes[reply.call_id] = "used" if drafts else "rejected"
-    counted = Counter(rejection.reason for rejection in rejections)
-    return Made([replace(draft, model=reply.model, call_id=reply.call_id) for draft in drafts], counted)
-
-
-def _calls(receipts: Sequence[Receipt], outcomes: Mapping[UUID, str], config: LLMConfig, recipe: Recipe) -> list[Call]:
-    """The receipts as calls. A reply that nobody read to its end is left out: the journal has it for the next run."""
-    return [
-        Call(
-            call_id=receipt.call_id,
-            seed_id=receipt.seed_id,
-            model=receipt.model,
-            prompt_version="" if receipt.fault == "probe" else recipe.prompt_version,
-            sampling=config.sampling,
-            attempt=receipt.attempt,
-            outcome=receipt.fault or outcomes[receipt.call_id],
-            tokens_in=receipt.tokens_in,
-            tokens_out=receipt.tokens_out,
-            cost=config.cost(receipt.tokens_in, receipt.tokens_out),
-            seconds=receipt.seconds,
-        )
-        for receipt in receipts
-        if receipt.fault or receipt.call_id in outcomes
-    ]
-
-
-async def generate_samples(store: Store, plan: Plan, *, on_progress: Callable[[int], None]) -> Generated:
+async def generate_samples(
+    store: Store, plan: Plan, *, watch: Watch | None = None, stop: asyncio.Event | None = None
+) -> Generated:
     """
     Make samples of the plan's seeds, `plan.concurrency` at a time, and store them.
 
     Args:
-        on_progress: called with the number of seeds that were just finished.
+        watch: told how it goes.
+        stop: once it is set, no new seed is begun: what is in flight is finished and stored.
 
-    Raises LLMError if the server cannot serve; what was made before is stored.
+    Raises LLMError if no server can serve; what was made before is stored. A ceiling that was reached, and a stop, end
+    the run early and are told in the outcome.
     """
-    config = {**plan.settings, "engine": plan.engine, "num_seeds": len(plan.seeds)}
-    if plan.llm is not None:
-        config |= plan.llm.sampling
+    watch = watch or Watch()
+    config = {**plan.settings, **plan.config, "engine": plan.engine, "stage_key": plan.stage_key}
     seed = plan.settings.get("seed")
-    with (
-        store.sole(plan.stage_key, "generating with the same settings"),
-        runs.recorded(
-            store,
-            "generate",
-            config,
-            model=plan.model,
-            prompt_version=plan.prompt_version,
-            seed=seed if isinstance(seed, int) else None,
-        ) as run,
-    ):
-        writer = _Writer(store, plan.stage_key, run, on_progress)
-        notes: Sequence[str] = ()
-        if plan.seeds:
-            async with plan.opened() as opened:
-                notes = opened.notes
-                try:
-                    await _work(plan, opened, writer)
-                finally:
-                    run.tokens_in, run.tokens_out = opened.usage().tokens_in, opened.usage().tokens_out
-                    run.cost = plan.llm.cost(run.tokens_in, run.tokens_out) if plan.llm else None
-                if sum(writer.failures.values()) == len(plan.seeds):
-                    raise LLMError(f"not one of {len(plan.seeds)} passages got a reply: {next(iter(writer.failures))}")
+    ended: SkiffError | None = None
+    with store.sole(plan.stage_key, "generating with the same settings"):
+        try:
+            with runs.recorded(
+                store,
+                "generate",
+                config | {"num_seeds": len(plan.seeds)},
+                model=plan.model,
+                prompt_version=plan.prompt_version,
+                seed=seed if isinstance(seed, int) else None,
+            ) as run:
+                work = _Work(store, plan, run, watch)
+                if plan.seeds:
+                    await work.done(stop or asyncio.Event())
+        except (BudgetSpent, Stopped) as error:
+            ended = error
     return Generated(
-        len(plan.seeds),
-        writer.num_stored,
-        writer.num_known,
-        writer.rejections,
-        writer.failures,
-        run.tokens_in,
-        run.tokens_out,
-        run.cost,
-        notes,
+        num_seeds=len(plan.seeds),
+        num_done=work.num_done,
+        num_stored=work.num_stored,
+        num_known=work.num_known,
+        rejections=dict(work.rejections),
+        failures=dict(work.failures),
+        usage=work.usage,
+        notes=work.notes,
+        ended=str(ended or ""),
+        exit_code=ended.exit_code if ended else 0,
     )
 
 
-async def _work(plan: Plan, opened: Opened, writer: "_Writer") -> None:
-    pending = iter(plan.seeds)
+@dataclass
+class _Work:
+    """The seeds of one run on their way into the store, a batch at a time."""
 
-    async def worker() -> None:
-        for passage in pending:  # one shared iterator: every seed goes to exactly one worker
-            made = await opened.make(passage)
-            writer.collect(opened.take_calls())
-            await writer.add(passage.text_id, made)
+    store: Store
+    plan: Plan
+    run: runs.Run
+    watch: Watch
+    num_done: int = 0
+    num_stored: int = 0
+    num_known: int = 0
+    rejections: Counter[str] = field(default_factory=Counter)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
+    notes: list[str] = field(default_factory=list)
+    _finished: list[tuple[UUID, Made]] = field(default_factory=list)
+    _failed: list[Failure] = field(default_factory=list)
+    _calls: list[Call] = field(default_factory=list)
+    _flushed_at: float = field(default_factory=time.monotonic)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(plan.concurrency, len(plan.seeds))):
-                group.create_task(worker())
-    except ExceptionGroup as errors:  # workers fail alike (a rejected key, a dead server): show it once
-        raise errors.exceptions[0] from None
-    finally:
-        writer.collect(opened.take_calls())  # also those of seeds that the server's end left without a word
-        writer.flush()
+    async def done(self, stop: asyncio.Event) -> None:
+        """Make and store what all seeds give. Raises Stopped, BudgetSpent, LLMError; what was made before is stored."""
+        async with self.plan.opened(self.plan, self.store, self.watch) as opened:
+            stopping = asyncio.create_task(_when(stop, opened.stop))
+            try:
+                await self._all(opened, stop)
+            finally:
+                stopping.cancel()
+                self._calls += opened.take_calls()  # also those of seeds that the server's end left without a word
+                self._flush()
+                self.notes += opened.found()
+                self._record_usage()
+        none_served = sum(self.failures.values()) == len(self.plan.seeds)
+        if none_served and not samples.any_done(self.store, self.plan.stage_key):
+            _, reason = next(iter(self.failures))
+            raise LLMError(f"not one of {len(self.plan.seeds)} passages got a reply that can be used: {reason}")
 
+    async def _all(self, opened: Opened, stop: asyncio.Event) -> None:
+        pending = self.plan.passages(self.store)
+        ended: list[SkiffError] = []
 
-class _Writer:
-    """Collects what the workers made, and what was paid for it, and stores it a batch at a time."""
+        async def worker() -> None:
+            for passage in pending:  # one shared iterator: every seed goes to exactly one worker
+                if stop.is_set() or ended:
+                    return
+                try:
+                    made = await opened.make(passage)
+                except (BudgetSpent, Stopped) as error:
+                    ended.append(
+                        error
+                    )  # what others have begun is paid for within the ceiling, or has been stopped too
+                    return
+                self._calls += opened.take_calls()
+                self._add(passage.text_id, made)
+                await asyncio.sleep(0)  # makers that never wait must leave Ctrl-C a gap
 
-    def __init__(self, store: Store, key: UUID, run: runs.Run, on_progress: Callable[[int], None]) -> None:
-        self._store, self._key, self._run, self._on_progress = store, key, run, on_progress
-        self._waiting: list[tuple[UUID, Sequence[Draft], Mapping[str, int]]] = []
-        self._calls: list[Call] = []
-        self._flushed_at = time.monotonic()
-        self.num_stored = self.num_known = 0
-        self.rejections: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.plan.concurrency, len(self.plan.seeds))):
+                    group.create_task(worker())
+        except ExceptionGroup as errors:  # workers fail alike (a rejected key, a dead server): show it once
+            raise errors.exceptions[0] from None
+        for error in ended:
+            if isinstance(error, BudgetSpent):
+                raise error
+        if stop.is_set():
+            raise Stopped("stopped; what was in flight has been finished and stored")
 
-    def collect(self, calls: Sequence[Call]) -> None:
-        """Keep calls until the samples that were made of them are stored."""
-        self._calls += calls
+    def _add(self, seed_id: UUID, made: Made) -> None:
+        self.watch.advance(1)
+        if made.failure is not None:
+            self.failures[made.failure.kind, made.failure.reason] += 1
+            self._failed.append(made.failure)
+        else:
+            self.num_done += 1
+            self.rejections.update(made.rejections)
+            self._finished.append((seed_id, made))
+        waiting = len(self._finished) + len(self._failed)
+        if waiting >= FLUSH_SEEDS or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
+            self._flush()
 
-    async def add(self, seed_id: UUID, made: Made) -> None:
-        self._on_progress(1)
-        if made.failure:
-            self.failures[made.failure] += 1
-            return
-        self.rejections.update(made.rejections or {})
-        self._waiting.append((seed_id, made.drafts, made.rejections or {}))
-        if len(self._waiting) >= FLUSH_SEEDS or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
-            self.flush()
-        await asyncio.sleep(0)  # makers that never wait must leave Ctrl-C a gap
-
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Store what waits, on the event loop's own thread: a lease takes some milliseconds."""
-        finished, self._waiting = self._waiting, []
+        finished, self._finished = self._finished, []
+        failed, self._failed = self._failed, []
         calls, self._calls = self._calls, []
         self._flushed_at = time.monotonic()
-        if not finished and not calls:
+        if not (finished or failed or calls):
             return
-        with self._store.write() as cursor:
-            stored = samples.add_generated(cursor, self._key, self._run.run_id, finished)
-            add_calls(cursor, calls, self._run.run_id)
-        known = sum(len(drafts) for _, drafts, _ in finished) - stored
+        key, run_id = self.plan.stage_key, self.run.run_id
+        with self.store.write() as cursor:
+            stored = samples.add_generated(
+                cursor, key, run_id, [(seed_id, made.drafts, made.rejections) for seed_id, made in finished]
+            )
+            add_calls(cursor, calls, run_id)
+            add_failures(cursor, failed, run_id)
+        known = sum(len(made.drafts) for _, made in finished) - stored
         self.num_stored += stored
         self.num_known += known
-        self._run.count(seeds=len(finished), stored=stored, known=known)
+        self.run.count(seeds=len(finished), failed=len(failed), stored=stored, known=known)
+
+    def _record_usage(self) -> None:
+        self.usage = usage = self.watch.usage()
+        run = self.run
+        run.requests = usage.requests
+        run.tokens_in, run.tokens_out, run.cost = usage.tokens_in, usage.tokens_out, usage.cost
+        run.lost_tokens, run.lost_cost = usage.lost_tokens, usage.lost_cost
+
+
+async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:
+    await event.wait()
+    then()

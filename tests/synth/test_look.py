@@ -1,4 +1,4 @@
-"""`synth show`, `synth log` and `synth sql` on the screen: whole, in one line when wrong, and never obeyed."""
+"""`synth show` and `synth sql` on the screen: whole, in one line when wrong, and never obeyed."""
 
 import json
 import os
@@ -70,42 +70,30 @@ def test_show_prints_a_tree_in_which_no_text_is_obeyed(synth: Run, root: Path) -
     assert not set(HOSTILE) & {*"\x1b\u202e\x9b"} & set(out)
 
 
-@pytest.mark.parametrize("command", [("show",), ("log",)])
-def test_json_is_one_line_that_holds_the_same(synth: Run, root: Path, command: tuple[str]) -> None:
-    given = [sample_id(synth, root)] if command == ("show",) else []
-    code, out, _ = synth(*command, *given, "--json", "-w", root)
-    told = json.loads(out)
+def test_json_is_one_line_that_holds_the_same(synth: Run, root: Path) -> None:
+    code, out, _ = synth("show", sample_id(synth, root), "--json", "-w", root)
     assert (code, out.count("\n")) == (0, 1)
-    if command == ("show",):
-        assert told["revisions"][0]["content"]["query"] == f"what? {HOSTILE}"
-    else:
-        assert (told[0]["kind"], told[0]["counts"], told[0]["cost"]) == ("generate", {"stored": 1}, 0.25)
+    assert json.loads(out)["revisions"][0]["content"]["query"] == f"what? {HOSTILE}"
 
 
-def test_show_takes_the_short_id_that_log_prints(synth: Run, root: Path) -> None:
-    _, out, _ = synth("log", "-w", root)
+def test_show_takes_the_short_id_that_runs_prints(synth: Run, root: Path) -> None:
+    _, out, _ = synth("runs", "-w", root)
     line = next(line for line in out.splitlines() if "generate" in line)
-    assert "stored 1" in line and "0.25" in line
     code, shown, _ = synth("show", line.split()[0], "-w", root)
     assert code == 0 and "samples" in shown
 
 
 def test_a_text_and_a_run_are_told_without_being_obeyed(synth: Run, root: Path) -> None:
-    run = json.loads(synth("log", "--json", "-w", root)[1])[0]["run_id"]
+    run = json.loads(synth("runs", "--json", "-w", root)[1])[0]["run_id"]
     for given in (text_id(HOSTILE), run):
         code, out, _ = synth("show", given, "-w", root)
         assert code == 0 and "\\x1b[31m[bold]" in out and not {"\x1b", "\x9b"} & set(out)
 
 
-@pytest.mark.parametrize("arguments", [["show", "nothing here"], ["show", "ffffff"], ["log", "--kind", "\x1b[31m"]])
+@pytest.mark.parametrize("arguments", [["show", "nothing here"], ["show", "ffffff"]])
 def test_what_is_not_there_is_one_line_and_code_2(synth: Run, root: Path, arguments: list[str]) -> None:
     code, out, err = synth(*arguments, "-w", root)
     assert (code, out, err.count("\n"), "\x1b" in err) == (2, "", 1, False)
-
-
-def test_an_empty_log_says_how_to_begin(synth: Run, tmp_path: Path) -> None:
-    synth("init", tmp_path / "new")
-    assert "synth ingest" in synth("log", "-w", tmp_path / "new")[1]
 
 
 @pytest.mark.parametrize("output_format", ["csv", "json"])

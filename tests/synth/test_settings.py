@@ -86,11 +86,72 @@ def test_a_byte_order_mark_and_deep_dotted_keys_are_let_pass(tmp_path: Path) -> 
 def test_the_template_of_synth_toml_is_valid_as_it_is_and_with_every_line_uncommented(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path)
     assert workspace.llm(base_url=None, model=None) is None
-    settings = [line.removeprefix("# ") for line in TEMPLATE.splitlines() if " = " in line or line.startswith("[")]
+    bare = [line.removeprefix("# ") for line in TEMPLATE.splitlines()]
+    settings = [line for line in bare if " = " in line or line.startswith("[")]
     (tmp_path / CONFIG).write_text("\n".join(settings))
-    llm = Workspace.open(tmp_path).llm(base_url=None, model="other")
+    opened = Workspace.open(tmp_path)
+    llm = opened.llm(base_url=None, model=None)
     assert llm is not None
-    assert (llm.base_url, llm.model) == ("http://127.0.0.1:8000/v1", "other")
+    [endpoint] = llm.endpoints
+    assert (endpoint.base_url, endpoint.weight) == ("http://10.0.0.7:8000/v1", 2.0)
+    assert (endpoint.price_in, endpoint.batch_price_out, endpoint.tokens_per_minute) == (0.15, 0.30, 200_000)
+    named = opened.llm(base_url=None, model="other")  # on the command line: asked alone
+    assert named is not None
+    assert [(each.base_url, each.model) for each in named.endpoints] == [("http://127.0.0.1:8000/v1", "other")]
+
+
+ENDPOINTS = """
+[llm]
+temperature = 0.5
+price_in = 1
+price_out = 2
+[[llm.endpoints]]
+base_url = "http://one/v1"
+model = "small"
+[[llm.endpoints]]
+base_url = "http://two/v1"
+model = "large"
+weight = 0.25
+price_in = 10.0
+price_out = 20.0
+"""
+
+
+def test_endpoints_have_the_settings_of_all_and_their_own_over_them(tmp_path: Path) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text(ENDPOINTS)
+    llm = Workspace.open(tmp_path).llm(base_url=None, model=None)
+    assert llm is not None and llm.temperature == 0.5
+    assert [(each.model, each.weight, each.price_in) for each in llm.endpoints] == [
+        ("small", 1.0, 1.0),
+        ("large", 0.25, 10.0),
+    ]
+    assert str(llm) == "small at http://one/v1, large at http://two/v1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('model = "small"', 'modle = "small"', r"endpoint 1: unknown key modle: did you mean model\?"),
+        ('model = "small"', "", "both its server and its name"),
+        ("weight = 0.25", "weight = 0", "weight must be more than 0"),
+        ("weight = 0.25", 'weight = "much"', "endpoint 2: weight must be a number"),
+        (
+            'base_url = "http://two/v1"\nmodel = "large"',
+            'base_url = "http://one/v1"\nmodel = "small"',
+            "the same base_url",
+        ),
+        ("[[llm.endpoints]]", "[llm.endpoints]", "cannot be read"),
+        ("temperature = 0.5", "temprature = 0.5", "did you mean temperature"),
+    ],
+)
+def test_a_slip_in_the_endpoints_is_one_line_that_names_it(tmp_path: Path, old: str, new: str, said: str) -> None:
+    Workspace.create(tmp_path)
+    assert old in ENDPOINTS
+    (tmp_path / CONFIG).write_text(ENDPOINTS.replace(old, new))
+    with pytest.raises(UserError, match=said) as caught:
+        Workspace.open(tmp_path).llm(base_url=None, model=None)
+    assert "\n" not in str(caught.value)
 
 
 def test_making_a_workspace_again_keeps_what_is_there(tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """Generate: passages become samples once, whatever stops the run; over real HTTP with a small local server."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from synth.llm.engine import LLMConfig
+from synth.llm.budget import Ceilings
+from synth.llm.config import LLMConfig
+from synth.recipes import RECIPES
 from synth.records import LLMError, Source, Task, Use, UserError, new_id, text_id
-from synth.stages.generate import Generated, Plan, generate_samples, plan_generate
+from synth.stages.generate import Asking, Generated, Plan, generate_samples
+from synth.stages.generate_plan import Wanted, plan_generate, plan_retry
 from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.sources import NewPassage
-from tests.chat_server import ChatServer, Fault, completion
+from tests.chat_server import ChatServer, Fault, completion, queries_about
 
 TEXTS = [
     f"Harbour {name}\nThe harbour of {name} was dug in {year} by hand. Its lighthouse guides every skiff at night. "
@@ -35,23 +40,21 @@ def with_passages(store: Store) -> Store:
 PRICES = {"price_in": 2.0, "price_out": 8.0}
 
 
+def asking(tmp_path: Path, base_url: str, prices: dict[str, float] = PRICES, **settings: Any) -> Asking:
+    ceilings = settings.pop("ceilings", Ceilings())
+    llm = LLMConfig.of(base_url, "test-model", **{"concurrency": 2, "max_retries": 2, **prices, **settings})
+    return Asking(llm, tmp_path / "journal", ceilings, tmp_path / "batches")
+
+
 def plan(
-    store: Store, tmp_path: Path, base_url: str | None = None, prices: dict[str, float] = PRICES, **changes: object
+    store: Store, tmp_path: Path, base_url: str | None = None, prices: dict[str, float] = PRICES, **changes: Any
 ) -> Plan:
-    llm = LLMConfig(base_url, "test-model", concurrency=2, max_retries=2, **prices) if base_url else None
-    options: dict[str, object] = {
-        "task": Task.RETRIEVAL,
-        "operation": "query",
-        "names": [],
-        "num_queries": 3,
-        "seed": 0,
-        "limit": None,
-    }
-    return plan_generate(store, llm=llm, journal=tmp_path / "journal", **(options | changes))  # type: ignore[arg-type]
+    wanted = Wanted(**{"num_queries": 3, **changes})
+    return plan_generate(store, wanted, asking(tmp_path, base_url, prices) if base_url else None)
 
 
 async def run(store: Store, made: Plan) -> Generated:
-    return await generate_samples(store, made, on_progress=lambda _: None)
+    return await generate_samples(store, made)
 
 
 def samples(store: Store) -> list[dict[str, object]]:
@@ -86,7 +89,7 @@ async def test_an_llm_is_asked_once_for_each_passage_and_pays_once(with_passages
         third = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
     assert [outcome.num_seeds for outcome in (first, second, third)] == [2, 3, 0]
     assert server.paid == 5
-    assert first.tokens_in > 0
+    assert first.usage.tokens_in > 0
     assert {row["model"] for row in samples(with_passages)} == {"test-model"}
     assert {tuple(row["positives"]) for row in samples(with_passages)} == {(text,) for text in TEXTS}  # type: ignore
 
@@ -101,7 +104,7 @@ async def test_replies_in_the_journal_are_not_bought_again_when_the_store_lost_t
             for table in ("generated", "revision", "sample_state"):
                 cursor.execute(f"DELETE FROM {table}")
         outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
-    assert (server.paid, outcome.tokens_in, outcome.tokens_out) == (5, 0, 0)
+    assert (server.paid, outcome.usage.tokens_in, outcome.usage.tokens_out) == (5, 0, 0)
     assert samples(with_passages) == before
 
 
@@ -121,25 +124,69 @@ async def test_what_came_before_the_server_died_is_kept_and_the_next_run_goes_on
     ]
 
 
-async def test_a_reply_that_is_not_as_asked_is_counted_and_does_not_stop_the_run(
+async def test_a_reply_that_is_not_as_asked_is_shown_to_the_llm_once_with_what_is_wrong(
     with_passages: Store, tmp_path: Path
 ) -> None:
-    async with ChatServer(lambda _: "__import__('os').system('true')") as server:
-        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
-    assert (outcome.num_stored, dict(outcome.rejections)) == (0, {"reply not as asked": 5})
+    def reply(messages: list[dict[str, str]]) -> str:
+        return queries_about(messages[:2]) if len(messages) == 4 else "Sure! What would you like to know?"
+
+    async with ChatServer(reply) as server:
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=1))
+    assert (outcome.num_done, outcome.failures, len(server.asked)) == (1, {}, 2)
+    again = server.asked[1]["messages"]
+    assert again[2] == {"role": "assistant", "content": "Sure! What would you like to know?"}
+    assert "cannot be used" in again[3]["content"]
+    calls = query(with_passages, "SELECT outcome, repaired FROM calls ORDER BY outcome").to_pylist()
+    assert calls == [{"outcome": "unusable", "repaired": ""}, {"outcome": "used", "repaired": "asked again"}]
 
 
-async def test_a_reply_cut_short_is_left_for_the_next_run_with_the_remedy(with_passages: Store, tmp_path: Path) -> None:
+async def test_replies_that_are_never_as_asked_are_left_and_bought_no_more(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    bad = text_id(TEXTS[0]).hex
+
+    def reply(messages: list[dict[str, str]]) -> str:
+        return "__import__('os').system('true')" if bad in messages[1]["content"] else queries_about(messages)
+
+    async with ChatServer(reply) as server:
+        for paid in (6, 6):  # one passage is asked for twice, the second time with what is wrong
+            outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+            assert server.paid == paid
+            [(kind, reason)] = outcome.failures
+            assert kind == "unusable" and "nor is the one to a second request" in reason
+
+
+async def test_what_is_whole_in_a_reply_that_was_cut_is_kept(with_passages: Store, tmp_path: Path) -> None:
     async with ChatServer(script=[Fault.CUT_REPLY]) as server:
-        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
-    [(failure, number)] = outcome.failures.items()
-    assert (number, "raise max_tokens" in failure) == (1, True)
-    assert len(plan(with_passages, tmp_path, server.base_url).seeds) == 1
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=1))
+    assert (outcome.num_done, outcome.num_stored) == (1, 1)  # of three queries
+    assert query(with_passages, "SELECT outcome, repaired FROM calls").to_pylist() == [
+        {"outcome": "used", "repaired": "cut"}
+    ]
+
+
+async def test_a_reply_cut_too_early_is_left_until_max_tokens_is_raised(with_passages: Store, tmp_path: Path) -> None:
+    bad = text_id(TEXTS[0]).hex
+
+    def reply(messages: list[dict[str, str]]) -> str:
+        text = messages[1]["content"]
+        return '{"queries": ["What ' + "more " * 90 if bad in text else queries_about(messages)
+
+    async with ChatServer(reply, faults={Fault.CUT_REPLY: 1.0}) as server:
+        for _ in range(2):
+            outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+            [((kind, reason), number)] = outcome.failures.items()
+            assert (kind, number, "cut at max_tokens = 2048; raise max_tokens" in reason) == ("cut", 1, True)
+        assert server.paid == 5  # the second time from the journal
+    async with ChatServer() as server:
+        raised = asking(tmp_path, server.base_url, max_tokens=4096)
+        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), raised))
+        assert (server.paid, outcome.num_done) == (1, 1)
 
 
 async def test_a_run_in_which_no_seed_got_a_reply_is_an_error(with_passages: Store, tmp_path: Path) -> None:
-    async with ChatServer(faults={Fault.CUT_REPLY: 1.0}) as server:
-        with pytest.raises(LLMError, match=r"not one of 1 passages got a reply.*raise max_tokens"):
+    async with ChatServer(lambda _: " ") as server:
+        with pytest.raises(LLMError, match=r"not one of 1 passages got a reply that can be used: .*is empty"):
             await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=1))
 
 
@@ -155,9 +202,9 @@ async def test_every_reply_is_a_call_with_its_price_and_every_sample_names_the_o
     assert sorted(call["seed_id"] for call in calls) == sorted(str(text_id(text)) for text in TEXTS)
     assert {(call["outcome"], call["prompt_version"]) for call in calls} == {("used", "retrieval-query-1")}
     assert all(call["cost"] == (2 * call["tokens_in"] + 8 * call["tokens_out"]) / 1e6 for call in calls)
-    assert outcome.cost == pytest.approx(sum(call["cost"] for call in calls))
+    assert outcome.usage.cost == pytest.approx(sum(call["cost"] for call in calls))
     [recorded] = query(with_passages, "SELECT cost, config->>'max_tokens' AS most FROM runs").to_pylist()
-    assert recorded == {"cost": outcome.cost, "most": "2048"}
+    assert recorded == {"cost": outcome.usage.cost, "most": "2048"}
     unlinked = (
         "SELECT count(*) AS n FROM samples s ANTI JOIN calls c ON c.call_id = s.call_id AND c.seed_id = s.seed_id"
     )
@@ -178,17 +225,115 @@ async def test_a_reply_taken_from_the_journal_after_a_crash_is_the_same_call(
             cursor.execute("DELETE FROM generated")
         again = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
     assert query(with_passages, CALLS).to_pylist() == before
-    assert (server.paid, again.cost) == (5, 0.0)
+    assert (server.paid, again.usage.cost) == (5, 0.0)
+
+
+async def test_one_request_that_the_server_will_not_take_is_not_sent_again_until_it_is_asked_for(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    bad = text_id(TEXTS[0]).hex
+    patient = {"now": False}
+
+    def error(body: dict[str, Any]) -> tuple[int, Any] | None:
+        said = {"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}}
+        return (400, said) if bad in body["messages"][-1]["content"] and not patient["now"] else None
+
+    async with ChatServer(error=error) as server:
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        assert [kind for kind, _ in outcome.failures] == ["too_long"] and outcome.num_done == 4
+        num_asked = len(server.asked)
+        again = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        assert again.failures == outcome.failures and len(server.asked) == num_asked
+        assert query(with_passages, "SELECT kind, permanent, count(*) AS n FROM failures GROUP BY ALL").to_pylist() == [
+            {"kind": "too_long", "permanent": True, "n": 2}  # one of each run
+        ]
+        patient["now"] = True
+        retried = plan_retry(with_passages, "last", ("too_long",), asking(tmp_path, server.base_url))
+        outcome = await run(with_passages, retried)
+        assert (outcome.num_done, outcome.failures, len(server.asked)) == (1, {}, num_asked + 1)
+        with pytest.raises(UserError, match="nothing of run last is left as too_long"):
+            plan_retry(with_passages, "last", ("too_long",), asking(tmp_path, server.base_url))
+
+
+async def test_a_ceiling_ends_the_run_cleanly_and_counts_what_earlier_runs_spent(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    ceilings = Ceilings(max_requests=3)
+    async with ChatServer() as server:
+        for _ in range(2):
+            made = plan_generate(
+                with_passages, Wanted(num_queries=3), asking(tmp_path, server.base_url, ceilings=ceilings)
+            )
+            outcome = await run(with_passages, made)
+            assert outcome.exit_code == 3 and "--max-requests is reached" in outcome.ended
+            assert len(server.asked) == server.paid == 3
+    statuses = query(with_passages, "SELECT status, reason FROM runs").to_pylist()
+    assert all(row["status"] == "stopped" and "--max-requests" in row["reason"] for row in statuses)
+    assert len({tuple(row["positives"]) for row in samples(with_passages)}) == 3  # type: ignore[arg-type]
+
+
+async def test_a_stop_stores_what_was_in_flight_and_the_same_command_goes_on(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    stop = asyncio.Event()
+    async with ChatServer(latency=0.2) as server:
+        made = plan(with_passages, tmp_path, server.base_url)
+        task = asyncio.create_task(generate_samples(with_passages, made, stop=stop))
+        await asyncio.sleep(0.1)
+        stop.set()
+        outcome = await task
+        assert 1 <= outcome.num_done == server.paid < 5 and outcome.exit_code == 130
+        again = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        assert again.num_done == 5 - outcome.num_done
+    assert server.paid == 5
+
+
+async def test_a_changed_parser_reads_again_what_was_paid_for(
+    with_passages: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ChatServer() as server:
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        before = samples(with_passages)
+        recipe = RECIPES[Task.RETRIEVAL, "query"]
+        monkeypatch.setitem(RECIPES, (Task.RETRIEVAL, "query"), replace(recipe, parser_version="another"))
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    assert (outcome.num_done, outcome.usage.replayed, outcome.usage.requests, server.paid) == (5, 5, 0, 5)
+    assert samples(with_passages) == before
+
+
+async def test_of_a_corpus_with_one_correction_and_ten_more_eleven_are_asked(store: Store, tmp_path: Path) -> None:
+    texts = [f"The harbour master of quay {n} writes the {n} tides of the day on a board." for n in range(60)]
+    async with ChatServer() as server:
+        for version, chosen in enumerate((texts[:50], [texts[0] + " In chalk.", *texts[1:]])):
+            source = Source("tides", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", str(version))
+            with store.write() as cursor:
+                sources.add_source(cursor, source, new_id())
+                passages = [NewPassage(text_id(text), text, "", str(n)) for n, text in enumerate(chosen)]
+                sources.add_passages(cursor, source.source_id, passages)
+            await run(store, plan(store, tmp_path, server.base_url, limit=None))
+        assert server.paid == 61
+    asked = query(store, "SELECT DISTINCT seed_id FROM samples").column("seed_id").to_pylist()
+    assert {str(text_id(text)) for text in [texts[0] + " In chalk.", *texts[1:]]} <= set(asked)
 
 
 async def test_what_was_paid_for_and_is_of_no_use_is_a_call_too(with_passages: Store, tmp_path: Path) -> None:
-    replies = iter(["no JSON", '{"queries": ["this passage says what?"]}', "", '{"queries": ["harbour quay sunrise"]}'])
-    async with ChatServer(lambda _: next(replies), script=[Fault.CUT_REPLY]) as server:
-        made = plan(with_passages, tmp_path, server.base_url, limit=4)
+    replies = iter(
+        [
+            "no JSON",
+            '{"queries": ["this passage says what?"]}',
+            "",
+            '{"queries": ["harbour quay sunrise"]}',
+            "still none",
+            "{}",
+        ]
+    )
+    script = [Fault.CUT_REPLY]
+    async with ChatServer(lambda _: next(replies), script=script) as server:
+        made = plan(with_passages, tmp_path, server.base_url)
         await run(with_passages, replace(made, concurrency=1))
     calls = query(with_passages, "SELECT outcome, seed_id FROM calls ORDER BY created_at, outcome").to_pylist()
-    assert sorted(call["outcome"] for call in calls) == ["cut", "empty", "rejected", "used"]
-    assert len({call["seed_id"] for call in calls}) == 4
+    assert sorted(call["outcome"] for call in calls) == ["cut", "empty", "rejected", "unusable", "unusable", "used"]
+    assert len({call["seed_id"] for call in calls}) == 5
 
 
 async def test_what_a_server_was_paid_before_it_proved_useless_is_kept(with_passages: Store, tmp_path: Path) -> None:
@@ -205,7 +350,7 @@ async def test_no_price_is_unknown_and_a_price_of_0_is_free(
 ) -> None:
     async with ChatServer() as server:
         outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url, prices, limit=1))
-    assert outcome.cost == cost
+    assert outcome.usage.cost == cost
     assert query(with_passages, "SELECT c.cost AS call, r.cost AS run FROM calls c, runs r").to_pylist() == [
         {"call": cost, "run": cost}
     ]
@@ -213,7 +358,7 @@ async def test_no_price_is_unknown_and_a_price_of_0_is_free(
 
 async def test_the_extractive_engine_has_no_calls_and_costs_nothing(with_passages: Store, tmp_path: Path) -> None:
     outcome = await run(with_passages, plan(with_passages, tmp_path))
-    assert outcome.cost is None
+    assert outcome.usage.cost is None
     assert query(with_passages, "FROM calls").num_rows == 0
 
 
@@ -241,11 +386,11 @@ def test_a_held_out_corpus_is_no_seed(store: Store, tmp_path: Path) -> None:
     [
         ({"task": Task.STS}, "no recipe makes sts samples"),
         ({"operation": "augment"}, "no recipe makes retrieval samples by the operation augment"),
-        ({"names": ["nowhere"]}, "no source is called nowhere; this store has: harbours"),
+        ({"names": ("nowhere",)}, "no source is called nowhere; this store has: harbours"),
     ],
 )
 def test_what_cannot_be_made_is_said(
-    with_passages: Store, tmp_path: Path, changes: dict[str, object], message: str
+    with_passages: Store, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         plan(with_passages, tmp_path, **changes)

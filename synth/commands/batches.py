@@ -1,0 +1,106 @@
+"""`synth batches`: what was handed in to the Batch APIs of servers."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
+from synth.records import UserError
+from synth.screen import say, warn
+
+if TYPE_CHECKING:
+    from synth.llm.batch_files import Batch
+    from synth.llm.config import Endpoint
+    from synth.workspace import Workspace
+
+COLUMNS = ("batch", "model", "submitted", "requests", "status", "done", "failed")
+_HIDDEN = {"file_id", "uploaded", "earlier", "whole"}  # from --json: what only the next step needs
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
+def batches(context: typer.Context, workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
+    """
+    List what was handed in with `synth generate --batch`, the oldest first, as the servers see it now. Times are UTC.
+
+    A batch is `fetched` when its replies are in the journal; `written`, when its server has not taken it yet.
+
+    Example: synth batches
+    """
+    if context.invoked_subcommand is not None:
+        if (workspace, as_json) != (Path("."), False):
+            raise UserError(f"options go to the end: synth batches {context.invoked_subcommand} ID [OPTIONS]")
+        return
+    from synth.llm.batch_watch import watch_batches
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    watched = asyncio.run(watch_batches(opened.batches, _endpoints(opened)))
+    for note in watched.notes:
+        warn(note)
+    if as_json:
+        print_json([_as_json(batch) for batch in watched.batches])
+    elif not watched.batches:
+        say("nothing was handed in yet; begin with: synth generate --batch")
+    else:
+        print_table(COLUMNS, [_row(batch) for batch in watched.batches])
+
+
+@app.command("cancel")
+def batches_cancel(
+    batch: Annotated[str, typer.Argument(metavar="ID", help="The batch, as `synth batches` shows it.")],
+    workspace: WorkspaceOption = Path("."),
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Cancel a batch at its server. What is done of it by then is paid for, and `synth generate --batch` fetches it; the
+    rest is not asked, and may be asked again. One that its server never got, or does not know, is forgotten.
+
+    Example: synth batches cancel batch_68f1c0
+    """
+    from synth.llm.batch_watch import cancel_batch
+    from synth.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    left = asyncio.run(cancel_batch(opened.batches, _endpoints(opened), batch))
+    if as_json:
+        print_json(None if left is None else _as_json(left))
+    elif left is None:
+        say(f"batch {batch} is forgotten: its server does not have it, and its requests may be asked again")
+    else:
+        say(
+            f"batch {left.name} is {left.status}: {left.done:,} of {left.num_requests:,} requests are done and paid"
+            " for; `synth generate --batch` fetches them"
+        )
+
+
+def _endpoints(workspace: "Workspace") -> "tuple[Endpoint, ...]":
+    config = workspace.llm(base_url=None, model=None)
+    return config.endpoints if config else ()
+
+
+def _row(batch: "Batch") -> tuple[object, ...]:
+    submitted = "" if batch.submitted is None else f"{datetime.fromtimestamp(batch.submitted, UTC):%Y-%m-%d %H:%M}"
+    return (batch.name, batch.model, submitted, batch.num_requests, _status(batch), batch.done, batch.failed)
+
+
+def _status(batch: "Batch") -> str:
+    """The server's word for it, ours while it has none."""
+    from synth.llm.batch_files import Step
+
+    match batch.step:
+        case Step.FETCHED:
+            return f"{batch.status}, fetched"
+        case Step.SENT:
+            return batch.status
+        case _:
+            return batch.status or str(batch.step)
+
+
+def _as_json(batch: "Batch") -> dict[str, Any]:
+    return {name: value for name, value in asdict(batch).items() if name not in _HIDDEN}

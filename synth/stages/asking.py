@@ -1,0 +1,167 @@
+"""
+Asking an LLM what a recipe wants of one seed: the request, the reading of the reply, one more request if it cannot be
+read, and what became of each reply.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from synth.llm.batching import Asked
+from synth.llm.engine import Engine
+from synth.llm.journal import Reply
+from synth.llm.receipts import NoReply
+from synth.llm.server import Messages
+from synth.recipes.recipe import Parsed, Recipe, asking_again
+from synth.records import BadReply, Draft, Passage
+from synth.store.calls import Call
+from synth.store.failures import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """
+    What one seed gave: drafts, and rejected candidates by reason. With a `failure` the seed is not done: it is left for
+    another run.
+    """
+
+    drafts: Sequence[Draft] = ()
+    rejections: Mapping[str, int] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    outcome: str
+    reason: str = ""
+    repaired: str = ""
+
+
+class Asker:
+    """Asks `engine` what `recipe` wants; `attempts` are the numbers of those seeds that are asked anew."""
+
+    def __init__(
+        self, engine: Engine, recipe: Recipe, num_queries: int, attempts: Mapping[UUID, int], stage_key: UUID
+    ) -> None:
+        self._engine, self._recipe = engine, recipe
+        self._num_queries, self._attempts, self._stage_key = num_queries, attempts, stage_key
+        self._fates: dict[UUID, _Fate] = {}
+
+    def asked(self, seed: Passage) -> Asked:
+        """The first request for a seed."""
+        return Asked(
+            self._recipe.messages(seed, self._num_queries), self._attempts.get(seed.text_id, 0), self._recipe.schema
+        )
+
+    async def ask(self, seed: Passage) -> Made:
+        """
+        What a seed gave. A reply that cannot be read is shown to the LLM once, with what is wrong with it.
+
+        Raises what Engine.complete raises, but for NoReply.
+        """
+        messages = self._recipe.messages(seed, self._num_queries)
+        try:
+            reply = await self._complete(messages, seed)
+            try:
+                parsed = self._read(reply, seed, repaired="")
+            except _Unread as error:
+                reply = await self._complete(asking_again(messages, reply.text, str(error)), seed)
+                parsed = self._read(reply, seed, repaired="asked again")
+        except NoReply as error:
+            return Made(failure=self._failure(error, seed))
+        except _Unread as error:
+            assert reply.call_id is not None
+            last = NoReply(
+                f"the reply of {reply.model} is not as asked, nor is the one to a second request: {error}",
+                "unusable",
+                reply.call_id,
+                asked=reply.asked,
+                server=reply.server,
+            )
+            return Made(failure=self._failure(last, seed))
+        drafts = [replace(draft, model=reply.model, call_id=reply.call_id) for draft in parsed.drafts]
+        return Made(drafts, Counter(rejection.reason for rejection in parsed.rejections))
+
+    def take_calls(self) -> list[Call]:
+        """
+        The replies paid for since the calls were last taken. One that nobody has read to its end is left out: the
+        journal has it for the next run.
+        """
+        calls = []
+        for receipt in self._engine.take_receipts():
+            reply = receipt.reply
+            fate = _Fate(receipt.fault) if receipt.fault else self._fates.pop(receipt.call_id, None)
+            if fate is None:
+                continue
+            calls.append(
+                Call(
+                    call_id=receipt.call_id,
+                    seed_id=receipt.seed_id,
+                    model=reply.model,
+                    asked=reply.asked,
+                    server=reply.server,
+                    prompt_version="" if receipt.fault == "probe" else self._recipe.prompt_version,
+                    sampling=self._engine.config.sampling,
+                    attempt=receipt.attempt,
+                    outcome=fate.outcome,
+                    reason=fate.reason,
+                    repaired=fate.repaired,
+                    tokens_in=reply.tokens_in,
+                    tokens_out=reply.tokens_out,
+                    cost=reply.cost,
+                    seconds=reply.seconds if reply.seconds else None,
+                    batch=reply.batch,
+                )
+            )
+        return calls
+
+    async def _complete(self, messages: Messages, seed: Passage) -> Reply:
+        attempt = self._attempts.get(seed.text_id, 0)
+        return await self._engine.complete(messages, attempt, schema=self._recipe.schema, seed_id=seed.text_id)
+
+    def _read(self, reply: Reply, seed: Passage, *, repaired: str) -> Parsed:
+        """Raises _Unread for a reply that does not fit the recipe, NoReply for one that was cut before anything."""
+        assert reply.call_id is not None
+        was_cut = reply.finish_reason == "length"
+        try:
+            parsed = self._recipe.parse(reply.text, seed)
+        except BadReply as error:
+            if was_cut:
+                raise self._cut(reply) from None
+            self._fates[reply.call_id] = _Fate("unusable", str(error), repaired)
+            raise _Unread(str(error)) from None
+        if was_cut and not parsed.drafts:
+            raise self._cut(reply)
+        outcome = "used" if parsed.drafts else "rejected"
+        self._fates[reply.call_id] = _Fate(outcome, _reasons(parsed), parsed.repaired or repaired)
+        return parsed
+
+    def _cut(self, reply: Reply) -> NoReply:
+        assert reply.call_id is not None
+        self._fates[reply.call_id] = _Fate("cut")
+        said = f"the reply of {reply.model} was cut at max_tokens = {self._engine.config.max_tokens}; raise max_tokens"
+        return NoReply(said, "cut", reply.call_id, asked=reply.asked, server=reply.server)
+
+    def _failure(self, error: NoReply, seed: Passage) -> Failure:
+        return Failure(
+            stage_key=self._stage_key,
+            seed_id=seed.text_id,
+            request_key=error.request_key,
+            asked=error.asked,
+            server=error.server,
+            prompt_version=self._recipe.prompt_version,
+            kind=error.kind,
+            reason=str(error),
+            permanent=error.permanent,
+            attempts=error.num_attempts,
+            attempt=self._attempts.get(seed.text_id, 0),
+        )
+
+
+class _Unread(Exception):
+    """A reply that does not fit its recipe."""
+
+
+def _reasons(parsed: Parsed) -> str:
+    return ", ".join(dict.fromkeys(rejection.reason for rejection in parsed.rejections)) if not parsed.drafts else ""

@@ -1,0 +1,158 @@
+"""`synth batches`: what was handed in, how it is now, and giving it up."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.llm.batch import BatchDesk
+from synth.llm.batch_files import BatchFolder, Step
+from synth.llm.config import Endpoint
+from synth.llm.journal import Journal
+from synth.screen import run_app
+from synth.workspace import Workspace
+from tests.conftest import REPOSITORY
+from tests.synth.llm.batches import AT_ONCE, MODEL, requests
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A server with batches that take a minute, in a process of its own; its base_url."""
+    port_file = tmp_path / "port"
+    script = REPOSITORY / "tests" / "batch_server.py"
+    lasts = ("--lasts", "in_progress=60", "--port-file", str(port_file))
+    process = subprocess.Popen([sys.executable, str(script), *lasts])
+    try:
+        deadline = time.monotonic() + 30
+        while not port_file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port_file.read_text()}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
+    """Run the command in this process: exit code, standard output, standard error."""
+    from synth.cli import app
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synth", *map(str, arguments), "-w", str(workspace.root)])
+        with pytest.raises(SystemExit) as left:
+            run_app(app)
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def hand_in(workspace: Workspace, base_url: str, *, name: bool = True) -> None:
+    """Three requests; `name`: synth.toml names the server."""
+    if name:
+        (workspace.root / "synth.toml").write_text(f'[llm]\nbase_url = "{base_url}"\nmodel = "{MODEL}"\n')
+
+    async def submit() -> None:
+        with Journal(workspace.journal) as journal:
+            async with BatchDesk(Endpoint(base_url, MODEL), "", workspace.batches, journal) as desk:
+                await desk.submit(requests(1, 2, 3))
+
+    asyncio.run(submit())
+
+
+def settle(workspace: Workspace, base_url: str) -> Any:
+    async def wait() -> Any:
+        with Journal(workspace.journal) as journal:
+            async with BatchDesk(Endpoint(base_url, MODEL), "", workspace.batches, journal) as desk:
+                return await desk.settle(poll_seconds=AT_ONCE)
+
+    return asyncio.run(wait())
+
+
+def test_a_workspace_without_batches_says_how_to_begin(synth: Run) -> None:
+    assert synth("batches")[:2] == (0, "nothing was handed in yet; begin with: synth generate --batch\n")
+    assert synth("batches", "--json")[1] == "[]\n"
+
+
+def test_batches_are_listed_as_the_server_sees_them(synth: Run, workspace: Workspace, server: str) -> None:
+    hand_in(workspace, server)
+    code, out, _ = synth("batches")
+    assert code == 0 and all(word in out for word in ("batch_0", MODEL, "3", "in_progress"))
+    [batch] = json.loads(synth("batches", "--json")[1])
+    expected = {"batch_id": "batch_0", "num_requests": 3, "status": "in_progress", "step": "sent", "done": 0}
+    assert batch.items() >= expected.items()
+
+
+def test_a_cancelled_batch_says_what_is_paid_for_and_is_fetched_by_the_next_run(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    hand_in(workspace, server)
+    code, out, _ = synth("batches", "cancel", "batch_0")
+    assert code == 0 and "batch_0 is cancelled: 0 of 3 requests are done and paid for" in out
+    assert settle(workspace, server).causes == {"cancelled": 3}
+    assert "cancelled, fetched" in synth("batches")[1]
+    assert synth("batches", "cancel", "batch_0")[0] == 2
+
+
+def test_a_batch_that_the_server_does_not_know_is_forgotten(synth: Run, workspace: Workspace, server: str) -> None:
+    hand_in(workspace, server)
+    [folder] = workspace.batches.iterdir()
+    [state] = folder.glob("*.json")
+    state.write_text(state.read_text().replace("batch_0", "batch_of_another_account"))
+    code, out, _ = synth("batches", "cancel", "batch_of_another_account", "--json")
+    assert (code, out) == (0, "null\n")
+    assert not list(folder.glob("*.*"))
+
+
+@pytest.mark.parametrize("step", [Step.WRITTEN, Step.SENDING])
+def test_a_batch_that_was_never_sent_is_forgotten_and_one_that_was_is_looked_for(
+    synth: Run, workspace: Workspace, server: str, step: Step
+) -> None:
+    hand_in(workspace, server)
+    [folder] = workspace.batches.iterdir()
+    [state] = folder.glob("*.json")
+    batch = json.loads(state.read_text()) | {"step": step, "batch_id": "", "submitted": None}
+    state.write_text(json.dumps(batch))
+    code, out, _ = synth("batches", "cancel", state.stem)
+    assert code == 0
+    assert ("is forgotten" if step is Step.WRITTEN else "batch_0 is cancelled") in out
+    assert bool(list(folder.glob("*.json"))) is (step is Step.SENDING)
+
+
+def test_a_server_that_the_workspace_does_not_name_gets_no_key(synth: Run, workspace: Workspace, server: str) -> None:
+    hand_in(workspace, server, name=False)
+    code, out, err = synth("batches")
+    assert code == 0 and "batch_0" in out and "is not asked, since [llm] names no endpoint there" in err
+    code, _, err = synth("batches", "cancel", "batch_0")
+    assert code == 2 and "put it there, with api_key_env" in err
+
+
+def test_a_server_that_is_away_leaves_what_was_known(synth: Run, workspace: Workspace, server: str) -> None:
+    hand_in(workspace, server)
+    [folder] = workspace.batches.iterdir()
+    away = "http://127.0.0.1:9/v1"
+    (workspace.root / "synth.toml").write_text(f'[llm]\nbase_url = "{away}"\nmodel = "{MODEL}"\n')
+    folder.rename(BatchFolder(workspace.batches, Endpoint(away, MODEL)).path)
+    [state] = workspace.batches.glob("*/*.json")
+    state.write_text(state.read_text().replace(server, away))
+    code, out, err = synth("batches")
+    assert code == 0 and "batch_0" in out and "does not say how its batches are" in err
+    code, _, err = synth("batches", "cancel", "batch_0")
+    assert code == 1 and "does not cancel batch batch_0" in err
+
+
+def test_a_batch_that_is_not_there_and_options_in_the_wrong_place_are_user_errors(synth: Run) -> None:
+    code, _, err = synth("batches", "cancel", "batch_7")
+    assert code == 2 and "there is no batch batch_7 in this workspace" in err
+    assert synth("batches", "--json", "cancel", "batch_7")[0] == 2

