@@ -12,7 +12,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -58,9 +59,6 @@ class Reply:
     batch: str = ""
     replayed: bool = False
     call_id: UUID | None = field(default=None, compare=False)
-
-
-_WRITTEN = tuple(each.name for each in fields(Reply) if each.name not in ("replayed", "call_id"))
 
 
 class Journal:
@@ -206,8 +204,18 @@ class Journal:
 
 
 def _line_of(key: UUID, reply: Reply) -> bytes:
-    fields = ", ".join([f'"{name}": {json.dumps(getattr(reply, name))}' for name in _WRITTEN])
-    return f'{{"key": "{key}", {fields}}}\n'.encode()
+    cost = "null" if reply.cost is None else repr(reply.cost)
+    return (
+        f'{{"key": "{key}", "text": {json.dumps(reply.text)}, "model": {_quoted(reply.model)}, '
+        f'"finish_reason": {_quoted(reply.finish_reason)}, "tokens_in": {reply.tokens_in}, '
+        f'"tokens_out": {reply.tokens_out}, "seconds": {reply.seconds!r}, "asked": {_quoted(reply.asked)}, '
+        f'"server": {_quoted(reply.server)}, "cost": {cost}, "batch": {_quoted(reply.batch)}}}\n'
+    ).encode()
+
+
+@lru_cache(maxsize=1000)
+def _quoted(name: str) -> str:
+    return json.dumps(name)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
