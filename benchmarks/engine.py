@@ -46,6 +46,9 @@ GOALS = (
     Goal("cpu_vs_aiohttp_1024", "", 1.5, "the same, 1,024 in flight"),
     Goal("rps_vs_curator", "", 3, "requests/s by curator's, 256 in flight", "", True),
     Goal("rps_vs_distilabel", "", 3, "requests/s by distilabel's, 256 in flight", "", True),
+    Goal("quick_rps_vs_curator", "", 3, "the same with replies after 20 ms", "", True),
+    Goal("quick_rps_vs_distilabel", "", 3, "... by distilabel's pipeline", "", True),
+    Goal("quick_rps_vs_distilabel_LLM", "", 3, "... by distilabel's LLM class alone", "", True),
     Goal("memory_100k_vs_10k", "", 1.1, "peak memory of 100,000 requests by that of 10,000"),
     Goal("faults_completed", "", 1, "3,000 requests, 13 in 100 broken or refused: share completed", "", True),
     Goal("faults_time_vs_ideal", "", 1.2, "... and seconds by those of an ideal client"),
@@ -300,6 +303,23 @@ def throughput(options: Options, report: Report) -> None:
                 report.figures[f"cpu_{name}_vs_skiff"] = outcome.cpu_per_1000 / skiff.cpu_per_1000
 
 
+def quick_replies(options: Options, report: Report) -> None:
+    """Replies after 20 ms, 256 in flight: what a client can do, where 200 ms let nobody pass 1,280 a second."""
+    table: Table = [["client", "in flight", "requests/s", "CPU-s per 1,000", "peak MB", "connections"]]
+    report.tables["All requests served, after 20 ms"] = table
+    peers = [name for name in options.clients if name != "data-designer"]
+    outcomes = {
+        client: alone(options, options.job(client, MAIN, 10_000), "--latency", "0.02")
+        for client in ("aiohttp", "openai", *peers, "skiff")
+    }
+    table += map(_throughput_row, outcomes.values())
+    for client, outcome in outcomes.items():
+        name = client.replace(" ", "_")
+        report.figures[f"quick_rps_{name}"] = outcome.rps
+        if client in PEERS and outcome.rps:
+            report.figures[f"quick_rps_vs_{name}"] = outcomes["skiff"].rps / outcome.rps
+
+
 def _middle(outcomes: list[Outcome]) -> Outcome:
     return sorted(outcomes, key=lambda outcome: outcome.cpu_per_1000)[len(outcomes) // 2]
 
@@ -529,6 +549,7 @@ def _synth(*arguments: str, stops: bool = False) -> str:
 Part = Callable[[Options, Report], None]
 PARTS: dict[str, Part] = {
     "throughput": throughput,
+    "quick_replies": quick_replies,
     "memory": memory,
     "faults": faults,
     "edit": edit,

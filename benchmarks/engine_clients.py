@@ -5,6 +5,7 @@ One process each, started by engine.py with a job (engine_job.py).
 """
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -112,6 +113,9 @@ def skiff(job: Job, tally: Tally) -> Prepared:
 
     replies = count(1)
     config = LLMConfig.of(job.base_url, MODEL, concurrency=job.in_flight)
+
+    gc.collect()
+    gc.freeze()  # as the command does
 
     async def run() -> None:
         with Journal(Path(job.folder) / "journal") as journal:

@@ -6,9 +6,11 @@ was started with a signal ignored (`nohup`) keeps ignoring it.
 """
 
 import asyncio
+import gc
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -53,13 +55,24 @@ def run_stoppable(main: Callable[[Stop], Coroutine[Any, Any, T]], *, on_first: C
     Raises:
         KeyboardInterrupt: a second Ctrl-C; `main` was cancelled and has cleaned up. (A third does not wait for that.)
     """
-    with _Watch(on_first) as watch, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _without_what_is_loaded(), _Watch(on_first) as watch, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(watch.over(main))
         except asyncio.CancelledError:
             if watch.stops_now:
                 raise KeyboardInterrupt from None
             raise
+
+
+@contextmanager
+def _without_what_is_loaded() -> Iterator[None]:
+    """Keep Python from looking for garbage in modules: that took a seventh of the processor time of a run."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from synth.llm.completion import Completion, Reader
@@ -98,7 +99,8 @@ class ChatClient:
     async def _exchange(self, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
         async with self._session.post(
             self._url,
-            data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+            # named as what it is, since finding that out takes as long as sending it
+            data=BytesPayload(body) if len(body) <= _LARGE_BODY else io.BytesIO(body),
             headers=self._headers,
             proxy=self._proxy,
             allow_redirects=False,  # it would carry texts to a server that nobody configured

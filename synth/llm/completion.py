@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from synth.llm.faults import Fault, Limits, Refused, Rejected, Transient, Unusable
 from synth.llm.journal import HALF_A_PAIR, MOST_NAME, MOST_TOKENS
 from synth.records import normalise
@@ -97,13 +99,19 @@ class Reader:
             Transient: it is none. Unusable: its text must not be kept.
         """
         try:
-            body = json.loads(content.removeprefix(_BYTE_ORDER_MARK).decode())
+            body = orjson.loads(content)
+        except orjson.JSONDecodeError:  # also of what is JSON for others: NaN, half a surrogate pair, a byte order mark
+            return self.completion(self._slowly(content), seconds, limits)
+        return self.completion(body, seconds, limits)
+
+    def _slowly(self, content: bytes) -> Any:
+        try:
+            return json.loads(content.removeprefix(_BYTE_ORDER_MARK).decode())
         except (ValueError, RecursionError):
             said = self.line(content.decode(errors="replace"))
             if said.startswith("{"):
                 raise Transient(f"a reply whose JSON is cut or broken: {said}", "cut body", paid=True) from None
             raise Transient(f"a reply that is no JSON: {said}", "no JSON", paid=True) from None
-        return self.completion(body, seconds, limits)
 
     def completion(self, body: Any, seconds: float, limits: Limits | None = None) -> Completion:
         """

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from synth.llm.budget import Budget, Ceilings, most_tokens
@@ -42,7 +43,6 @@ CHARACTERS_PER_TOKEN = 3  # about, for tokens_per_minute, until the first replie
 # Raised when a key is made of other things than before: replies of an older journal would be found by the wrong key.
 KEY_VERSION = 1
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=20)
 _BETWEEN_CONNECTIONS = wait_random_exponential(multiplier=0.5, max=1)
 
@@ -93,7 +93,7 @@ class Engine:
         if len(priced) == len(config.endpoints):
             prices_in, prices_out = (max(getattr(each, name) for each in priced) for name in ("price_in", "price_out"))
             self._dearest = replace(priced[0], price_in=prices_in, price_out=prices_out)
-        self._digests: dict[int, tuple[object, str]] = {}  # of schemas, by id; the schema keeps its id taken
+        self._digests: dict[int, tuple[object, bytes]] = {}  # of schemas, by id; the schema keeps its id taken
 
     async def __aenter__(self) -> "Engine":
         async with AsyncExitStack() as opened:
@@ -190,9 +190,9 @@ class Engine:
         is_known = key in self._hopeless or any(self.journal.has(each) for each in keys.values())
         return model, None if is_known else key
 
-    def _keys(self, text: str, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
+    def _keys(self, text: bytes, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
         """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
-        asked = f"{self._settings(schema)} {attempt} {text}".encode()
+        asked = b"%s %d %s" % (self._settings(schema), attempt, text)
         keys = {model: UUID(bytes=hashlib.sha256(name + asked).digest()[:16]) for model, name in self._names.items()}
         if len(keys) == 1:
             return keys
@@ -202,11 +202,11 @@ class Engine:
 
         return {model: keys[model] for model in sorted(keys, key=turn)}
 
-    def _settings(self, schema: Mapping[str, Any] | None) -> str:
+    def _settings(self, schema: Mapping[str, Any] | None) -> bytes:
         found = self._digests.get(id(schema))
         if found is None:
             settings = json.dumps([KEY_VERSION, self.config.sampling, schema], sort_keys=True)
-            found = schema, hashlib.sha256(settings.encode()).hexdigest()
+            found = schema, hashlib.sha256(settings.encode()).digest()
             self._digests[id(schema)] = found
         return found[1]
 
@@ -221,7 +221,7 @@ class Engine:
     async def _bought_once(
         self,
         messages: Messages,
-        text: str,
+        text: bytes,
         schema: Mapping[str, Any] | None,
         keys: Mapping[str, UUID],
         attempt: int,
@@ -247,7 +247,7 @@ class Engine:
             if waited_for is not None:
                 waited_for.set()
 
-    def _expected(self, text: str) -> int:
+    def _expected(self, text: bytes) -> int:
         """About how many tokens a request will take in all."""
         tally = self.tally
         replied = tally.tokens_out // tally.replies if tally.replies else self.config.max_tokens // 4
@@ -397,9 +397,9 @@ class Engine:
         question.reservation.settle(tokens_in + tokens_out if is_known else None, cost if is_known else None)
 
 
-def canonical(messages: Messages) -> str:
+def canonical(messages: Messages) -> bytes:
     """The messages as they are sent: JSON, equal for equal messages."""
-    return _ENCODER.encode(messages)
+    return orjson.dumps(messages, default=dict, option=orjson.OPT_SORT_KEYS)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -13,11 +13,12 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 from uuid import UUID
+
+import orjson
 
 from synth.llm.places import Places
 from synth.records import SkiffError, new_id
@@ -29,9 +30,8 @@ MOST_NAME = 200  # characters of the model's name and of finish_reason
 MOST_ADDRESS = 1000  # characters of a server's address; servers take no longer ones
 MOST_TOKENS = 10**9
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # no text: cannot be encoded, stored or printed
-_LONGEST_LINE = 4 * MOST_BYTES  # written in ASCII, a byte of UTF-8 becomes three at most
-_START = b'{"key": "'
-_KEY_ENDS = len(_START) + 36
+_LONGEST_LINE = 7 * MOST_BYTES  # a control character becomes six
+_KEY = re.compile(rb'\{"key": ?"([0-9a-f-]{36})", ?')
 MOST_FILES = 1 << 24
 
 
@@ -204,18 +204,20 @@ class Journal:
 
 
 def _line_of(key: UUID, reply: Reply) -> bytes:
-    cost = "null" if reply.cost is None else repr(reply.cost)
-    return (
-        f'{{"key": "{key}", "text": {json.dumps(reply.text)}, "model": {_quoted(reply.model)}, '
-        f'"finish_reason": {_quoted(reply.finish_reason)}, "tokens_in": {reply.tokens_in}, '
-        f'"tokens_out": {reply.tokens_out}, "seconds": {reply.seconds!r}, "asked": {_quoted(reply.asked)}, '
-        f'"server": {_quoted(reply.server)}, "cost": {cost}, "batch": {_quoted(reply.batch)}}}\n'
-    ).encode()
-
-
-@lru_cache(maxsize=1000)
-def _quoted(name: str) -> str:
-    return json.dumps(name)
+    fields = {
+        "key": str(key),
+        "text": reply.text,
+        "model": reply.model,
+        "finish_reason": reply.finish_reason,
+        "tokens_in": reply.tokens_in,
+        "tokens_out": reply.tokens_out,
+        "seconds": reply.seconds,
+        "asked": reply.asked,
+        "server": reply.server,
+        "cost": reply.cost,
+        "batch": reply.batch,
+    }
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -228,10 +230,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _key_of_line(line: bytes) -> UUID | None:
     """The key of a whole line. Only `get` reads the rest: a journal of gigabytes opens in seconds."""
-    if not (line.startswith(_START) and line.endswith(b"}\n")):
+    found = _KEY.match(line)
+    if found is None or not line.endswith(b"}\n"):
         return None
     try:
-        return UUID(line[len(_START) : _KEY_ENDS].decode("ascii"))
+        return UUID(found[1].decode())
     except ValueError:
         return None
 

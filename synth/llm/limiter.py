@@ -126,12 +126,12 @@ class Gate:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._pushback.rate.start(self._loop.time())
-        if self._first or self._again or self._pushback.in_flight >= self._pushback.limit:
-            if not self._released:
-                return False
         now = self._loop.time()
-        if not self._released and self._delay(now, turn.tokens) > 0:
-            return False
+        if not self._released:
+            if self._first or self._again or self._pushback.in_flight >= self._pushback.limit:
+                return False
+            if self._delay(now, turn.tokens) > 0:
+                return False
         self._let(turn, now)
         return True
 
@@ -146,7 +146,8 @@ class Gate:
             await turn.place
         except asyncio.CancelledError:
             if turn.place.cancelled():
-                queue.remove(turn)
+                if turn in queue:  # else it was passed over already
+                    queue.remove(turn)
                 self._admit()
             else:  # let through and cancelled in one breath: pass the place on
                 self._leave()

@@ -33,7 +33,7 @@ class Pace:
     def change(self, rate: float) -> None:
         """Go on at another rate, but not so slowly that nothing would be learnt any more."""
         self.rate = max(rate, LEAST_LEARNT)
-        self.burst = max(1.0, self.rate / 10)
+        self.burst = max(1.0, self.rate / 50)
 
     def start(self, now: float, rate: float, level: float) -> None:
         """Begin anew, with so many that may go at once."""

@@ -2,7 +2,8 @@
 How many requests may be under way at a server, and how fast they may follow each other: what its refusals and the time
 that its replies take make of that.
 
-- The level starts low and rises by one for each reply (so that it doubles each round trip), until something pushes back.
+- The level starts low and rises by two for each reply, until something pushes back. What is sent meanwhile is spread
+  over half of a round trip, so that the first refusals are heard before much more is sent.
 - A refusal at a level that was never served is a suspicion. The level goes down to what the server holds just then, and
   the next answers are watched. If the refusals stop, that was the server's limit: it is held, and one more is tried now
   and then, more rarely after each failure.
@@ -25,9 +26,10 @@ START = 16  # requests at once, before anything is known
 WATCHED = 40  # answers without a refusal that make a level safe
 BLOCKED = 3  # refusals that make a block, if they are most of what was sent meanwhile
 UNDECIDED = 5  # refusals after which they are chance, or else a block
+SEEN_SINCE_HALVED = 500  # requests, before it may seem again that it takes fewer at once than before
 MOST_CHANCE = 0.2  # share of refusals that may be chance
 LOWERED = (0.96, 0.9, 0.82, 0.72, 0.6)  # of a pace, at the first refusal and at those that follow
-LONGEST_HOLD = 400  # answers between two attempts at more
+LONGEST_HOLD = 200  # answers between two attempts at more
 
 
 class Sent(Protocol):
@@ -41,12 +43,12 @@ class Sent(Protocol):
 class _Watch:
     """What became of a suspicion: since which request, and what it was before."""
 
-    __slots__ = ("by_pace", "halved", "known", "limit", "rate", "refused", "since")
+    __slots__ = ("by_pace", "halved", "known", "last", "limit", "rate", "refused", "since")
 
     def __init__(self, since: int, limit: int, *, known: bool = False, rate: float = 0.0, halved: bool = False) -> None:
         self.since, self.limit, self.known, self.rate, self.halved = since, limit, known, rate, halved
         self.by_pace = rate > 0
-        self.refused = 0
+        self.refused, self.last = 0, since
 
 
 class Pushback:
@@ -67,6 +69,7 @@ class Pushback:
         self._calm = 0  # answers since the last decrease or attempt
         self._queueing, self._slower_above = Queueing(), 0
         self._lowered_at = 0  # the number of the last request before the last decrease
+        self._halved_at = -SEEN_SINCE_HALVED
         self._watch: _Watch | None = None
         self._chance: float | None = None  # share of refusals that are chance
         self._looked_at = self._refused_of_them = 0
@@ -92,9 +95,12 @@ class Pushback:
             return
         if self._chance is not None:
             self._count_chance(0)
-        if self.in_flight >= self.limit or (waiting and self.spread is not None and self.rate.pace is None):
+        spreads = waiting and self.spread is not None and self.rate.pace is None
+        if self.in_flight >= self.limit or spreads or (self._climbing and 2 * turn.level > self.limit):
             self._grow(turn, now, seconds)
         else:
+            if self._calm > 2 * self.limit:
+                self.spread = None
             self.rate.grow(now, self.seconds)
 
     def _grow(self, turn: Sent, now: float, seconds: float) -> None:
@@ -116,15 +122,16 @@ class Pushback:
     def _raise(self) -> None:
         if self.limit >= self._most:
             self._climbing, self._target = False, 0
+            self._spread_out()
             return
-        self.limit += 1
+        self.limit = min(self._most, self.limit + (2 if self._climbing else 1))
         self._spread_out()
 
     def _spread_out(self) -> None:
         """What is sent in bunches is refused in bunches, before the first of the refusals is heard."""
         if not self.seconds:
             return
-        rate = 3 * self.limit / max(self.seconds, 1e-3)
+        rate = (2.0 if self._climbing else 1.25) * self.limit / max(self.seconds, 1e-3)
         if self.spread is None:
             self.spread = Pace(rate, 1.0)
         self.spread.rate, self.spread.burst = rate, max(1.0, rate * GRAIN)
@@ -134,7 +141,8 @@ class Pushback:
 
     def _heed_queueing(self, enough: int) -> None:
         if enough > self.limit:  # it only seemed so
-            self._slower_above, self._climbing, self.limit = 0, True, min(enough, self._most)
+            self._slower_above, self.limit = 0, min(enough, self._most)
+            self._hold, self._backoff, self._step = self.limit, 0, 1
             return
         self._climbing, self._target = False, 0
         self.limit = self._slower_above = max(1, enough)
@@ -159,12 +167,17 @@ class Pushback:
         elif watch is not None:
             if turn.number > watch.since:
                 watch.refused += 1
-                if self._is_judged(watch, watch.refused / (turn.number - watch.since), now, asked):
+                if self._is_judged(watch, turn.number, now, asked):
                     return
-            if watch.by_pace or (not watch.known and turn.level > self._safe):
+            if watch.by_pace or (not watch.known and turn.level > self._known):
                 self._lower(watch, now, current=current)
         elif current and (self._chance is None or not self._is_chance()):
             self._suspect(turn, now)
+
+    @property
+    def _known(self) -> int:
+        """A level that it surely takes: one more than the wall may be served by luck, while another is refused."""
+        return min(self._safe, self._wall) if self._wall else self._safe
 
     def _suspect(self, turn: Sent, now: float) -> None:
         self._chance = None
@@ -172,7 +185,7 @@ class Pushback:
         if pace is not None and self.in_flight < self.limit:
             self._watch = _Watch(self.num_sent, self.limit, rate=pace.rate)
             self._lower(self._watch, now)
-        elif turn.level <= self._safe:
+        elif turn.level <= self._known:
             self._watch = _Watch(turn.number - 1, self.limit, known=True)
             self._watch.refused = 1
             self._calm = 0
@@ -181,35 +194,41 @@ class Pushback:
             self._lower(self._watch, now)
         self._pause(now + min(now - turn.started, 1.0))  # refusals of what is under way are still to come
 
-    def _is_judged(self, watch: _Watch, share: float, now: float, asked: float | None) -> bool:
-        """`share`: of refusals among what was sent up to this one; refusals come back sooner than replies."""
+    def _is_judged(self, watch: _Watch, number: int, now: float, asked: float | None) -> bool:
+        share = watch.refused / (number - watch.since)  # of what was sent up to this one: replies are still to come
         if (watch.refused >= BLOCKED and share > 0.5) or (watch.refused >= UNDECIDED and share > MOST_CHANCE):
             self._refuses_all(watch, now, asked)
         elif watch.refused >= UNDECIDED:
-            self._end_by_chance(watch, share)
+            if watch.by_pace and number - watch.last > 2 * (watch.last - watch.since) / (watch.refused - 1):
+                self._settle(watch, now)  # they are much fewer than before
+            else:
+                self._end_by_chance(watch, share)
         else:
+            watch.last = number
             return False
         return True
 
     def _lower(self, watch: _Watch, now: float, *, current: bool = True) -> None:
         if not current:
             if not watch.by_pace:
-                self.limit = max(1, self._safe, self.limit - 1)  # the server did not hold it when it was lowered
+                self.limit = max(1, self._known, self.limit - 1)  # the server did not hold it when it was lowered
             return
         if watch.by_pace:
             self.rate.lower(now, watch.rate * LOWERED[watch.refused])
         else:
-            self.limit = max(1, self._safe, min(self.in_flight - 1, self.limit - watch.refused))
+            self.limit = max(1, self._known, min(self.in_flight - 1, self.limit - watch.refused))
         self._mark_decrease()
 
     def _mark_decrease(self) -> None:
         self._lowered_at, self._calm, self._target = self.num_sent, 0, 0
 
     def _refuses_all(self, watch: _Watch, now: float, asked: float | None) -> None:
-        if not (watch.halved or watch.by_pace) and (asked or 0.0) <= 1.0 and self.in_flight > 3:
+        lately = self.num_sent - self._halved_at < SEEN_SINCE_HALVED
+        if not (watch.halved or watch.by_pace or lately) and (asked or 0.0) <= 1.0 and self.in_flight > 3:
             # it may take fewer at once than before, and still be busy with those it took
             self._watch = _Watch(self.num_sent, watch.limit, halved=True)
             self.limit = self.in_flight // 2
+            self._halved_at = self.num_sent
             self._mark_decrease()
             self._pause(now + min(self.seconds, 2.0))
             self._spread_out()

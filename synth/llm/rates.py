@@ -17,7 +17,7 @@ LONGEST_PAUSE = 120.0  # seconds; then one request asks whether the server meant
 LONG = 4.0  # seconds; a block that lasts longer is the end of a window's quota, or the server was out of order
 LONGEST_PATIENCE = 120.0  # seconds between two attempts at a pace that was refused
 AFFORDABLE = 0.03  # refusals, of what was served: so many may be spent on finding out once more
-LEAST_SEEN = 30.0  # seconds at a learnt pace, before it is told
+LEAST_SEEN = 60.0  # seconds at a learnt pace, before it is told
 
 
 class Rate:
@@ -70,8 +70,7 @@ class Rate:
             self._paced_served += 1
         if current and self.blocked_since is not None:
             return self._end_block(now)
-        if current or self.blocked_since is not None:
-            self._served += 1
+        self._served += 1
         return False
 
     def refused(self) -> None:
@@ -133,19 +132,12 @@ class Rate:
             self.pace = Pace(rate, 1.0)
         self._after, self._long = rate, blocked > LONG
         self._good = rate if self._measured else 0.0
-        self._wall = max(self._before, rate) if blocked <= LONG else rate
+        self._wall = min(self._before, 1.5 * rate) if blocked <= LONG and self._before else rate
         self.pace.start(self.ended_at, min(rate, CAUTIOUS), level=1.0)
         self._step = 0.01
         self._raise_at = self.ended_at + (10.0 if self._measured else 3.0)
 
     # ---- the pace
-
-    def learn(self, now: float, rate: float, wall: float) -> None:
-        """It was found by other means."""
-        self.pace = Pace(rate, max(1.0, rate / 10))
-        self._measured, self._good, self._wall = True, rate, wall
-        self._paced_since, self._paced_served = now, 0
-        self.hold(now)
 
     def forget(self) -> None:
         """It holds nothing back any more."""

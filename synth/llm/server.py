@@ -72,7 +72,7 @@ class Question:
 
     __slots__ = ("is_reserved", "messages", "num_sent", "reservation", "schema", "server", "text", "tokens")
 
-    def __init__(self, messages: Messages, text: str, schema: Mapping[str, Any] | None, tokens: int) -> None:
+    def __init__(self, messages: Messages, text: bytes, schema: Mapping[str, Any] | None, tokens: int) -> None:
         self.messages, self.text, self.schema, self.tokens = messages, text, schema, tokens
         self.num_sent = 0
         self.reservation: Reservation
@@ -102,7 +102,7 @@ class Server:
         self.out_until = 0.0
         self._out_seconds = OUT_SECONDS
         self._config = config
-        self._frames: dict[tuple[str, int, str | None], tuple[str, str]] = {}  # what stands around the messages
+        self._frames: dict[tuple[str, int, str | None], tuple[bytes, bytes]] = {}  # what stands around the messages
         self._format = formats.of(endpoint, config.response_format)
         self._tally = tally
         self._budget = budget
@@ -210,8 +210,8 @@ class Server:
             if response_format is not None:
                 rest["response_format"] = response_format
             start = f'{{"model": {json.dumps(self.endpoint.model)}, "messages": '
-            frame = self._frames[what] = start, f", {json.dumps(rest)[1:]}"
-        return f"{frame[0]}{question.text}{frame[1]}".encode()
+            frame = self._frames[what] = start.encode(), f", {json.dumps(rest)[1:]}".encode()
+        return frame[0] + question.text + frame[1]
 
     def _is_back(self) -> None:
         self._unreachable_since = self._refused_since = None
@@ -272,7 +272,7 @@ class Server:
                 return False
             # a format that was set, and not found out, may be what is wrong
             schema = None if self._config.response_format == "auto" else PROBE_SCHEMA
-            question = Question(PROBE, json.dumps(PROBE), schema, tokens=64)
+            question = Question(PROBE, json.dumps(PROBE).encode(), schema, tokens=64)
             tokens_in, most = most_tokens(PROBE, schema), self._config.max_tokens
             question.reservation = await self._budget.reserve(
                 tokens=tokens_in + most, cost=self.endpoint.cost(tokens_in, most)

@@ -6,7 +6,8 @@ import time
 import aiohttp
 import pytest
 
-from synth.llm.limiter import START, Gate
+from synth.llm.limiter import Gate
+from synth.llm.pushback import START
 from tests.chat_server import ChatServer, Fault
 
 
@@ -125,6 +126,17 @@ async def test_a_task_cancelled_in_the_moment_it_is_let_through_leaves_its_place
     assert gate.in_flight == 0
 
 
+async def test_many_cancelled_at_once_all_find_out() -> None:
+    gate = Gate(4)
+    tasks = [asyncio.create_task(hold(gate, 60)) for _ in range(50)]
+    await settle()
+    for task in tasks:
+        task.cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert (gate.in_flight, gate.waiting) == (0, 0)
+
+
 async def test_a_task_cancelled_under_way_leaves_its_place() -> None:
     gate = Gate(1)
     task = asyncio.create_task(hold(gate, 60))
@@ -175,6 +187,29 @@ async def test_a_turn_costs_little() -> None:
                 turn.served(tokens=400)
         best = min(best, (time.process_time() - started) / 2000)
     assert best < 20e-6
+
+
+def test_on_uvloop_the_gate_wakes_far_less_than_once_per_request_while_it_paces() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    rings = 0
+
+    async def paced() -> None:
+        nonlocal rings
+        gate = Gate(64, requests_per_minute=60_000)  # a thousand each second: one per millisecond
+        ring = gate._ring
+
+        def count() -> None:
+            nonlocal rings
+            rings += 1
+            ring()
+
+        gate._ring = count  # type: ignore[method-assign]
+        await asyncio.gather(*(hold(gate) for _ in range(2000)))
+
+    started = time.monotonic()
+    uvloop.run(paced())
+    assert 0.8 < time.monotonic() - started < 3  # a second's worth goes at once, the others in a second
+    assert 0 < rings < 0.75 * 1000
 
 
 async def ask_all(server: ChatServer, gate: Gate, number: int, tasks: int) -> None:

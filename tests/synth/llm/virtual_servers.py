@@ -109,9 +109,9 @@ class AtOnce(Server):
 class Chance(Server):
     """Refuses a share of the requests, whatever is sent."""
 
-    def __init__(self, share: float, latency: Latency, **settings: Any) -> None:
+    def __init__(self, share: float, latency: Latency, *, seed: int = 1, **settings: Any) -> None:
         super().__init__(latency, **settings)
-        self.share, self.chance = share, random.Random(1)
+        self.share, self.chance = share, random.Random(seed)
 
     def takes(self, tokens: int) -> bool:
         return self.chance.random() >= self.share
@@ -210,13 +210,14 @@ class Slots(Server):
 
 @dataclass
 class Outcome:
-    """How a run went: when each request was sent and each reply came, and how long the replies took."""
+    """How a run went: when each request was sent and each reply came, how long they took, what the gate found."""
 
     gate: Gate
     sent: list[float] = field(default_factory=list)
     replied: list[float] = field(default_factory=list)
     took: list[float] = field(default_factory=list)
     refused: int = 0
+    found: str = ""
 
     @property
     def seconds(self) -> float:
@@ -240,12 +241,13 @@ def run(
     most: int = 64,
     tasks: int | None = None,
     tokens: Callable[[], int] = lambda: 0,
+    seed: int = 3,
     **ceilings: float,
 ) -> Outcome:
     """`number` requests of `tasks` tasks (as many as the gate lets through at most), each until it is served."""
 
     async def all_of_them() -> Outcome:
-        random.seed(3)  # of the gate's waiting times
+        random.seed(seed)  # of the gate's waiting times
         server, outcome, pending = make(), Outcome(Gate(most, **ceilings)), iter(range(number))
 
         async def worker() -> None:
@@ -255,6 +257,7 @@ def run(
         async with asyncio.TaskGroup() as group:
             for _ in range(tasks or most):
                 group.create_task(worker())
+        outcome.found = outcome.gate.found()
         return outcome
 
     return in_virtual_time(all_of_them())
