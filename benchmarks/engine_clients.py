@@ -5,7 +5,6 @@ One process each, started by engine.py with a job (engine_job.py).
 """
 
 import asyncio
-import gc
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -105,6 +104,7 @@ def skiff(job: Job, tally: Tally) -> Prepared:
     import aiohttp  # noqa: F401 - the engine imports what it needs when it opens; others have it beforehand
     import uvloop
 
+    from synth.commands.stopping import rare_garbage
     from synth.llm import client  # noqa: F401
     from synth.llm.config import LLMConfig
     from synth.llm.engine import Engine
@@ -113,9 +113,6 @@ def skiff(job: Job, tally: Tally) -> Prepared:
 
     replies = count(1)
     config = LLMConfig.of(job.base_url, MODEL, concurrency=job.in_flight)
-
-    gc.collect()
-    gc.freeze()  # as the command does
 
     async def run() -> None:
         with Journal(Path(job.folder) / "journal") as journal:
@@ -130,7 +127,11 @@ def skiff(job: Job, tally: Tally) -> Prepared:
                 # as `synth generate` does: the engine bounds what is in flight, others fill in for those told to wait
                 await _asked_by_workers(job, tally, ask, (SkiffError,), workers=2 * job.in_flight)
 
-    return lambda: uvloop.run(run())
+    def as_the_command() -> None:
+        with rare_garbage():
+            uvloop.run(run())
+
+    return as_the_command
 
 
 CLIENTS: dict[str, Callable[[Job, Tally], Prepared]] = {

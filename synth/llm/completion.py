@@ -18,6 +18,7 @@ from synth.llm.journal import HALF_A_PAIR, MOST_NAME, MOST_TOKENS
 from synth.records import normalise
 
 _MOST_SAID = 300
+_MOST_NAMES = 100
 # A key of fewer characters is a dummy ("EMPTY", "none"): taken out, it would spoil what is said and protect nothing.
 _SHORTEST_MASKED = 8
 # A reply that happens to contain so long a key does not exist: such a reply has the key from us.
@@ -86,6 +87,7 @@ class Reader:
 
     def __init__(self, key: str) -> None:
         self._masked = key if len(key) >= _SHORTEST_MASKED else ""
+        self._names: dict[str, str] = {}  # of models and finish reasons, as they were found to be
         self._real = key if len(key) >= _SHORTEST_REAL else ""
         # most replies have escapes; only those that could give a character of this key are worth the time to undo
         short = "".join(re.escape(char) for char in '"\\/' if char in key)
@@ -183,6 +185,14 @@ class Reader:
         return line if len(line) <= most else line[: most - 1] + "…"
 
     def _name(self, name: str) -> str:
+        known = self._names.get(name)
+        if known is None:
+            known = self._checked(name)
+            if len(self._names) < _MOST_NAMES:  # a server may have a new one for each reply
+                self._names[name] = known
+        return known
+
+    def _checked(self, name: str) -> str:
         is_plain = len(name) <= MOST_NAME and _PLAIN_NAME.fullmatch(name)
         if is_plain and not (self._masked and self._masked in name):
             return name

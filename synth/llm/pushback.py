@@ -131,7 +131,7 @@ class Pushback:
         """What is sent in bunches is refused in bunches, before the first of the refusals is heard."""
         if not self.seconds:
             return
-        rate = (2.0 if self._climbing else 1.25) * self.limit / max(self.seconds, 1e-3)
+        rate = (1.25 if self.limit >= self._most else 2.0) * self.limit / max(self.seconds, 1e-3)
         if self.spread is None:
             self.spread = Pace(rate, 1.0)
         self.spread.rate, self.spread.burst = rate, max(1.0, rate * GRAIN)

@@ -153,49 +153,47 @@ class Server:
             return await self._served(question)
 
     async def _served(self, question: Question) -> "Completion":
-        refusals = 0
         while True:
-            async with self.gate.turn(question.tokens, again=refusals > 0) as turn:
+            async with self.gate.turn(question.tokens, again=question.num_sent > 0) as turn:
                 if self._stopping.is_set():
                     raise Stopped("stopped before it was asked")
                 if self.why and self.is_out:
                     raise OutOfService
+                if not question.is_reserved:
+                    await question.reservation.again()  # it is held, so this does not wait while a place is taken
+                question.is_reserved = False
+                question.num_sent += 1
+                self._tally.requests += 1
+                limit_name, sent = self._limit_name, self._format.wire(question.schema)
                 try:
-                    completion = await self._post(question)
+                    completion = await self._client.post(self._body(question, limit_name, sent))
                 except Refused as fault:
-                    refusals += 1
+                    self._unreachable_since = None
                     self._tally.fault(fault)
                     seconds = turn.refused(fault.seconds, fault.limits)
                     self._refuse_long(fault, seconds)
+                except Fault as fault:
+                    if not self._is_mended(fault, limit_name, sent):
+                        raise
+                    continue
                 else:
                     turn.served(tokens=completion.tokens_in + completion.tokens_out, limits=completion.limits)
+                    self._format.served(sent)
+                    self._is_back()
                     return completion
             await pause(self._stopping, seconds)
 
-    async def _post(self, question: Question) -> "Completion":
-        while True:
-            if not question.is_reserved:
-                await question.reservation.again()  # it is held, so this does not wait, and no place is held meanwhile
-            question.is_reserved = False
-            question.num_sent += 1
-            self._tally.requests += 1
-            limit_name, sent = self._limit_name, self._format.wire(question.schema)
-            try:
-                completion = await self._client.post(self._body(question, limit_name, sent))
-            except Unreachable:
-                self._unreachable_since = self._unreachable_since or time.monotonic()
-                raise
-            except Fault as fault:
-                self._unreachable_since = None
-                # newer models of OpenAI take the same limit under another name only
-                if limit_name == "max_tokens" and "max_completion_tokens" in str(fault):
-                    self._limit_name = "max_completion_tokens"
-                elif not self._format.downgrade(sent, fault):
-                    raise
-            else:
-                self._format.served(sent)
-                self._is_back()
-                return completion
+    def _is_mended(self, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
+        """Whether the same request may be served when it is put in other words."""
+        if isinstance(fault, Unreachable):
+            self._unreachable_since = self._unreachable_since or time.monotonic()
+            return False
+        self._unreachable_since = None
+        # newer models of OpenAI take the same limit under another name only
+        if limit_name == "max_tokens" and "max_completion_tokens" in str(fault):
+            self._limit_name = "max_completion_tokens"
+            return True
+        return self._format.downgrade(sent, fault)
 
     def body(self, question: Question) -> bytes:
         """What would be posted now."""

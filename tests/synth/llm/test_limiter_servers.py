@@ -53,9 +53,9 @@ def test_the_start_is_quick_with_a_server_that_takes_all(latency: Callable[[], L
     assert lost < 2.3 * mean + slowest_at_the_end
 
 
-def test_3008_requests_of_200_milliseconds_lose_less_than_three_tenths_of_a_second_to_the_start() -> None:
+def test_3008_requests_of_200_milliseconds_lose_less_than_four_tenths_of_a_second_to_the_start() -> None:
     outcome = run(lambda: Server(constant(0.2)), 47 * 64)
-    assert outcome.seconds - 47 * 0.2 < 0.3
+    assert outcome.seconds - 47 * 0.2 < 0.4
 
 
 @EVERY_LATENCY
