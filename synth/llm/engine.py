@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # A request that gets no reply in time may be paid each time, and its like tends to time out again.
 MOST_TIMEOUTS = 2
+UNCOUNTED = "the server does not say what a reply took: each counts as the most that it can have taken"
 CHARACTERS_PER_TOKEN = 3  # about, for tokens_per_minute, until the first replies have shown it
 # Raised when a key is made of other things than before: replies of an older journal would be found by the wrong key.
 KEY_VERSION = 1
@@ -139,7 +140,14 @@ class Engine:
         fault = _fault_of(reply)
         self.tally.receipt(Receipt(reply.call_id, seed_id, attempt, fault, reply))
         if fault:
-            raise NoReply(_explained(fault, reply), fault, reply.call_id, asked=reply.asked, server=reply.server)
+            raise NoReply(
+                _explained(fault, reply),
+                fault,
+                reply.call_id,
+                asked=reply.asked,
+                server=reply.server,
+                num_attempts=0 if reply.replayed else 1,
+            )
         return reply
 
     def stop(self) -> None:
@@ -164,7 +172,7 @@ class Engine:
             replayed=tally.replayed,
             in_flight=in_flight,
             waiting=len(self._asking) - in_flight,
-            limit=sum(gate.limit for gate in gates),
+            limit=max(in_flight, sum(gate.limit for gate in gates)),
             retries=dict(tally.retries),
             tokens_in=tally.tokens_in,
             tokens_out=tally.tokens_out,
@@ -189,6 +197,13 @@ class Engine:
         model, key = next(iter(keys.items()))
         is_known = key in self._hopeless or any(self.journal.has(each) for each in keys.values())
         return model, None if is_known else key
+
+    def earlier_reply(
+        self, messages: Messages, attempt: int = 0, *, schema: Mapping[str, Any] | None = None
+    ) -> Reply | None:
+        """What the journal has for this request, if anything."""
+        keys = self._keys(canonical(messages), schema, attempt)
+        return next((reply for key in keys.values() if (reply := self.journal.get(key)) is not None), None)
 
     def _keys(self, text: bytes, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
         """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
@@ -239,6 +254,7 @@ class Engine:
                 return reply
         if self.stopping.is_set():
             raise Stopped("stopped before it was asked")
+        self.journal.prepare()
         self._asking[key] = None
         try:
             return await self._bought(Question(messages, text, schema, self._expected(text)), keys, attempt, seed_id)
@@ -263,17 +279,20 @@ class Engine:
                     completion, server = await self._asked(question, keys)
                 except Fault as fault:
                     completion, server = await self._asked_often(question, keys, fault, attempt, seed_id)
-            except (NoReply, LLMError, Stopped):
-                if reservation.held:
+            except (NoReply, LLMError, Stopped, asyncio.CancelledError):
+                if reservation.held and not question.is_in_flight:
                     reservation.release(sent=question.num_sent > 0)
                 raise
             key = keys[server.endpoint.model]
             reply = reply_of(completion, server.endpoint, key)
-            tokens = reply.tokens_in + reply.tokens_out if completion.usage_known else None
-            reservation.settle(tokens, reply.cost if completion.usage_known else None)
-        self.journal.append(key, reply)
+            if completion.usage_known:
+                reservation.settle(reply.tokens_in + reply.tokens_out, reply.cost)
+            else:
+                self.tally.note(UNCOUNTED, once="uncounted")
+                reservation.lose()
         self.tally.replies += 1
         self.tally.bought(reply.tokens_in, reply.tokens_out, reply.cost)
+        self.journal.append(key, reply)
         return reply
 
     async def _asked(self, question: Question, keys: Mapping[str, UUID]) -> "tuple[Completion, Server]":
@@ -284,6 +303,7 @@ class Engine:
                 question.is_reserved = True
             server = self._pick(keys)
             question.server = server
+            server.num_asked += 1
             try:
                 return await server.ask(question), server
             except OutOfService:
@@ -297,6 +317,8 @@ class Engine:
                 if any(not other.is_out for other in self.servers if other is not server):
                     server.take_out(f"cannot be reached: {fault}; start it, or correct base_url")
                 raise
+            finally:
+                server.num_asked -= 1
 
     async def _asked_often(
         self, question: Question, keys: Mapping[str, UUID], fault: Fault, attempt: int, seed_id: UUID | None
@@ -393,8 +415,10 @@ class Engine:
         reply = Reply("", endpoint.model, "", tokens_in, tokens_out, 0.0, endpoint.model, endpoint.base_url, cost)
         self.tally.bought(tokens_in, tokens_out, cost)
         self.tally.receipt(Receipt(new_id(), seed_id, attempt, "unusable", reply))
-        is_known = tokens_in > 0 and tokens_out > 0  # 0 where the server does not say
-        question.reservation.settle(tokens_in + tokens_out if is_known else None, cost if is_known else None)
+        if tokens_in and tokens_out:
+            question.reservation.settle(tokens_in + tokens_out, cost)
+        else:  # the server does not say
+            question.reservation.lose()
 
 
 def canonical(messages: Messages) -> bytes:

@@ -29,6 +29,7 @@ MOST_BYTES = 8 << 20  # of its body, and so characters of its text; far more tha
 MOST_NAME = 200  # characters of the model's name and of finish_reason
 MOST_ADDRESS = 1000  # characters of a server's address; servers take no longer ones
 MOST_TOKENS = 10**9
+MOST_COST = 1e9  # US dollars of one reply: MOST_TOKENS at a dollar each
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # no text: cannot be encoded, stored or printed
 _LONGEST_LINE = 7 * MOST_BYTES  # a control character becomes six
 _KEY = re.compile(rb'\{"key": ?"([0-9a-f-]{36})", ?')
@@ -69,8 +70,9 @@ class Journal:
     asked again. Use as a context manager, from one thread.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
+        self._read_only = read_only
         self.notes: list[str] = []
         self._places = Places()
         self._files: list[Path] = []
@@ -82,7 +84,8 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(self.folder.glob("*.jsonl")):
                 if path.is_file():
                     self._replay(path)
@@ -103,6 +106,8 @@ class Journal:
             raise _unusable(self.folder, failure) from error
         finally:
             os.close(self._file)
+            if not self._length:
+                self._files[self._own].unlink(missing_ok=True)
 
     def __len__(self) -> int:
         """How many requests have their reply here."""
@@ -129,6 +134,14 @@ class Journal:
             self.notes.append(f"the journal's reply {key} in {self.folder} is damaged; its request is asked again")
         return reply
 
+    def prepare(self) -> None:
+        """Find out whether a reply could be written, before one is paid for. Raises as `append`."""
+        if self._own < 0:
+            try:
+                self._open_own()
+            except OSError as error:
+                raise _unusable(self.folder, error) from None
+
     def append(self, key: UUID, reply: Reply) -> None:
         """
         Write one reply.
@@ -138,8 +151,7 @@ class Journal:
         """
         line = _line_of(key, reply)
         try:
-            if self._own < 0:
-                self._open_own()
+            self.prepare()
             self._write(line)
             self._places.put(key, self._own, self._length)
             self._length += len(line)
@@ -262,7 +274,7 @@ def _sound(reply: Reply) -> bool:
         and all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (reply.tokens_in, reply.tokens_out))
         and type(reply.seconds) is float
         and math.isfinite(reply.seconds)
-        and (reply.cost is None or (type(reply.cost) is float and 0 <= reply.cost < math.inf))
+        and (reply.cost is None or (type(reply.cost) is float and 0 <= reply.cost <= MOST_COST))
     )
 
 

@@ -70,13 +70,24 @@ class Question:
     how many it takes in all, prompt and reply.
     """
 
-    __slots__ = ("is_reserved", "messages", "num_sent", "reservation", "schema", "server", "text", "tokens")
+    __slots__ = (
+        "is_in_flight",
+        "is_reserved",
+        "messages",
+        "num_sent",
+        "reservation",
+        "schema",
+        "server",
+        "text",
+        "tokens",
+    )
 
     def __init__(self, messages: Messages, text: bytes, schema: Mapping[str, Any] | None, tokens: int) -> None:
         self.messages, self.text, self.schema, self.tokens = messages, text, schema, tokens
         self.num_sent = 0
         self.reservation: Reservation
         self.is_reserved = True  # for the next time that it is sent
+        self.is_in_flight = False
         self.server: Server  # the last one that was asked
 
 
@@ -98,6 +109,7 @@ class Server:
             requests_per_minute=endpoint.requests_per_minute,
             tokens_per_minute=endpoint.tokens_per_minute,
         )
+        self.num_asked = 0  # requests that are at this server, those that wait for a place included
         self.why = ""  # it is out; one line
         self.out_until = 0.0
         self._out_seconds = OUT_SECONDS
@@ -134,8 +146,7 @@ class Server:
     @property
     def load(self) -> float:
         """What it has to do, in units of what it takes at once, and of its weight."""
-        gate = self.gate
-        return (gate.in_flight + gate.waiting) / (gate.limit * self.endpoint.weight)
+        return self.num_asked / (self.gate.limit * self.endpoint.weight)
 
     def ask(self, question: Question) -> "Coroutine[Any, Any, Completion]":
         """
@@ -165,15 +176,18 @@ class Server:
                 question.num_sent += 1
                 self._tally.requests += 1
                 limit_name, sent = self._limit_name, self._format.wire(question.schema)
+                question.is_in_flight = True
                 try:
                     completion = await self._client.post(self._body(question, limit_name, sent))
+                    question.is_in_flight = False
                 except Refused as fault:
+                    question.is_in_flight = False
                     self._unreachable_since = None
                     self._tally.fault(fault)
                     seconds = turn.refused(fault.seconds, fault.limits)
                     self._refuse_long(fault, seconds)
                 except Fault as fault:
-                    if not self._is_mended(fault, limit_name, sent):
+                    if not self._is_mended(question, fault, limit_name, sent):
                         raise
                     continue
                 else:
@@ -183,9 +197,13 @@ class Server:
                     return completion
             await pause(self._stopping, seconds)
 
-    def _is_mended(self, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
+    def _is_mended(self, question: Question, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
         """Whether the same request may be served when it is put in other words."""
-        if isinstance(fault, Unreachable):
+        question.is_in_flight = False
+        if isinstance(fault, Unreachable):  # nothing has left this machine
+            question.num_sent -= 1
+            question.is_reserved = True
+            self._tally.requests -= 1
             self._unreachable_since = self._unreachable_since or time.monotonic()
             return False
         self._unreachable_since = None

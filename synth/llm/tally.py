@@ -42,7 +42,10 @@ class Tally:
     def bought(self, tokens_in: int, tokens_out: int, cost: float | None) -> None:
         self.tokens_in += tokens_in
         self.tokens_out += tokens_out
-        self.cost += cost or 0.0
+        if cost is None:
+            self.has_prices = False
+        else:
+            self.cost += cost
 
     def receipt(self, receipt: Receipt) -> None:
         self._receipts.append(receipt)

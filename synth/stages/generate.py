@@ -8,11 +8,10 @@ last one stopped, however it stopped. Replies of an LLM are in its journal befor
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from synth.llm.budget import Budget, Ceilings, Spent
@@ -44,11 +43,16 @@ class Watch:
     spent: Callable[[], Spent] = lambda: Budget(Ceilings()).spent
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A plan's engine while it is open."""
 
-    make: Callable[[Passage], Any]  # an awaitable of Made
+    make: Callable[[Passage], Awaitable[Made]]
+    prepare: Callable[[], Awaitable[None]] = _nothing  # what there is to do before the first seed
     take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
     stop: Callable[[], None] = lambda: None  # ask nothing more; what is in flight is finished
     found: Callable[[], Sequence[str]] = list  # what there is to say at the end
@@ -78,7 +82,7 @@ class Plan:
     settings: Mapping[str, object]
     config: Mapping[str, object]
     names: Sequence[str]  # of the sources
-    opened: Callable[["Plan", Store, Watch], AbstractAsyncContextManager[Opened]]
+    opened: Callable[["Plan", Store, Watch, asyncio.Event], AbstractAsyncContextManager[Opened]]
     concurrency: int
     seeds: Sequence[UUID] = ()  # text ids, in order
     asking: Asking | None = None  # None: no server is asked
@@ -182,12 +186,10 @@ class _Work:
 
     async def done(self, stop: asyncio.Event) -> None:
         """Make and store what all seeds give. Raises Stopped, BudgetSpent, LLMError; what was made before is stored."""
-        async with self.plan.opened(self.plan, self.store, self.watch) as opened:
-            stopping = asyncio.create_task(_when(stop, opened.stop))
+        async with self.plan.opened(self.plan, self.store, self.watch, stop) as opened:
             try:
                 await self._all(opened, stop)
             finally:
-                stopping.cancel()
                 self._calls += opened.take_calls()  # also those of seeds that the server's end left without a word
                 self._flush()
                 self.notes += opened.found()
@@ -198,19 +200,30 @@ class _Work:
             raise LLMError(f"not one of {len(self.plan.seeds)} passages got a reply that can be used: {reason}")
 
     async def _all(self, opened: Opened, stop: asyncio.Event) -> None:
-        pending = self.plan.passages(self.store)
         ended: list[SkiffError] = []
+        try:
+            await opened.prepare()
+        except (BudgetSpent, Stopped, LLMError) as error:
+            ended.append(error)
+            opened.stop()
+        only_journalled = bool(ended)  # what has come by now is stored, whatever came between
+        pending = self.plan.passages(self.store)
 
         async def worker() -> None:
             for passage in pending:  # one shared iterator: every seed goes to exactly one worker
-                if stop.is_set() or ended:
+                if (stop.is_set() or ended) and not only_journalled:
                     return
                 try:
                     made = await opened.make(passage)
-                except (BudgetSpent, Stopped) as error:
-                    ended.append(
-                        error
-                    )  # what others have begun is paid for within the ceiling, or has been stopped too
+                except Stopped:
+                    continue
+                except BudgetSpent as error:  # what others have begun is within the ceiling
+                    ended.append(error)
+                    return
+                except SkiffError as error:  # no server is of use, or the disk is full; what is in flight is paid for
+                    self.watch.note(str(error))
+                    ended.append(error)
+                    opened.stop()
                     return
                 self._calls += opened.take_calls()
                 self._add(passage.text_id, made)
@@ -220,11 +233,10 @@ class _Work:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.plan.concurrency, len(self.plan.seeds))):
                     group.create_task(worker())
-        except ExceptionGroup as errors:  # workers fail alike (a rejected key, a dead server): show it once
+        except ExceptionGroup as errors:  # bugs: show one
             raise errors.exceptions[0] from None
-        for error in ended:
-            if isinstance(error, BudgetSpent):
-                raise error
+        if ended:
+            raise min(ended, key=lambda error: isinstance(error, BudgetSpent))  # a failure tells more than a ceiling
         if stop.is_set():
             raise Stopped("stopped; what was in flight has been finished and stored")
 
@@ -267,8 +279,3 @@ class _Work:
         run.requests = usage.requests
         run.tokens_in, run.tokens_out, run.cost = usage.tokens_in, usage.tokens_out, usage.cost
         run.lost_tokens, run.lost_cost = usage.lost_tokens, usage.lost_cost
-
-
-async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:
-    await event.wait()
-    then()

@@ -1,12 +1,13 @@
 """What a generate stage is going to do: which recipe, which seeds, which engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from synth.llm.batching import Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import Budget
+from synth.llm.budget import Budget, Ceilings
 from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
@@ -15,7 +16,7 @@ from synth.recipes.recipe import Recipe
 from synth.records import Draft, Passage, Retrieval, Task, Use, UserError
 from synth.stages.asking import Asker, Made
 from synth.stages.generate import Asking, Opened, Plan, Watch
-from synth.store import failures, runs, sources
+from synth.store import calls, failures, runs, sources
 from synth.store.connection import Store
 from synth.store.run_history import find_run, generate_config
 
@@ -110,7 +111,7 @@ def _config(wanted: Wanted) -> dict[str, object]:
 
 def _extractive_plan(wanted: Wanted) -> Plan:
     @asynccontextmanager
-    async def opened(plan: Plan, store: Store, watch: Watch) -> AsyncIterator[Opened]:
+    async def opened(plan: Plan, store: Store, watch: Watch, stop: asyncio.Event) -> AsyncIterator[Opened]:
         corpora = sources.corpora(store, wanted.names, declared_use=Use.TRAIN)
         engines = {
             name: ExtractiveEngine(corpus, seed=wanted.seed, num_queries=wanted.num_queries)
@@ -152,7 +153,7 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
     llm = asking.llm
 
     @asynccontextmanager
-    async def opened(plan: Plan, store: Store, watch: Watch) -> AsyncIterator[Opened]:
+    async def opened(plan: Plan, store: Store, watch: Watch, stop: asyncio.Event) -> AsyncIterator[Opened]:
         with Journal(asking.journal) as journal:
             for note in journal.notes:
                 watch.note(note)
@@ -164,8 +165,22 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
             async with Engine(llm, journal, budget=budget, hopeless=hopeless, on_note=watch.note) as engine:
                 asker = Asker(engine, recipe, wanted.num_queries, anew, plan.stage_key)
                 watch.usage, watch.spent = lambda: engine.usage, lambda: budget.spent
-                await _settle_batches(asking, engine, lambda: map(asker.asked, plan.passages(store)), watch)
-                yield Opened(asker.ask, asker.take_calls, engine.stop, lambda: [*engine.found, *budget.notes])
+
+                def questions() -> Iterator[Asked]:
+                    return map(asker.asked, plan.passages(store))
+
+                async def prepare() -> None:
+                    if asking.ceilings != Ceilings():
+                        _count_unrecorded(store, engine, questions())
+                    await _settle_batches(asking, engine, questions, watch)
+
+                stopping = asyncio.create_task(_when(stop, engine.stop))
+                try:
+                    yield Opened(
+                        asker.ask, prepare, asker.take_calls, engine.stop, lambda: [*engine.found, *budget.notes]
+                    )
+                finally:
+                    stopping.cancel()
 
     return Plan(
         str(llm),
@@ -185,6 +200,23 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
         asking=asking,
         recipe=recipe,
     )
+
+
+def _count_unrecorded(store: Store, engine: Engine, questions: Iterator[Asked]) -> None:
+    """Charge the budget with the replies that a killed run has journalled and could not record any more."""
+    found = {}
+    for asked in questions:
+        reply = engine.earlier_reply(asked.messages, asked.attempt, schema=asked.schema)
+        if reply is not None and reply.call_id is not None:
+            found[reply.call_id] = reply
+    for call_id in calls.unknown(store, list(found)):
+        reply = found[call_id]
+        engine.budget.add_earlier(reply.tokens_in + reply.tokens_out, reply.cost)
+
+
+async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:
+    await event.wait()
+    then()
 
 
 async def _settle_batches(

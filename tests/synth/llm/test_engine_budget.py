@@ -1,11 +1,13 @@
 """What an engine may spend: whatever goes wrong, the server has never charged more than was allowed."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
-from synth.llm.budget import Budget, Ceilings
+from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.config import LLMConfig
 from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from synth.records import BudgetSpent
@@ -75,5 +77,37 @@ async def test_a_server_that_says_nothing_of_usage_is_counted_at_the_most(journa
     budget = Budget(Ceilings(max_tokens=5000))
     async with ChatServer(error=reply_without_usage) as server:
         served = await spend(server, journal, budget)
-    assert 0 < served < 40 and budget.spent.tokens <= 5000
-    assert any("does not say" in note for note in budget.notes)
+    assert 0 < served < 40
+    assert budget.spent.tokens == 0 and 3000 < budget.spent.lost_tokens <= 5000
+
+
+async def test_a_server_that_is_not_there_costs_nothing(journal: Journal) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    budget = Budget(Ceilings(max_requests=10))
+    config = LLMConfig.of(address, "test-model", **PRICES)
+    async with Engine(config, journal, budget=budget) as engine:
+        tasks = [asyncio.create_task(engine.complete(asking(str(number)))) for number in range(5)]
+        await asyncio.sleep(1)
+        for task in tasks:  # as when another task of the run fails
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert engine.usage.requests == engine.usage.lost_tokens == 0
+    assert (budget.spent.tokens, budget.spent.lost_tokens) == (0, 0)
+
+
+async def test_what_is_in_flight_when_a_task_is_cancelled_counts_as_lost_and_what_waits_does_not(
+    journal: Journal,
+) -> None:
+    budget = Budget(Ceilings(max_requests=10))
+    async with ChatServer(echo, latency=1) as server:
+        config = config_for(server, concurrency=2)
+        async with Engine(config, journal, budget=budget) as engine:
+            tasks = [asyncio.create_task(engine.complete(asking(str(number)))) for number in range(6)]
+            await asyncio.sleep(0.3)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    each = most_tokens(asking("0")) + 2048
+    assert budget.spent.lost_tokens == 2 * each and budget.spent.requests == 2

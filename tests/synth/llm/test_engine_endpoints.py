@@ -67,6 +67,15 @@ async def test_two_servers_of_one_model_work_side_by_side(journal: Journal) -> N
     assert one.paid + other.paid == 200 and min(one.paid, other.paid) > 50
 
 
+async def test_requests_that_come_at_once_are_spread_even_while_nobody_knows_the_servers(journal: Journal) -> None:
+    schema = {"title": "A", "type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    async with ChatServer(echo, latency=0.05) as one, ChatServer(echo, latency=0.05) as other:
+        both = config(Endpoint(one.base_url, "m"), Endpoint(other.base_url, "m"))
+        async with Engine(both, journal) as engine:
+            await asyncio.gather(*(engine.complete(asking(text), schema=schema) for text in TEXTS))
+    assert one.paid + other.paid == 200 and min(one.paid, other.paid) >= 90
+
+
 async def test_a_server_that_is_not_there_is_stood_in_for_at_once(journal: Journal) -> None:
     async with ChatServer(echo) as server:
         away = Endpoint(nowhere(), "m")

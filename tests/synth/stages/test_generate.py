@@ -1,7 +1,9 @@
 """Generate: passages become samples once, whatever stops the run; over real HTTP with a small local server."""
 
 import asyncio
+import errno
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 
 from synth.llm.budget import Ceilings
 from synth.llm.config import LLMConfig
+from synth.llm.journal import Journal
 from synth.recipes import RECIPES
-from synth.records import LLMError, Source, Task, Use, UserError, new_id, text_id
+from synth.records import LLMError, SkiffError, Source, Task, Use, UserError, new_id, text_id
 from synth.stages.generate import Asking, Generated, Plan, generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate, plan_retry
 from synth.store import sources
@@ -286,6 +289,47 @@ async def test_a_stop_stores_what_was_in_flight_and_the_same_command_goes_on(
         again = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
         assert again.num_done == 5 - outcome.num_done
     assert server.paid == 5
+
+
+async def test_what_a_killed_run_had_bought_counts_against_the_ceiling(with_passages: Store, tmp_path: Path) -> None:
+    async with ChatServer() as server:
+        made = plan(with_passages, tmp_path, server.base_url, limit=3)
+        await run(with_passages, made)
+        with with_passages.write() as cursor:  # as if killed between the last reply and the first lease
+            for table in ("generated", "revision", "sample_state", "llm_call", "run", "run_end"):
+                cursor.execute(f"DELETE FROM {table}")
+        bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=4))
+        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), bounded))
+    assert (server.paid, outcome.num_done, outcome.exit_code) == (4, 4, 3)
+
+
+async def test_when_the_credit_ends_what_is_in_flight_is_finished_and_stored(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    asked = count()
+
+    def error(_: dict[str, Any]) -> tuple[int, Any] | None:
+        return (402, {"error": "pay up"}) if next(asked) == 3 else None
+
+    async with ChatServer(error=error, latency=0.3) as server:
+        llm = asking(tmp_path, server.base_url, concurrency=4, response_format="none")
+        with pytest.raises(LLMError, match="pay up"):
+            await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), llm))
+        assert server.paid == 3
+    assert len({tuple(row["positives"]) for row in samples(with_passages)}) == 3  # type: ignore[arg-type]
+
+
+async def test_a_journal_that_cannot_be_written_is_found_out_before_anything_is_paid_for(
+    with_passages: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Journal) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Journal, "_open_own", full)
+    async with ChatServer() as server:
+        with pytest.raises(SkiffError, match=r"cannot use the journal of replies .* Read-only file system"):
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    assert server.asked == []
 
 
 async def test_a_changed_parser_reads_again_what_was_paid_for(
