@@ -28,6 +28,7 @@ from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.faults import Fault, Rejected, TimedOut, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Journal, Reply
+from synth.llm.ledger import Ledger
 from synth.llm.receipts import NoReply, Receipt
 from synth.llm.server import Messages, OutOfService, Question, Server, pause, reply_of
 from synth.llm.tally import Tally
@@ -57,6 +58,7 @@ class Engine:
         config: which servers and models.
         journal: an open journal; the engine neither opens nor closes it.
         budget: what may be spent; nothing is held back without one.
+        ledger: where what is in flight is written, if there is a ceiling that the next run has to know of it for.
         hopeless: requests, by key, of which an earlier run learnt that no reply comes, and why; they are not sent.
         on_note: told, in one line, of the first fault of each kind and of what is found out about the servers.
     """
@@ -67,6 +69,7 @@ class Engine:
         journal: Journal,
         *,
         budget: Budget | None = None,
+        ledger: Ledger | None = None,
         hopeless: Mapping[UUID, tuple[FailureKind, str]] | None = None,
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -74,6 +77,7 @@ class Engine:
         self.tally = Tally(config.endpoints, on_note)
         self.journal = journal
         self.budget = budget or Budget(Ceilings())
+        self._ledger = ledger
         self._hopeless = hopeless or {}
         self._broken = ""  # what every later request is told
         self.stopping = asyncio.Event()
@@ -273,6 +277,9 @@ class Engine:
         tokens_in, most = most_tokens(question.messages, question.schema), self.config.max_tokens
         cost = None if self._dearest is None else self._dearest.cost(tokens_in, most)
         question.reservation = reservation = await self.budget.reserve(tokens=tokens_in + most, cost=cost)
+        question.key = next(iter(keys.values()))
+        question.most_tokens, question.most_cost = tokens_in + most, cost or 0.0
+        self._account(question)
         with reservation:  # what leaves it without a word may have been paid for
             try:
                 try:
@@ -280,8 +287,8 @@ class Engine:
                 except Fault as fault:
                     completion, server = await self._asked_often(question, keys, fault, attempt, seed_id)
             except (NoReply, LLMError, Stopped, asyncio.CancelledError):
-                if reservation.held and not question.is_in_flight:
-                    reservation.release(sent=question.num_sent > 0)
+                if not question.is_in_flight:
+                    self._release(question)
                 raise
             key = keys[server.endpoint.model]
             reply = reply_of(completion, server.endpoint, key)
@@ -293,13 +300,27 @@ class Engine:
         self.tally.replies += 1
         self.tally.bought(reply.tokens_in, reply.tokens_out, reply.cost)
         self.journal.append(key, reply)
+        if self._ledger is not None:
+            self._ledger.known(question.key)
         return reply
+
+    def _account(self, question: Question) -> None:
+        if self._ledger is not None:
+            self._ledger.sent(question.key, question.most_tokens, question.most_cost)
+
+    def _release(self, question: Question) -> None:
+        """Nothing was charged for it, if that is not known to be otherwise."""
+        if question.reservation.held:
+            question.reservation.release(sent=question.num_sent > 0)
+            if self._ledger is not None:
+                self._ledger.known(question.key)
 
     async def _asked(self, question: Question, keys: Mapping[str, UUID]) -> "tuple[Completion, Server]":
         """One attempt, at whichever server serves."""
         while True:
             if not question.reservation.held:  # it was lost; wait for room before any server keeps a place free
                 await question.reservation.again()
+                self._account(question)
                 question.is_reserved = True
             server = self._pick(keys)
             question.server = server
@@ -338,8 +359,7 @@ class Engine:
             server = question.server
             if isinstance(fault, Unusable):
                 self._unusable(question, server.endpoint, fault, attempt, seed_id)
-            if question.reservation.held:  # the question that finds out what is wrong may need what is set aside here
-                question.reservation.release()
+            self._release(question)  # the question that finds out what is wrong may need what is set aside here
             if await server.judge(fault):
                 raise self._failed(question, server.endpoint, fault, keys)
             try:  # the server is of no use, and out: is there another?
@@ -417,6 +437,8 @@ class Engine:
         self.tally.receipt(Receipt(new_id(), seed_id, attempt, "unusable", reply))
         if tokens_in and tokens_out:
             question.reservation.settle(tokens_in + tokens_out, cost)
+            if self._ledger is not None:
+                self._ledger.known(question.key)
         else:  # the server does not say
             question.reservation.lose()
 

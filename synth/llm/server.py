@@ -73,7 +73,10 @@ class Question:
     __slots__ = (
         "is_in_flight",
         "is_reserved",
+        "key",
         "messages",
+        "most_cost",
+        "most_tokens",
         "num_sent",
         "reservation",
         "schema",
@@ -85,6 +88,8 @@ class Question:
     def __init__(self, messages: Messages, text: bytes, schema: Mapping[str, Any] | None, tokens: int) -> None:
         self.messages, self.text, self.schema, self.tokens = messages, text, schema, tokens
         self.num_sent = 0
+        self.key: UUID
+        self.most_tokens, self.most_cost = 0, 0.0
         self.reservation: Reservation
         self.is_reserved = True  # for the next time that it is sent
         self.is_in_flight = False

@@ -36,7 +36,7 @@ def sampled(plan: Plan, number: int, *, seed: int) -> list[UUID]:
 
 def forecast(store: Store, plan: Plan, *, seed: int) -> Forecast:
     """
-    What the rest of a plan that asks an LLM will take. Nothing is asked.
+    What the rest of a plan that asks an LLM will take. Nothing is asked, and nothing is written.
 
     Args:
         seed: of the draw of prompts to estimate from.
@@ -54,7 +54,7 @@ def forecast(store: Store, plan: Plan, *, seed: int) -> Forecast:
     paid = paid_calls(store, asking.llm.models, recipe.prompt_version, num_queries=num_queries, limit=MOST_CALLS)
     known = prompts_of([call.seed_id for call in paid], ())
     calibration = Calibration([PaidCall(call.tokens_in, call.tokens_out, known.get(call.seed_id)) for call in paid])
-    with Journal(asking.journal) as journal:
+    with Journal(asking.journal, read_only=True) as journal:
         engine = Engine(asking.llm, journal, hopeless=failures.hopeless(store, plan.stage_key))
         to_ask = [prompt for prompt in sample.values() if engine.first_asked(prompt.messages, schema=recipe.schema)[1]]
     share = len(to_ask) / len(sample) if sample else 0.0

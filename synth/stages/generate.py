@@ -56,6 +56,7 @@ class Opened:
     take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
     stop: Callable[[], None] = lambda: None  # ask nothing more; what is in flight is finished
     found: Callable[[], Sequence[str]] = list  # what there is to say at the end
+    recorded: Callable[[], None] = lambda: None  # the run's end is in the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ async def generate_samples(
     config = {**plan.settings, **plan.config, "engine": plan.engine, "stage_key": plan.stage_key}
     seed = plan.settings.get("seed")
     ended: SkiffError | None = None
+    work: _Work | None = None
     with store.sole(plan.stage_key, "generating with the same settings"):
         try:
             with runs.recorded(
@@ -150,6 +152,10 @@ async def generate_samples(
                     await work.done(stop or asyncio.Event())
         except (BudgetSpent, Stopped) as error:
             ended = error
+        finally:
+            if work is not None:
+                work.recorded()
+    assert work is not None
     return Generated(
         num_seeds=len(plan.seeds),
         num_done=work.num_done,
@@ -179,6 +185,7 @@ class _Work:
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     notes: list[str] = field(default_factory=list)
+    recorded: Callable[[], None] = lambda: None
     _finished: list[tuple[UUID, Made]] = field(default_factory=list)
     _failed: list[Failure] = field(default_factory=list)
     _calls: list[Call] = field(default_factory=list)
@@ -187,6 +194,7 @@ class _Work:
     async def done(self, stop: asyncio.Event) -> None:
         """Make and store what all seeds give. Raises Stopped, BudgetSpent, LLMError; what was made before is stored."""
         async with self.plan.opened(self.plan, self.store, self.watch, stop) as opened:
+            self.recorded = opened.recorded
             try:
                 await self._all(opened, stop)
             finally:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from synth.llm.batching import Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import Budget, Ceilings
+from synth.llm.budget import Budget, Ceilings, most_tokens
 from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
+from synth.llm.ledger import InFlight, Ledger
 from synth.recipes import RECIPES
 from synth.recipes.recipe import Recipe
 from synth.records import Draft, Passage, Retrieval, Task, Use, UserError
@@ -157,12 +158,20 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
         with Journal(asking.journal) as journal:
             for note in journal.notes:
                 watch.note(note)
-            spent = runs.spent(store, plan.stage_key)
+            spent, ledger, killed = runs.spent(store, plan.stage_key), None, InFlight()
+            if asking.ceilings != Ceilings():
+                ledger = Ledger(asking.journal, plan.stage_key)
+                killed = ledger.earlier(journal.has)
             budget = Budget(
-                asking.ceilings, spent_cost=spent.cost, spent_tokens=spent.tokens, spent_requests=spent.requests
+                asking.ceilings,
+                spent_cost=spent.cost + killed.cost,
+                spent_tokens=spent.tokens + killed.tokens,
+                spent_requests=spent.requests + killed.num_requests,
             )
             hopeless = failures.hopeless(store, plan.stage_key)
-            async with Engine(llm, journal, budget=budget, hopeless=hopeless, on_note=watch.note) as engine:
+            async with Engine(
+                llm, journal, budget=budget, ledger=ledger, hopeless=hopeless, on_note=watch.note
+            ) as engine:
                 asker = Asker(engine, recipe, wanted.num_queries, anew, plan.stage_key)
                 watch.usage, watch.spent = lambda: engine.usage, lambda: budget.spent
 
@@ -177,7 +186,12 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
                 stopping = asyncio.create_task(_when(stop, engine.stop))
                 try:
                     yield Opened(
-                        asker.ask, prepare, asker.take_calls, engine.stop, lambda: [*engine.found, *budget.notes]
+                        asker.ask,
+                        prepare,
+                        asker.take_calls,
+                        engine.stop,
+                        lambda: [*engine.found, *budget.notes],
+                        ledger.close if ledger else _nothing,
                     )
                 finally:
                     stopping.cancel()
@@ -208,10 +222,16 @@ def _count_unrecorded(store: Store, engine: Engine, questions: Iterator[Asked]) 
     for asked in questions:
         reply = engine.earlier_reply(asked.messages, asked.attempt, schema=asked.schema)
         if reply is not None and reply.call_id is not None:
-            found[reply.call_id] = reply
+            most = most_tokens(asked.messages, asked.schema) + engine.config.max_tokens
+            found[reply.call_id] = reply, most
     for call_id in calls.unknown(store, list(found)):
-        reply = found[call_id]
-        engine.budget.add_earlier(reply.tokens_in + reply.tokens_out, reply.cost)
+        reply, most = found[call_id]
+        tokens = reply.tokens_in + reply.tokens_out if reply.tokens_in and reply.tokens_out else most
+        engine.budget.add_earlier(tokens, reply.cost)
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:

@@ -107,7 +107,7 @@ async def test_a_server_that_knows_the_limit_by_its_newer_name_only_is_asked_so(
 
 @pytest.mark.parametrize(
     ("retry_after", "said"),
-    [("86400", "wait 86400 s"), ("Wed, 21 Oct 2099 07:28:00 GMT", r"wait \d{9,} s"), ("1e9", "wait 1000000000 s")],
+    [("86400", "wait 86400 s"), ("Wed, 21 Oct 2099 07:28:00 GMT", "wait 31536000 s"), ("1e9", "wait 31536000 s")],
 )
 async def test_a_spent_quota_ends_the_run_and_says_how_long_to_wait(
     retry_after: str, said: str, journal: Journal

@@ -84,6 +84,15 @@ async def test_a_key_with_characters_that_no_key_has_is_refused_without_being_sh
         ({"concurrency": 0}, "concurrency"),
         ({"timeout_seconds": 0.0}, "timeout_seconds"),
         ({"max_retries": -1}, "max_retries"),
+        ({"weight": 1e308}, "weight must be 0.000001 to 1,000,000"),
+        ({"weight": 5e-324}, "weight"),
+        ({"temperature": 1e308}, "temperature must be 0 to 100"),
+        ({"max_tokens": 2**63 - 1}, "max_tokens must be 1 to 10,000,000"),
+        ({"concurrency": 2**63 - 1}, "concurrency must be 1 to 10,000"),
+        ({"requests_per_minute": 0}, "requests_per_minute must be 1 to"),
+        ({"tokens_per_minute": 2**63 - 1}, "tokens_per_minute must be 1 to"),
+        ({"timeout_seconds": 1e300}, "timeout_seconds must be more than 0, and at most 86,400"),
+        ({"max_retries": 2**63 - 1}, "max_retries must be 0 to 1,000"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any], named: str) -> None:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from synth.llm.budget import Ceilings
 from synth.llm.config import LLMConfig
 from synth.llm.journal import Journal
+from synth.llm.ledger import Ledger
 from synth.recipes import RECIPES
 from synth.records import LLMError, SkiffError, Source, Task, Use, UserError, new_id, text_id
 from synth.stages.generate import Asking, Generated, Plan, generate_samples
@@ -301,6 +303,21 @@ async def test_what_a_killed_run_had_bought_counts_against_the_ceiling(with_pass
         bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=4))
         outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), bounded))
     assert (server.paid, outcome.num_done, outcome.exit_code) == (4, 4, 3)
+
+
+async def test_what_was_in_flight_at_a_kill_counts_against_the_ceiling_of_the_next_run(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    async with ChatServer() as server:
+        bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=5))
+        made = plan_generate(with_passages, Wanted(num_queries=3), bounded)
+        (tmp_path / "journal").mkdir()
+        killed = Ledger(tmp_path / "journal", made.stage_key)
+        for number in range(3):
+            killed.sent(UUID(int=number), 100, 0.0)
+        outcome = await run(with_passages, made)
+    assert (server.paid, outcome.num_done, outcome.exit_code) == (2, 2, 3)
+    assert len(list((tmp_path / "journal").glob("*.ledger"))) == 1  # that of the killed run, for those that follow
 
 
 async def test_when_the_credit_ends_what_is_in_flight_is_finished_and_stored(
