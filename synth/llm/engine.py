@@ -279,7 +279,7 @@ class Engine:
         question.reservation = reservation = await self.budget.reserve(tokens=tokens_in + most, cost=cost)
         question.key = next(iter(keys.values()))
         question.most_tokens, question.most_cost = tokens_in + most, cost or 0.0
-        self._account(question)
+        question.ledger = self._ledger
         with reservation:  # what leaves it without a word may have been paid for
             try:
                 try:
@@ -304,23 +304,16 @@ class Engine:
             self._ledger.known(question.key)
         return reply
 
-    def _account(self, question: Question) -> None:
-        if self._ledger is not None:
-            self._ledger.sent(question.key, question.most_tokens, question.most_cost)
-
     def _release(self, question: Question) -> None:
         """Nothing was charged for it, if that is not known to be otherwise."""
         if question.reservation.held:
             question.reservation.release(sent=question.num_sent > 0)
-            if self._ledger is not None:
-                self._ledger.known(question.key)
 
     async def _asked(self, question: Question, keys: Mapping[str, UUID]) -> "tuple[Completion, Server]":
         """One attempt, at whichever server serves."""
         while True:
             if not question.reservation.held:  # it was lost; wait for room before any server keeps a place free
                 await question.reservation.again()
-                self._account(question)
                 question.is_reserved = True
             server = self._pick(keys)
             question.server = server

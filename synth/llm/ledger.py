@@ -7,7 +7,6 @@ away, for its record in the store says what it lost; the file of a killed one st
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -40,9 +39,9 @@ class Ledger:
         self._path = folder / f"{stage_key.hex}.{new_id().hex}.ledger"
         self._file = -1
 
-    def earlier(self, is_answered: Callable[[UUID], bool]) -> InFlight:
+    def earlier(self) -> InFlight:
         """
-        What runs that were killed had in flight, but for requests whose replies are known after all.
+        What runs that were killed had in flight. That a later run got the reply does not matter: it was asked twice.
 
         Raises:
             SkiffError: a file cannot be read.
@@ -51,7 +50,7 @@ class Ledger:
         try:
             for path in sorted(self._folder.glob(f"{self._stage_key.hex}.*.ledger")):
                 if path.is_file() and path != self._path:
-                    for tokens, picodollars in _open_entries(path.read_bytes(), is_answered):
+                    for tokens, picodollars in _open_entries(path.read_bytes()):
                         cost = found.cost + picodollars / 10**12
                         found = InFlight(found.num_requests + 1, found.tokens + tokens, cost)
         except OSError as error:
@@ -89,26 +88,21 @@ class Ledger:
         )
 
 
-def _open_entries(content: bytes, is_answered: Callable[[UUID], bool]) -> list[tuple[int, int]]:
+def _open_entries(content: bytes) -> list[tuple[int, int]]:
     """
     Tokens and cost of what has no known end. A request that was sent again stands there as often; its end is that of
     the last time. What is torn or damaged is passed over.
     """
     entries: dict[UUID, list[tuple[int, int]]] = {}
-    ended: set[UUID] = set()
     for line in content.splitlines():
         fields = line[1:].split()
         try:
             key = UUID(fields[0].decode("ascii"))
             if line.startswith(b"-"):
-                ended.add(key)
                 entries[key].pop()
             else:
                 tokens, picodollars = (min(max(int(field), 0), _MOST) for field in fields[1:])
                 entries.setdefault(key, []).append((tokens, picodollars))
         except (ValueError, LookupError):  # no UUID, no numbers, too few, an end without a beginning
             continue
-    for key, sent in entries.items():
-        if sent and key not in ended and is_answered(key):  # killed between the journal and this file
-            sent.pop()
     return [each for sent in entries.values() for each in sent]

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from synth.llm.budget import Budget, Reservation, most_tokens
 from synth.llm.config import Endpoint, LLMConfig
-from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable
+from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Reply
+from synth.llm.ledger import Ledger
 from synth.llm.limiter import Gate
 from synth.llm.receipts import Receipt
 from synth.llm.tally import Tally
@@ -74,6 +75,7 @@ class Question:
         "is_in_flight",
         "is_reserved",
         "key",
+        "ledger",
         "messages",
         "most_cost",
         "most_tokens",
@@ -89,6 +91,7 @@ class Question:
         self.messages, self.text, self.schema, self.tokens = messages, text, schema, tokens
         self.num_sent = 0
         self.key: UUID
+        self.ledger: Ledger | None = None
         self.most_tokens, self.most_cost = 0, 0.0
         self.reservation: Reservation
         self.is_reserved = True  # for the next time that it is sent
@@ -182,11 +185,13 @@ class Server:
                 self._tally.requests += 1
                 limit_name, sent = self._limit_name, self._format.wire(question.schema)
                 question.is_in_flight = True
+                if question.ledger is not None:
+                    question.ledger.sent(question.key, question.most_tokens, question.most_cost)
                 try:
                     completion = await self._client.post(self._body(question, limit_name, sent))
                     question.is_in_flight = False
                 except Refused as fault:
-                    question.is_in_flight = False
+                    self._answered(question, fault)
                     self._unreachable_since = None
                     self._tally.fault(fault)
                     seconds = turn.refused(fault.seconds, fault.limits)
@@ -204,7 +209,7 @@ class Server:
 
     def _is_mended(self, question: Question, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
         """Whether the same request may be served when it is put in other words."""
-        question.is_in_flight = False
+        self._answered(question, fault)
         if isinstance(fault, Unreachable):  # nothing has left this machine
             question.num_sent -= 1
             question.is_reserved = True
@@ -217,6 +222,12 @@ class Server:
             self._limit_name = "max_completion_tokens"
             return True
         return self._format.downgrade(sent, fault)
+
+    def _answered(self, question: Question, fault: Fault) -> None:
+        question.is_in_flight = False
+        may_be_paid = isinstance(fault, Unusable) or (isinstance(fault, Transient) and fault.paid)
+        if question.ledger is not None and not may_be_paid:
+            question.ledger.known(question.key)
 
     def body(self, question: Question) -> bytes:
         """What would be posted now."""

@@ -161,7 +161,7 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
             spent, ledger, killed = runs.spent(store, plan.stage_key), None, InFlight()
             if asking.ceilings != Ceilings():
                 ledger = Ledger(asking.journal, plan.stage_key)
-                killed = ledger.earlier(journal.has)
+                killed = ledger.earlier()
             budget = Budget(
                 asking.ceilings,
                 spent_cost=spent.cost + killed.cost,
