@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -137,7 +137,11 @@ async def generate_samples(
     seed = plan.settings.get("seed")
     ended: SkiffError | None = None
     work: _Work | None = None
-    with store.sole(plan.stage_key, "generating with the same settings"):
+    with ExitStack() as alone:
+        alone.enter_context(store.sole(plan.stage_key, "generating with the same settings"))
+        for model in sorted(plan.asking.llm.models) if plan.asking else ():  # by two at once it would be paid twice
+            asked = key_of("asking", model, plan.prompt_version)
+            alone.enter_context(store.sole(asked, f"asking {model} for the same"))
         try:
             with runs.recorded(
                 store,

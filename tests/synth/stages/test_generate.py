@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,7 +17,7 @@ from synth.llm.config import LLMConfig
 from synth.llm.journal import Journal
 from synth.llm.ledger import Ledger
 from synth.recipes import RECIPES
-from synth.records import LLMError, SkiffError, Source, Task, Use, UserError, new_id, text_id
+from synth.records import LLMError, SkiffError, Source, StoreLocked, Task, Use, UserError, new_id, text_id
 from synth.stages.generate import Asking, Generated, Plan, generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate, plan_retry
 from synth.store import sources
@@ -23,6 +25,7 @@ from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.sources import NewPassage
 from tests.chat_server import ChatServer, Fault, completion, queries_about
+from tests.conftest import REPOSITORY
 
 TEXTS = [
     f"Harbour {name}\nThe harbour of {name} was dug in {year} by hand. Its lighthouse guides every skiff at night. "
@@ -318,6 +321,29 @@ async def test_what_was_in_flight_at_a_kill_counts_against_the_ceiling_of_the_ne
         outcome = await run(with_passages, made)
     assert (server.paid, outcome.num_done, outcome.exit_code) == (2, 2, 3)
     assert len(list((tmp_path / "journal").glob("*.ledger"))) == 1  # that of the killed run, for those that follow
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from synth.records import key_of
+from synth.store.locks import sole
+with sole(Path(sys.argv[1]), key_of("asking", "test-model", "retrieval-query-1"), "asking"):
+    print("here", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_two_runs_at_once_that_share_a_model_do_not_pay_for_the_same_twice(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    other = [sys.executable, "-c", ASKING, str(with_passages.path)]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        async with ChatServer() as server:
+            with pytest.raises(StoreLocked, match="asking test-model for the same"):
+                await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    assert server.asked == []
 
 
 async def test_when_the_credit_ends_what_is_in_flight_is_finished_and_stored(
