@@ -15,7 +15,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
 
-from synth.records import normalise
+from synth.records import composed, normalise
 
 IDEOGRAPHS = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -121,7 +121,7 @@ def hidden(text: str) -> str | None:
 
 
 def _folded(text: str) -> str:
-    return normalise(unicodedata.normalize("NFKC", text)).casefold()
+    return normalise(composed(text, "NFKC")).casefold()
 
 
 def _longest_shared(text: str, passage: str) -> str:
@@ -136,7 +136,7 @@ def _longest_shared(text: str, passage: str) -> str:
 def scripts(text: str) -> Counter[str]:
     """Words by script. Digits, punctuation and signs have none."""
     words: Counter[str] = Counter()
-    for unit in _UNITS.finditer(unicodedata.normalize("NFKC", text)):
+    for unit in _UNITS.finditer(composed(text, "NFKC")):
         script = _script(unit.group()[0])
         if script:
             words[script] += int(10 * _UNIT_SIZES[unit.lastgroup])

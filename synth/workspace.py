@@ -8,6 +8,7 @@ A workspace: a folder with synth.toml and the store, and what commands leave bes
     batches/     requests in the Batch API of a server
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,8 @@ class Workspace:
 
     def llm(self, *, base_url: str | None, model: str | None) -> "LLMConfig | None":
         """
-        The LLM to ask: [llm] of synth.toml with these options laid over it; None if neither names one.
+        The LLM to ask: [llm] of synth.toml with these options laid over it; None if neither names one. What an option
+        names is asked alone: the endpoints of that model or server that synth.toml lists, with their settings, if any.
 
         Raises UserError if only one of server and model is named, or a setting makes no sense.
         """
@@ -133,11 +135,13 @@ class Workspace:
         common = {key: value for key, value in table.items() if key not in of_endpoint}
         if not isinstance(listed, list):
             raise UserError(f"{where}: endpoints must be a list of tables, each headed [[llm.endpoints]]")
-        if options or not listed:  # what is named on the command line is asked alone
-            listed = [options] if options or "base_url" in own or "model" in own else []
+        asked = listed or ([{}] if "base_url" in own or "model" in own else [])
+        if options:
+            named = [each for each in listed if isinstance(each, dict) and options.items() <= (own | each).items()]
+            asked = named or [options]
         found = []
-        for number, each in enumerate(listed, start=1):
-            place = where if len(listed) == 1 else f"{where}: endpoint {number}"
+        for number, each in enumerate(asked, start=1):
+            place = where if len(asked) == 1 else f"{where}: endpoint {number}"
             if not isinstance(each, dict):
                 raise UserError(f"{place} must be a table")
             settings = own | each
@@ -147,6 +151,7 @@ class Workspace:
                 )  # a typo first
                 raise UserError(
                     "an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml"
+                    + _listed(listed)
                 )
             found.append(record_of(Endpoint, settings, place))
         if not found:
@@ -172,6 +177,12 @@ class Workspace:
     def releases(self) -> Path:
         """Where releases are written, one folder each."""
         return self.root / "releases"
+
+
+def _listed(endpoints: Sequence[object]) -> str:
+    """Which endpoints an option could have named."""
+    found = [f"{each.get('model')} at {each.get('base_url')}" for each in endpoints if isinstance(each, dict)]
+    return f", which lists {', '.join(found)}" if found else ""
 
 
 def _refuse_path(root: Path) -> None:

@@ -112,6 +112,10 @@ class BatchServer(ChatServer):
         """What shall happen from now on at a point."""
         self._troubles[point] = list(troubles)
 
+    def let_end(self) -> None:
+        """From now on nothing takes time."""
+        self._lasts.clear()
+
     def begin_again(self, fates: Sequence[Fate]) -> None:
         """As if it had never been asked anything."""
         self.bought.clear()

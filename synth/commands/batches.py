@@ -58,8 +58,9 @@ def batches_cancel(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Cancel a batch at its server. What is done of it by then is paid for, and `synth generate --batch` fetches it; the
-    rest is not asked, and may be asked again. One that its server never got, or does not know, is forgotten.
+    Cancel a batch at its server. What is done of it by then is paid for, and is fetched as soon as the server has
+    ended it: at once, by this command given again, or by `synth generate --batch`. The rest is not asked, and may be
+    asked again. One that its server never got, or does not know, is forgotten.
 
     Example: synth batches cancel batch_68f1c0
     """
@@ -67,16 +68,26 @@ def batches_cancel(
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    left = asyncio.run(cancel_batch(opened.batches, _endpoints(opened), batch))
+    left = asyncio.run(cancel_batch(opened.batches, _endpoints(opened), batch, opened.journal))
     if as_json:
         print_json(None if left is None else _as_json(left))
     elif left is None:
         say(f"batch {batch} is forgotten: its server does not have it, and its requests may be asked again")
     else:
-        say(
-            f"batch {left.name} is {left.status}: {left.done:,} of {left.num_requests:,} requests are done and paid"
-            " for; `synth generate --batch` fetches them"
-        )
+        say(_told(left))
+
+
+def _told(batch: "Batch") -> str:
+    """What has become of a batch that was cancelled."""
+    from synth.llm.batch_files import Step
+
+    done = f"{batch.done:,} of {batch.num_requests:,} requests are done and paid for"
+    if batch.step is Step.FETCHED:
+        return f"batch {batch.name} is {batch.status}: {done}; their replies are in the journal, the rest may be asked"
+    return (
+        f"batch {batch.name} is {batch.status}: {done} so far; once its server has ended it, the same command, or"
+        " `synth generate --batch`, fetches them"
+    )
 
 
 def _endpoints(workspace: "Workspace") -> "tuple[Endpoint, ...]":

@@ -7,7 +7,7 @@ from typing import Any
 from synth.llm.budget import dollars
 from synth.llm.usage import Usage
 
-MOST_CAUSES = 3
+MOST_CAUSES = 5
 MOST_ERROR = 80  # characters of the last error where there is room for it, half of that where there is less
 DISTANT = 100 * 86400.0  # seconds; a time left beyond it says nothing
 
@@ -116,14 +116,13 @@ def requests(figures: Figures) -> Sequence[Part]:
 def spending(figures: Figures) -> Sequence[Part]:
     """What was spent, what it will come to, and what is left to spend; nothing where nothing is bought."""
     usage = figures.usage
-    if not (usage.tokens_in or usage.tokens_out or usage.lost):
+    if not (usage.tokens_in or usage.tokens_out or usage.lost or usage.lost_tokens):
         return ()
     found = [Part(f"{_short(usage.tokens_in)} tokens in, {_short(usage.tokens_out)} out", 3)]
-    if usage.cost is not None:
-        found.append(Part(dollars(usage.cost)))
-    if usage.lost:
+    found.append(Part("no price stated", 5) if usage.cost is None else Part(dollars(usage.cost)))
+    if usage.lost or usage.lost_tokens:  # what a second Ctrl-C breaks off is lost as well
         lost = f"{_short(usage.lost_tokens)} tokens" if usage.lost_cost is None else dollars(usage.lost_cost)
-        found.append(Part(f"at most {lost} lost", 4))
+        found.append(Part(f"at most {lost} lost", 1 if figures.over else 4))
     cost = figures.at_the_end(usage.cost)
     all_tokens = figures.at_the_end(usage.tokens_in + usage.tokens_out)
     if cost is not None:
@@ -139,7 +138,7 @@ def _left(figures: Figures) -> Sequence[Part]:
     for name, used, shown in (
         ("cost", usage.cost, dollars),
         ("tokens", usage.tokens_in + usage.tokens_out, lambda amount: f"{_short(amount)} tokens"),
-        ("requests", usage.requests, lambda amount: f"{amount:,.0f} requests"),
+        ("requests", usage.requests, lambda amount: counted(round(amount), "request")),
     ):
         if name not in left:
             continue
@@ -154,13 +153,17 @@ def _left(figures: Figures) -> Sequence[Part]:
 
 
 def _retries(retries: Mapping[str, int]) -> Part:
-    counted = sorted(retries.items(), key=lambda item: (-item[1], item[0]))
-    causes = [f"{number:,}x {cause}" for cause, number in counted[:MOST_CAUSES]]
-    if len(counted) > MOST_CAUSES:
-        causes.append(f"{sum(number for _, number in counted[MOST_CAUSES:]):,}x other")
-    total = sum(retries.values())
-    text = "1 retry" if total == 1 else f"{total:,} retries"
+    commonest = sorted(retries.items(), key=lambda item: (-item[1], item[0]))
+    causes = [f"{number:,}x {' '.join(cause.split())}" for cause, number in commonest[:MOST_CAUSES]]
+    if len(commonest) > MOST_CAUSES:
+        causes.append(f"{sum(number for _, number in commonest[MOST_CAUSES:]):,}x other")
+    text = counted(sum(retries.values()), "retry", "retries")
     return Part(f"{text} ({', '.join(causes)})", 2, text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """So many of something: 1 request, 1,310 requests."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:
@@ -196,8 +199,12 @@ def _short(number: float) -> str:
 
 
 def _cut(text: str, width: int) -> str:
+    """A text in one line, cut between two words where it has any that are short enough."""
     text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    if len(text) <= width:
+        return text
+    whole_words = text[: width - 2].rpartition(" ")[0]
+    return f"{whole_words if len(whole_words) > width // 2 else text[: width - 3]}..."
 
 
 def _rounded(number: float | None, digits: int | None = None) -> float | None:

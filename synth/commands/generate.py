@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synth.commands.figures import counted
 from synth.commands.runs import RunArgument
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json
-from synth.records import Task, UserError
+from synth.records import BudgetSpent, SkiffError, Task, UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from synth.llm.budget import Ceilings
     from synth.llm.config import LLMConfig
+    from synth.llm.usage import Usage
     from synth.stages.forecast import Forecast
     from synth.stages.generate import Asking, Generated, Plan, Watch
     from synth.workspace import Workspace
@@ -58,11 +62,16 @@ def generate(
     max_tokens: MaxTokensOption = None,
     max_requests: MaxRequestsOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show three prompts and what the run will cost; ask nothing.")
+        bool, typer.Option("--dry-run", help="Show three prompts and what the run will cost; ask and write nothing.")
     ] = False,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, help="With --dry-run: ask for so many passages, keep the replies, and measure."),
+        typer.Option(
+            min=1,
+            max=1000,
+            help="With --dry-run: measure, on so many of the passages. They are asked for, paid and stored as by a run;"
+            " the next sample is of others.",
+        ),
     ] = None,
     batch: Annotated[
         bool, typer.Option("--batch", help="Through the server's Batch API: half the price, within a day.")
@@ -77,7 +86,7 @@ def generate(
     in the workspace's journal before anything else, so the same command again asks nothing twice. Ctrl-C finishes what
     is in flight; a second one ends at once. Exit code 3: a ceiling was reached. docs/llm.md tells the rest.
 
-    Example: synth generate --task retrieval --max-cost 5 --source handbook
+    Example: synth generate --task retrieval --source squad-en --limit 100
     """
     from synth.llm.budget import Ceilings
     from synth.stages.generate_plan import Wanted, plan_generate
@@ -129,28 +138,49 @@ def retry(
     """
     from synth.llm.budget import Ceilings
     from synth.stages.generate_plan import plan_retry
+    from synth.store.run_history import find_run
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
     asking = _asking(opened, opened.llm(base_url=None, model=None), ceilings)
-    _carry_out(opened, plan_retry(opened.store, run, KINDS_OF[only], asking), as_json=as_json)
+    told = find_run(opened.store, run)
+    _refuse_unreached(opened, told, only)
+    plan = plan_retry(opened.store, str(told), KINDS_OF[only], asking)
+    # `last` will be the run that begins now
+    _carry_out(opened, plan, as_json=as_json, again=f"`synth runs retry {told} --only {only} -w {workspace}`")
 
 
-def _carry_out(opened: "Workspace", plan: "Plan", *, as_json: bool) -> None:
-    outcome = _run(opened, plan, as_json=as_json)
+def _refuse_unreached(opened: "Workspace", run: "UUID", only: Only) -> None:
+    """Raise UserError where a run has nothing to ask again, but passages that it did not come to."""
+    from synth.store.failures import to_ask_again
+    from synth.store.run_history import num_not_reached
+
+    number = num_not_reached(opened.store, run)
+    if number and not to_ask_again(opened.store, run, KINDS_OF[only]):
+        raise UserError(
+            f"run {run} left nothing for --only {only}, but did not come to {number:,} of its passages: run"
+            " `synth generate` again with its options"
+        )
+
+
+def _carry_out(opened: "Workspace", plan: "Plan", *, as_json: bool, again: str = "the same command") -> None:
+    from synth.stages.forecast import forecast
+
+    estimated = _estimated(forecast(opened.store, plan, seed=0)) if plan.asking is not None and plan.seeds else ""
+    outcome = _run(opened, plan, estimated, as_json=as_json)
     if as_json:
         print_json(_as_json(outcome, plan))
     else:
-        _tell(outcome, plan, opened.root)
+        _tell(outcome, plan, opened.root, again)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
 
-def _run(opened: "Workspace", plan: "Plan", *, as_json: bool) -> "Generated":
+def _run(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool) -> "Generated":
+    """Generate, and show how it goes, with a note above it if there is one."""
     from synth.commands.live import live
     from synth.commands.stopping import run_stoppable, stopping_line
-    from synth.stages.forecast import forecast
     from synth.stages.generate import Watch, generate_samples
 
     watch, most_seconds = Watch(), 0.0
@@ -166,15 +196,26 @@ def _run(opened: "Workspace", plan: "Plan", *, as_json: bool) -> "Generated":
                     as_json=as_json,
                     ceilings=plan.asking.ceilings,
                     spent=lambda: watch.spent(),
+                    unpriced=_unpriced(plan.asking.llm),
                 )
             )
             watch.advance, watch.note, watch.state = shown.advance, shown.note, shown.state
             most_seconds = plan.asking.llm.timeout_seconds
-            watch.note(_estimated(forecast(opened.store, plan, seed=0)))
-        return run_stoppable(
-            lambda stop: generate_samples(opened.store, plan, watch=watch, stop=stop.event),
-            on_first=lambda: _say_stopping(watch, stopping_line(watch.usage().in_flight, most_seconds)),
-        )
+            if note:
+                watch.note(note)
+        try:
+            return run_stoppable(
+                lambda stop: generate_samples(opened.store, plan, watch=watch, stop=stop.event),
+                on_first=lambda: _say_stopping(watch, stopping_line(watch.usage().in_flight, most_seconds)),
+            )
+        except SkiffError as error:
+            if as_json:
+                print_json({"error": str(error), "exit_code": error.exit_code} | _paid(watch.usage(), plan))
+            raise
+
+
+def _unpriced(llm: "LLMConfig") -> list[str]:
+    return [f"{each.model} at {each.base_url}" for each in llm.endpoints if each.cost(0, 0) is None]
 
 
 def _say_stopping(watch: "Watch", line: str) -> None:
@@ -189,24 +230,35 @@ def _tell_forecast(opened: "Workspace", plan: "Plan", sample: int | None, *, as_
 
     if plan.asking is None:
         raise UserError("the extractive engine asks nothing and costs nothing: leave --dry-run out")
-    asked = None
-    if sample is not None:
-        chosen = sampled(plan, sample, seed=0)
-        asked = _run(opened, replace(plan, seeds=chosen), as_json=as_json)
-        plan = replace(plan, seeds=sorted(set(plan.seeds) - set(chosen)))
-    found = forecast(opened.store, plan, seed=0)
+    before = forecast(opened.store, plan, seed=0)
+    if not as_json:
+        _tell_prompts(before)
+        say(_estimated(before))
+    if sample is None:
+        if as_json:
+            print_json(asdict(before))
+        return
+    chosen = sampled(plan, sample, seed=0)
+    asked = _run(opened, replace(plan, seeds=chosen), "", as_json=as_json)
+    # where it was stopped, some of them are left
+    rest = plan.seeds if asked.ended else sorted(set(plan.seeds) - set(chosen))
+    after = forecast(opened.store, replace(plan, seeds=rest), seed=0)
     if as_json:
-        told = asdict(found) | ({} if asked is None else {"sample": _as_json(asked, plan)})
-        print_json(told)
+        print_json(asdict(after) | {"before": asdict(before.estimate), "sample": _as_json(asked, plan)})
     else:
-        for number, messages in enumerate(found.prompts, start=1):
-            for message in messages:
-                say(f"=== prompt {number}, {message['role']} ===\n{message['content']}\n")
-        if asked is not None:
-            _tell_paid(asked)
-        say(_estimated(found))
-    if asked is not None and asked.exit_code:
+        say(f"asked for a sample of {counted(len(chosen), 'passage')}; stored {_samples(asked)}")
+        _tell_paid(asked)
+        if asked.ended:
+            say(asked.ended)
+        say(f"the rest: {_estimated(after)}")
+    if asked.exit_code:
         raise typer.Exit(asked.exit_code)
+
+
+def _tell_prompts(found: "Forecast") -> None:
+    for number, messages in enumerate(found.prompts, start=1):
+        for message in messages:
+            say(f"=== prompt {number}, {message['role']} ===\n{message['content']}\n")
 
 
 def _estimated(found: "Forecast") -> str:
@@ -218,25 +270,36 @@ def _estimated(found: "Forecast") -> str:
     if estimate.cost is not None and estimate.cost_low is not None and estimate.cost_high is not None:
         cost = f"{dollars(estimate.cost)} ({dollars(estimate.cost_low)} to {dollars(estimate.cost_high)})"
     return (
-        f"about {estimate.requests:,} requests{known}, {estimate.tokens_in:,} tokens in, {estimate.tokens_out:,} out: "
-        f"{cost}; {estimate.basis}"
+        f"about {counted(estimate.requests, 'request')}{known}, {estimate.tokens_in:,} tokens in,"
+        f" {estimate.tokens_out:,} out: {cost}; {estimate.basis}"
     )
 
 
 def _as_json(outcome: "Generated", plan: "Plan") -> dict[str, object]:
-    usage = outcome.usage
     failures = [
         {"kind": kind, "reason": reason, "seeds": number} for (kind, reason), number in outcome.failures.items()
     ]
-    paid = {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost": usage.cost}
-    return asdict(outcome) | paid | {"failures": failures, "engine": plan.engine}
+    return asdict(outcome) | {"failures": failures} | _paid(outcome.usage, plan)
 
 
-def _tell(outcome: "Generated", plan: "Plan", workspace: Path) -> None:
+def _paid(usage: "Usage", plan: "Plan") -> dict[str, object]:
+    """What was bought, and of whom. Nothing costs nothing where prices are stated, though no engine was opened."""
+    is_priced = plan.asking is not None and not _unpriced(plan.asking.llm)
+    cost = 0.0 if is_priced and not usage.requests else usage.cost
+    return {
+        "engine": plan.engine,
+        "usage": asdict(usage) | {"cost": cost},
+        "tokens_in": usage.tokens_in,
+        "tokens_out": usage.tokens_out,
+        "cost": cost,
+    }
+
+
+def _tell(outcome: "Generated", plan: "Plan", workspace: Path, again: str) -> None:
     say(f"engine: {plan.engine}")
     if not plan.seeds:
         say("every passage is done with these settings")
-    say(f"stored {outcome.num_stored} samples of {outcome.num_done} passages; {outcome.num_known} were known")
+    say(f"stored {_samples(outcome)}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known")
     _tell_paid(outcome)
     for reason, number in sorted(outcome.rejections.items()):
         say(f"rejected {number}: {reason}")
@@ -247,10 +310,22 @@ def _tell(outcome: "Generated", plan: "Plan", workspace: Path) -> None:
     if outcome.failures:
         say(f"why, and how to ask again: synth runs show last -w {workspace}")
     if outcome.ended:
-        left = outcome.num_seeds - outcome.num_done - sum(outcome.failures.values())
-        say(f"{outcome.ended}; {left:,} passages are left: the same command goes on")
+        say(f"{outcome.ended}; {_left(outcome, plan, again)}")
     else:
         say(f"next: synth mine -w {workspace}")
+
+
+def _samples(outcome: "Generated") -> str:
+    return f"{counted(outcome.num_stored, 'sample')} of {counted(outcome.num_done, 'passage')}"
+
+
+def _left(outcome: "Generated", plan: "Plan", again: str) -> str:
+    """What a run that ended early did not come to, and what does."""
+    left = outcome.num_seeds - outcome.num_done - sum(outcome.failures.values())
+    limit = plan.config.get("limit")
+    follows = f"{again} takes the next {limit:,}" if isinstance(limit, int) else f"{again} goes on"
+    first = "raise the ceiling, then " if outcome.exit_code == BudgetSpent.exit_code else ""
+    return f"{counted(left, 'passage')} {'is' if left == 1 else 'are'} left: {first}{follows}"
 
 
 def _tell_paid(outcome: "Generated") -> None:
@@ -262,4 +337,5 @@ def _tell_paid(outcome: "Generated") -> None:
         say(f"paid {usage.tokens_in:,} tokens in, {usage.tokens_out:,} out: {cost}")
     if usage.lost:
         cost = "" if usage.lost_cost is None else f", {dollars(usage.lost_cost)}"
-        say(f"{usage.lost} replies were lost on the way; at most {usage.lost_tokens:,} tokens{cost} may be charged too")
+        lost = f"{counted(usage.lost, 'reply was', 'replies were')} lost on the way"
+        say(f"{lost}; at most {usage.lost_tokens:,} tokens{cost} may be charged too")

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,8 +35,10 @@ FIRST_SECONDS = 2.0  # until the first plain line: short runs need none
 class Live:
     """A run's display. For the task or thread that works; nothing here waits for the screen."""
 
-    def __init__(self, total: int, read: "Callable[[], Usage]", left: Callable[[], dict[str, float]]) -> None:
-        self._total, self._read, self._left = total, read, left
+    def __init__(
+        self, total: int, read: "Callable[[], Usage]", left: Callable[[], dict[str, float]], unpriced: Sequence[str]
+    ) -> None:
+        self._total, self._read, self._left, self._unpriced = total, read, left, unpriced
         self._done = 0
         self._state = ""
         self._noted: set[str] = set()
@@ -70,7 +72,10 @@ class Live:
             self._pace.skip(now)
         self._pace.saw(now, seen.made, in_flight=usage.in_flight, at_once=usage.limit)
         if usage.requests and usage.cost is None:
-            self.note("unknown price: tokens only; state price_in and price_out in synth.toml to see what they cost")
+            of = f" of {', '.join(self._unpriced)}" if self._unpriced else ""
+            self.note(
+                f"unknown price{of}: tokens only; state price_in and price_out in synth.toml to see what they cost"
+            )
         return replace(seen, per_second=self._pace.per_second())
 
     def take_notes(self) -> Iterator[str]:
@@ -88,6 +93,7 @@ def live(
     as_json: bool,
     ceilings: "Ceilings | None" = None,
     spent: "Callable[[], Spent] | None" = None,
+    unpriced: Sequence[str] = (),
     every_seconds: float = 10.0,
 ) -> Iterator[Live]:
     """
@@ -100,9 +106,10 @@ def live(
         as_json: lines of JSON: the figures, and notes as {"note": ...}.
         ceilings: what may be spent in all; what is left of it is shown, as `spent` tells.
         spent: where the budget stands, earlier runs included; called as `read` is.
+        unpriced: the endpoints that have no price.
         every_seconds: from one line to the next where standard error is no terminal.
     """
-    shown = Live(total, read, lambda: _left(ceilings, spent))
+    shown = Live(total, read, lambda: _left(ceilings, spent), unpriced)
     over = threading.Event()
 
     def draw() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synth.commands.figures import duration
+from synth.commands.figures import counted, duration
 from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
 from synth.llm.budget import dollars
 from synth.records import UserError
@@ -158,7 +158,7 @@ def _outcome(run: Mapping[str, Any]) -> Iterator[str]:
     if counts := ", ".join(f"{number:,} {name}" for name, number in (run["counts"] or {}).items() if number):
         yield f"counted {counts}"
     if run["requests"]:
-        yield f"{run['requests']:,} requests, {_paid(run)}"
+        yield f"{counted(run['requests'], 'request')}, {_paid(run)}"
     if run["lost_tokens"]:
         price = "" if run["lost_cost"] is None else f", {dollars(run['lost_cost'])}"
         yield f"replies that never arrived may be charged as well: at most {run['lost_tokens']:,} tokens{price}"
@@ -174,14 +174,14 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         where = each["server"] and f" at {each['server']}"
         batched = each["batched"] and f" ({each['batched']:,} in batches)"
         median = "" if each["median_seconds"] is None else f", median {each['median_seconds']:.2f} s"
-        replies = "1 reply" if each["calls"] == 1 else f"{each['calls']:,} replies"
+        replies = counted(each["calls"], "reply", "replies")
         yield f"{each[MODEL]}{where or ''}: {replies}{batched or ''}, {_paid(each)}{median}"
 
 
 def _outcomes(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in outcomes:
-        repaired = each["repaired"] and f", {each['repaired']:,} of them repaired"
-        yield f"{each['calls']:,} {each['outcome']}{repaired or ''}"
+        how = [f", {each[how]:,} of them {how.replace('_', ' ')}" for how in ("repaired", "asked_again") if each[how]]
+        yield f"{each['calls']:,} {each['outcome']}{''.join(how)}"
         yield from _reasons(each["reasons"])
 
 

@@ -9,17 +9,19 @@ so that a process that is killed at any moment neither pays twice nor loses what
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from uuid import UUID
 
 from synth.llm.batch_files import MOST_BYTES, MOST_REQUESTS, Batch, BatchFolder, Request, Step
-from synth.llm.batch_results import Replies
+from synth.llm.batch_results import Harvest, Replies
 from synth.llm.config import Endpoint
-from synth.llm.faults import Fault, Rejected, Unreachable
+from synth.llm.faults import Fault, Rejected, Transient, Unreachable
+from synth.llm.journal import Reply
 from synth.records import LLMError, Stopped
 
 __all__ = ["Batch", "BatchDesk", "Request", "Settled"]
@@ -27,6 +29,7 @@ __all__ = ["Batch", "BatchDesk", "Request", "Settled"]
 POLL_SECONDS = (5.0, 60.0)  # between two looks at the server: at first, and when nothing has happened for long
 _GROWTH = 1.5
 _GO_ON = "its batches go on, and it is asked again from time to time"
+_NOT_ASKED = ("expired", "cancelled", "batch")  # causes of faults
 _NO_BATCHES = (404, 405, 501)  # of a server that has no such API
 _REMEDIES = {
     401: "set the environment variable {env} to a key that this server takes",
@@ -40,11 +43,12 @@ _REMEDIES = {
 class Settled:
     """
     What came of the batches that were fetched. Tokens are of all that was paid for, replies that must not be kept
-    included; `cost` is in US dollars, None where no price of batches is stated.
+    included (`unkept`: those, without their text); `cost` is in US dollars, None where no price of batches is stated.
     """
 
     replied: int = 0
     failed: dict[UUID, Fault] = field(default_factory=dict)
+    unkept: dict[UUID, Reply] = field(default_factory=dict)
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = 0.0
@@ -55,17 +59,33 @@ class Settled:
         return [key for key, fault in self.failed.items() if not isinstance(fault, Rejected)]
 
     @property
+    def lost(self) -> list[UUID]:
+        """Those whose reply did not arrive whole: the server may charge for it all the same."""
+        return [key for key, fault in self.failed.items() if isinstance(fault, Transient) and fault.paid]
+
+    @property
+    def num_asked(self) -> int:
+        """How many the servers came to."""
+        return self.replied + sum(was_asked(fault) for fault in self.failed.values())
+
+    @property
     def causes(self) -> Counter[str]:
         """How many failed of what."""
         return Counter(fault.cause for fault in self.failed.values())
 
-    def add(self, batch: Batch, failed: dict[UUID, Fault]) -> None:
+    def add(self, batch: Batch, harvest: Harvest) -> None:
         """A batch that is fetched."""
         self.replied += batch.done
-        self.failed |= failed
+        self.failed |= harvest.failed
+        self.unkept |= {key: reply for key, reply in harvest.unkept.items() if key in harvest.failed}
         self.tokens_in += batch.tokens_in
         self.tokens_out += batch.tokens_out
         self.cost = None if self.cost is None or batch.cost is None else self.cost + batch.cost
+
+
+def was_asked(fault: Fault) -> bool:
+    """Whether the server came to a request that failed so in its batch."""
+    return fault.cause not in _NOT_ASKED
 
 
 class BatchDesk:
@@ -120,21 +140,25 @@ class BatchDesk:
         return {key for batch in self._folder.pending for key in self._folder.keys(batch)}
 
     async def submit(
-        self, requests: Iterable[Request], *, most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES
+        self, requests: Iterable[Request | None], *, most_requests: int = MOST_REQUESTS, most_bytes: int = MOST_BYTES
     ) -> list[Batch]:
         """
         Hand requests in, in as many batches as the limits of one make necessary; what is pending already is left out.
+        At each None among them everybody else has a turn.
 
         Raises:
             LLMError: the server does not take them. Nothing of them is bought or pending.
+            Stopped: `stop` was called. What the server has not got is forgotten.
             SkiffError: they could not be written.
         """
         batches = []
         for batch in self._folder.write(
             self._new(requests), most_requests=most_requests, most_bytes=most_bytes, now=time.time()
         ):
-            batches.append(batch.tag)
+            if batch:
+                batches.append(batch.tag)
             await asyncio.sleep(0)
+            self.refuse_stopped()
         for tag in batches:
             if not await self._advance(self._folder[tag]):
                 break  # `settle` goes on
@@ -145,43 +169,58 @@ class BatchDesk:
         on_progress: Callable[[Sequence[Batch]], None] = lambda batches: None,
         *,
         poll_seconds: tuple[float, float] = POLL_SECONDS,
+        settled: Settled | None = None,
     ) -> Settled:
         """
         Wait until all batches have come to their end; as each does, its replies go into the journal.
 
-        A network that is away is waited for. `on_progress` gets the batches after each look at them.
+        A network that is away is waited for. `on_progress` gets the batches after each look at them; `settled` is what
+        is added to and returned, and so tells what was fetched before an error.
 
         Raises:
             LLMError: the server does not let us in any more, or does not know a batch.
-            Stopped: `stop` was called; the batches go on.
+            Stopped: `stop` was called; the batches go on. What the server has not got is forgotten.
             SkiffError: the disk is full or not writable; nothing is lost.
         """
-        settled = Settled()
+        settled = Settled() if settled is None else settled
         shortest, longest = poll_seconds
         seconds = shortest
         while pending := self._folder.pending:
             has_moved = False
             for batch in pending:
-                self._refuse_stopped()
                 has_moved |= await self._advance(batch)
-            now = [self._folder[batch.tag] for batch in pending if batch.tag in self._folder]
-            for batch in now:
-                if batch.step is Step.FETCHED:
-                    settled.add(batch, self._steps.failed(batch.tag))
-            on_progress(now)
+                if batch.tag in self._folder and self._folder[batch.tag].step is Step.FETCHED:
+                    settled.add(self._folder[batch.tag], self._steps.harvest(batch.tag))
+            on_progress([self._folder[batch.tag] for batch in pending if batch.tag in self._folder])
             seconds = shortest if has_moved else min(longest, seconds * _GROWTH)
             if self._folder.pending:
                 await self._pause(seconds)
         return settled
 
     def stop(self) -> None:
-        """Wait no longer: `settle` raises Stopped. What was handed in goes on at the server."""
+        """Wait no longer: `submit` and `settle` raise Stopped. What was handed in goes on at the server."""
         self._stopping.set()
 
-    def _new(self, requests: Iterable[Request]) -> Iterator[Request]:
+    def refuse_stopped(self) -> None:
+        """Raise Stopped if `stop` was called."""
+        if self._stopping.is_set():
+            self._forget_written()
+            pending = self._folder.pending
+            if not pending:
+                raise Stopped("stopped; no batch is under way")
+            batches = "1 batch goes" if len(pending) == 1 else f"{len(pending)} batches go"
+            raise Stopped(
+                f"stopped waiting; {batches} on at {self._endpoint.base_url}, with"
+                f" {sum(batch.num_requests for batch in pending):,} requests: the same command takes them up again,"
+                " `synth batches` shows them"
+            )
+
+    def _new(self, requests: Iterable[Request | None]) -> Iterator[Request | None]:
         known = self.pending()
         for request in requests:
-            if request.key not in known:
+            if request is None:
+                yield None
+            elif request.key not in known:
                 known.add(request.key)
                 yield request
 
@@ -189,8 +228,9 @@ class BatchDesk:
         """Take the next step of a batch. Whether it has come further by that; more requests done are not a step."""
         from synth.llm.batch_server import NOT_OF_THIS_API
 
+        self.refuse_stopped()
         try:
-            await self._steps.advance(batch)
+            await self._unless_stopped(self._steps.advance(batch))
         except Rejected as fault:
             raise self._no_use(batch, fault, fault.status) from None
         except Unreachable as fault:
@@ -207,23 +247,27 @@ class BatchDesk:
         now = self._folder[batch.tag]
         return (now.step, now.status, now.file_id) != (batch.step, batch.status, batch.file_id)
 
+    async def _unless_stopped(self, step: Coroutine[Any, Any, None]) -> None:
+        """Take a step of a batch; a stop ends it wherever it is, which is as safe as a kill."""
+        task = asyncio.ensure_future(step)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            task.cancel()
+            await asyncio.wait((task,))
+        if task.cancelled():
+            self.refuse_stopped()
+        await task
+
     async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
         except TimeoutError:
             return
-        self._refuse_stopped()
-
-    def _refuse_stopped(self) -> None:
-        if self._stopping.is_set():
-            pending = self._folder.pending
-            batches = "1 batch goes" if len(pending) == 1 else f"{len(pending)} batches go"
-            raise Stopped(
-                f"stopped waiting; {batches} on at {self._endpoint.base_url}, with"
-                f" {sum(batch.num_requests for batch in pending):,} requests: the same command takes them up again,"
-                " `synth batches` shows them"
-            )
+        self.refuse_stopped()
 
     def _no_use(self, batch: Batch, fault: Fault, status: int) -> LLMError:
         """What the server will not do, and the remedy."""

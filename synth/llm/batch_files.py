@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from synth.llm.config import Endpoint
@@ -30,6 +31,7 @@ MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one batch, as OpenAI's Bat
 _LINE = b'{"custom_id":"%s","method":"POST","url":"/v1/chat/completions","body":%s}\n'
 _MOST_STATE = 1 << 20  # bytes of TAG.json; ours have about a thousand
 LARGEST = 2 * 10**11  # number in it: Unix seconds of years that have four digits
+_PORTS = {"http": 80, "https": 443}
 
 
 class Step(StrEnum):
@@ -83,6 +85,10 @@ class Batch:
         return self.batch_id or self.tag
 
 
+class InUse(SkiffError):
+    """Another process is at these batches."""
+
+
 class BatchFolder:
     """
     The batches for one server and model, here and on the disk alike. Nothing here talks to the server.
@@ -91,7 +97,7 @@ class BatchFolder:
     """
 
     def __init__(self, root: Path, endpoint: Endpoint) -> None:
-        name = hashlib.sha256(f"{endpoint.base_url}\n{endpoint.model}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{address(endpoint.base_url)}\n{endpoint.model}".encode()).hexdigest()[:16]
         self.path = root / name
         self._endpoint = endpoint
         self._batches: dict[str, Batch] = {}
@@ -102,7 +108,7 @@ class BatchFolder:
         Let nobody else change these batches meanwhile, read them, and clear away what a killed process left half done.
 
         Raises:
-            SkiffError: somebody else is at work here, or a batch cannot be read.
+            InUse: somebody else is at work here. SkiffError: a batch cannot be read.
         """
         with self._disk():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -111,7 +117,7 @@ class BatchFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SkiffError(
+                raise InUse(
                     f"another process is at the batches for model {self._endpoint.model} at {self._endpoint.base_url}; "
                     "wait for it, or stop it (what it has submitted goes on), then run again"
                 ) from None
@@ -142,11 +148,19 @@ class BatchFolder:
         """Those whose requests must not be asked again, the oldest first: they are paid for, or may be."""
         return [batch for batch in self._batches.values() if batch.step is not Step.FETCHED]
 
-    def write(self, requests: Iterable[Request], *, most_requests: int, most_bytes: int, now: float) -> Iterator[Batch]:
-        """The requests as batches within these limits; each is on the disk for good when it is yielded."""
+    def write(
+        self, requests: Iterable[Request | None], *, most_requests: int, most_bytes: int, now: float
+    ) -> Iterator[Batch | None]:
+        """
+        The requests as batches within these limits; each is on the disk for good when it is yielded. A None among the
+        requests is yielded as it comes: whoever waits may have a turn.
+        """
         part = None
         try:
             for request in requests:
+                if request is None:
+                    yield None
+                    continue
                 line = _LINE % (str(request.key).encode(), request.body.replace(b"\n", b" "))
                 if part and (len(part.keys) >= most_requests or part.num_bytes + len(line) > most_bytes):
                     yield self._seal(part, now)
@@ -300,6 +314,24 @@ class _Part:
 
     def close(self) -> None:
         self._file.close()
+
+
+def address(base_url: str) -> str:
+    """What is the same for all ways to write one address: capitals in the host, the usual port, a slash at the end."""
+    parts = urlsplit(base_url)
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+
+
+def kept_batches(root: Path) -> dict[Path, list[Batch]]:
+    """
+    All batches of a workspace, by their folders: one for each server and model.
+
+    Raises:
+        SkiffError: as `read_batches`.
+    """
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    return {folder: read_batches(folder) for folder in folders}
 
 
 def read_batches(folder: Path) -> list[Batch]:

@@ -14,6 +14,7 @@ from synth.llm.completion import Completion, Reader
 from synth.llm.config import Endpoint
 from synth.llm.faults import Fault, Transient, Unusable
 from synth.llm.journal import MOST_BYTES, Reply
+from synth.llm.server import reply_of
 
 _KEY = re.compile(rb'"custom_id": ?"([0-9a-f-]{36})"')
 _KEY_WITHIN = 1000  # bytes from the start of a line that is too long to be read
@@ -32,11 +33,13 @@ class Harvest:
     """
     What came of one batch: replies go into the journal at once, each only once however often its file is read.
 
-    `failed` has the fault of every other request that was heard of.
+    `failed` has the fault of every other request that was heard of; `unkept` what was paid for those whose reply must
+    not be kept, as a reply without its text.
     """
 
     def __init__(self, keys: Iterable[UUID], endpoint: Endpoint, batch_id: str, replies: Replies) -> None:
         self.failed: dict[UUID, Fault] = {}
+        self.unkept: dict[UUID, Reply] = {}
         self.num_replied = 0
         self.tokens_in = self.tokens_out = 0
         self._waiting = set(keys)
@@ -59,7 +62,7 @@ class Harvest:
         if key is None or key not in self._waiting:
             return
         if isinstance(outcome, Completion):
-            self._replies.append(key, self._reply(outcome))
+            self._replies.append(key, reply_of(outcome, self._endpoint, key, batch=self._batch_id))
             self._waiting.remove(key)
             self.failed.pop(key, None)
             self.num_replied += 1
@@ -67,6 +70,7 @@ class Harvest:
         elif key not in self.failed:
             self.failed[key] = outcome
             if isinstance(outcome, Unusable):
+                self.unkept[key] = self._without_text(outcome.tokens_in, outcome.tokens_out)
                 self._paid(outcome.tokens_in, outcome.tokens_out)
 
     def close(self, fault: Fault) -> None:
@@ -74,15 +78,14 @@ class Harvest:
         for key in self._waiting - self.failed.keys():
             self.failed[key] = fault
 
-    def _reply(self, completion: Completion) -> Reply:
-        tokens_in, tokens_out = completion.tokens_in, completion.tokens_out
+    def _without_text(self, tokens_in: int, tokens_out: int) -> Reply:
         return Reply(
-            text=completion.text,
-            model=completion.model or self._endpoint.model,
-            finish_reason=completion.finish_reason,
+            text="",
+            model=self._endpoint.model,
+            finish_reason="",
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            seconds=completion.seconds,
+            seconds=0.0,
             asked=self._endpoint.model,
             server=self._endpoint.base_url,
             cost=self._endpoint.cost(tokens_in, tokens_out, batch=True),

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
 from synth.llm.batch_files import Batch, BatchFolder, Step
 from synth.llm.batch_results import Harvest, Replies, read_results
@@ -57,9 +56,9 @@ class Steps:
         elif self._may_send(batch):
             await self._send(batch)
 
-    def failed(self, tag: str) -> dict[UUID, Fault]:
-        """The requests of a fetched batch that have no reply, and why."""
-        return self._harvests[tag].failed
+    def harvest(self, tag: str) -> Harvest:
+        """What came of a fetched batch."""
+        return self._harvests[tag]
 
     def _may_send(self, batch: Batch) -> bool:
         # of those that there was no room for, one at a time: the server says so when it has validated one
@@ -164,7 +163,9 @@ class Steps:
         is_all = harvest.num_heard >= min(seen.done + seen.failed, batch.num_requests)
         if not is_all and self._num_looks[batch.tag] < MOST_LOOKS:
             return False
-        harvest.close(Transient(f"no reply in its batch, which is {seen.status}", seen.status))
+        # the server says that it has replied to some that are not there: it may charge for them
+        said = f"no reply in its batch, which is {seen.status}"
+        harvest.close(Transient(said, seen.status, paid=not is_all and seen.done > harvest.num_replied))
         return True
 
     async def _download(self, file_id: str, path: Path, batch: Batch) -> None:

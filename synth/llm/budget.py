@@ -9,17 +9,20 @@ fewer requests are in flight, since each may still take its most; the run ends w
 import asyncio
 import json
 import math
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from synth.llm.config import Endpoint
-from synth.records import BudgetSpent, UserError
+from synth.records import BudgetSpent, UserError, composed
 
 # Money is counted in whole millionths of a millionth of a dollar: sums are exact, in whatever order replies come.
 PICODOLLARS = 10**12
+# What is more is no ceiling, and no count that a store can sum up: it is refused, and what a server or an edited
+# journal says beyond it counts as this.
+MOST_DOLLARS = 10**12
+MOST_COUNT = 10**15
 # What servers put around the texts. Chat templates take 4 to 8 tokens for each message (its role, its marks), and up to
 # some 100 once: the model's own system prompt, the date, the start of the reply.
 MESSAGE_TOKENS, REQUEST_TOKENS = 16, 256
@@ -32,7 +35,7 @@ class Ceilings:
     together, `max_requests` as sent, those that had to be sent again included.
 
     Raises:
-        UserError: a ceiling is not a number above 0.
+        UserError: a ceiling is not a number above 0, or one that no run could reach.
     """
 
     max_cost: float | None = None
@@ -40,13 +43,13 @@ class Ceilings:
     max_requests: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("--max-cost", self.max_cost),
-            ("--max-tokens", self.max_tokens),
-            ("--max-requests", self.max_requests),
+        for name, value, most in (
+            ("--max-cost", self.max_cost, MOST_DOLLARS),
+            ("--max-tokens", self.max_tokens, MOST_COUNT),
+            ("--max-requests", self.max_requests, MOST_COUNT),
         ):
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} must be more than 0; leave it out to set no ceiling")
+            if value is not None and not 0 < value <= most:
+                raise UserError(f"{name} must be more than 0, and at most {most:,}; leave it out to set no ceiling")
 
     def check_prices(self, endpoints: Sequence[Endpoint], *, batch: bool = False) -> None:
         """
@@ -67,10 +70,11 @@ class Ceilings:
 @dataclass(frozen=True, slots=True)
 class Spent:
     """
-    Where a budget stands, earlier runs included. Costs are in US dollars, None where a price was not stated.
+    Where a budget stands, earlier runs and what they may have lost included. Costs are in US dollars, None where a
+    price was not stated.
 
-    `lost_*` is the most that broken requests can have taken, `in_flight_*` the most that those under way can take; both
-    are in none of the other numbers.
+    `lost_*` is the most that broken requests of this run can have taken, `in_flight_*` the most that those under way
+    can take; both are in none of the other numbers.
     """
 
     cost: float | None
@@ -87,17 +91,17 @@ class _Meter:
     One kind of thing that is spent, in whole numbers.
 
     `excess`: how many times its reservation the worst request took, 1 as long as all kept to theirs. What is held or
-    asked for counts as so many times its amount.
+    asked for counts as so many times its amount. `lost` includes `lost_earlier`, what earlier runs lost.
     """
 
-    __slots__ = ("excess", "held", "lost", "most", "spent")
+    __slots__ = ("excess", "held", "lost", "lost_earlier", "most", "spent")
 
-    def __init__(self, most: int | None, spent: int) -> None:
+    def __init__(self, most: int | None, spent: int, lost_earlier: int, excess: float) -> None:
         self.most = most
         self.spent = spent
-        self.lost = 0
+        self.lost = self.lost_earlier = lost_earlier
         self.held = 0
-        self.excess: float = 1  # a whole number as long as it can be, so that sums stay exact
+        self.excess = excess  # 1, a whole number, as long as it can be, so that sums stay exact
 
     def fits(self, amount: int) -> bool:
         """Whether so much more fits beside what is held."""
@@ -133,6 +137,15 @@ class Reservation:
         self.tokens = tokens
         self.cost = cost  # in PICODOLLARS
         self.held = False
+
+    def still_fits(self) -> bool:
+        """
+        To be asked just before it is sent: whether it may be, after all that was learnt since it was reserved.
+
+        It may not where another request took so much more than its own reservation that what is held could pass a
+        ceiling. Then `release` it and wait for room with `again`, with no place at a server kept meanwhile.
+        """
+        return self._budget._still_fits()
 
     def settle(self, tokens: int | None, cost: float | None) -> None:
         """
@@ -172,21 +185,37 @@ class Budget:
     """
     What is left below the ceilings, for any number of tasks of one event loop.
 
-    What earlier runs of the same configuration spent is handed in (what they lost too): running a command again does
-    not fill the budget again.
+    What earlier runs of the same configuration spent is handed in, and apart from it what they may have lost: running
+    a command again does not fill the budget again. So is `excess`: the largest reply that they got, in multiples of the
+    `max_tokens` it was asked with; below 1 it says nothing.
     """
 
     def __init__(
-        self, ceilings: Ceilings, *, spent_cost: float = 0.0, spent_tokens: int = 0, spent_requests: int = 0
+        self,
+        ceilings: Ceilings,
+        *,
+        spent_cost: float = 0.0,
+        spent_tokens: int = 0,
+        spent_requests: int = 0,
+        lost_cost: float = 0.0,
+        lost_tokens: int = 0,
+        excess: float = 1,
     ) -> None:
         self._notes: dict[str, str] = {}  # by kind: each is said once
         self._has_ceilings = ceilings != Ceilings()
-        most_cost = None if ceilings.max_cost is None else round(ceilings.max_cost * PICODOLLARS)
-        self._money = _Meter(most_cost, round(spent_cost * PICODOLLARS))
-        self._tokens = _Meter(ceilings.max_tokens, spent_tokens)
-        self._requests = _Meter(ceilings.max_requests, spent_requests)  # spent as soon as they may be sent
-        resumed = spent_cost or spent_tokens or spent_requests
+        most_cost = None if ceilings.max_cost is None else _picodollars(ceilings.max_cost)
+        excess = min(excess, MOST_COUNT) if excess > 1 else 1
+        self._money = _Meter(most_cost, _picodollars(spent_cost), _picodollars(lost_cost), excess)
+        self._tokens = _Meter(ceilings.max_tokens, spent_tokens, lost_tokens, excess)
+        self._requests = _Meter(ceilings.max_requests, spent_requests, 0, 1)  # spent as soon as they may be sent
+        resumed = spent_cost or spent_tokens or spent_requests or lost_cost or lost_tokens
         self._since = " (earlier runs of the same settings included)" if resumed else ""
+        if excess > 1:
+            self._note(
+                "earlier excess",
+                f"a reply to an earlier run had {excess:.3g} times max_tokens (does the server keep to it?); the budget"
+                " keeps so many times more free for each request",
+            )
         self._is_priced = True
         self._over = ""  # the line that every task is told, once one request did not fit
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
@@ -202,14 +231,18 @@ class Budget:
         money, tokens = self._money, self._tokens
         cost, lost_cost, in_flight_cost = (
             amount / PICODOLLARS if self._is_priced else None
-            for amount in (money.spent, money.lost, money.worst(money.held))
+            for amount in (
+                money.spent + money.lost_earlier,
+                money.lost - money.lost_earlier,
+                money.worst(money.held),
+            )
         )
         return Spent(
             cost=cost,
-            tokens=tokens.spent,
+            tokens=tokens.spent + tokens.lost_earlier,
             requests=self._requests.spent,
             lost_cost=lost_cost,
-            lost_tokens=tokens.lost,
+            lost_tokens=min(tokens.lost - tokens.lost_earlier, MOST_COUNT),
             in_flight_cost=in_flight_cost,
             in_flight_tokens=tokens.worst(tokens.held),
         )
@@ -251,10 +284,13 @@ class Budget:
         self._money.spent += self._picodollars(cost)
         self._admit()
 
+    def _still_fits(self) -> bool:
+        return not self._has_ceilings or (self._money.fits(0) and self._tokens.fits(0))
+
     def _settle(self, reservation: Reservation, tokens: int | None, cost: float | None) -> None:
         if tokens is None:
             self._note("usage", "the server does not say what a reply takes: each counts as the most that it can take")
-        taken = reservation.tokens if tokens is None else tokens
+        taken = reservation.tokens if tokens is None else min(tokens, MOST_COUNT)
         paid = reservation.cost if cost is None else self._picodollars(cost)
         self._leave(reservation)
         self._tokens.spent += taken
@@ -352,10 +388,10 @@ class Budget:
         return ""
 
     def _line(self, option: str, meter: _Meter, amount: int, said: Callable[[int], str]) -> str:
-        broken = f" and at most {said(meter.lost)} lost to replies that broke on the way" if meter.lost else ""
+        lost = f", up to {said(meter.lost)} more may be charged for replies that were lost" if meter.lost else ""
         return (
             f"the next request could pass {option}: of {said(meter.most or 0)}, {said(meter.spent)} are"
-            f" spent{broken}{self._since}, and it may take up to {said(meter.worst(amount))}; raise {option}, or lower"
+            f" spent{lost}{self._since}, and it may take up to {said(meter.worst(amount))}; raise {option}, or lower"
             " max_tokens in synth.toml: the longest reply allowed has to fit"
         )
 
@@ -363,7 +399,7 @@ class Budget:
         if cost is None:
             assert self._money.most is None, "a ceiling on money needs prices: see Ceilings.check_prices"
             self._is_priced = False
-        return round((cost or 0.0) * PICODOLLARS)
+        return _picodollars(cost or 0.0)
 
     def _note_excess(self, taken: str, reserved: str) -> None:
         self._note(
@@ -395,9 +431,12 @@ def _most_bytes(text: str) -> int:
     if text.isascii():
         return len(text)
     num_bytes = len(text.encode(errors="surrogatepass"))
-    if unicodedata.is_normalized("NFC", text):
-        return num_bytes
-    return max(num_bytes, len(unicodedata.normalize("NFC", text).encode(errors="surrogatepass")))
+    nfc = composed(text)
+    return num_bytes if nfc == text else max(num_bytes, len(nfc.encode(errors="surrogatepass")))
+
+
+def _picodollars(cost: float) -> int:
+    return round(cost * PICODOLLARS) if cost < MOST_DOLLARS else MOST_DOLLARS * PICODOLLARS  # more, or no number
 
 
 def dollars(amount: float) -> str:

@@ -18,6 +18,8 @@ from synth.llm.journal import HALF_A_PAIR, MOST_NAME, MOST_TOKENS
 from synth.records import normalise
 
 _MOST_SAID = 300
+# Of what a server says, this many times what is shown of it is read: white space may be most of it.
+_READ_PER_SHOWN = 8
 _MOST_NAMES = 100
 # A key of fewer characters is a dummy ("EMPTY", "none"): taken out, it would spoil what is said and protect nothing.
 _SHORTEST_MASKED = 8
@@ -28,6 +30,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:/@+-]*")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
 # What may become a character of a key in the hands of a recipe: the three characters that Unicode composes to ones of
 # ASCII, and JSON's escapes of these and of printable ASCII.
+_COMPOSED = str.maketrans({"\u037e": ";", "\u1fef": "`", "\u212a": "K"})
 _DISGUISE = "[\u037e\u1fef\u212a]|\\\\u(?:00[2-7]|037|1f[eE]|212)"
 _AGAIN = {408, 409, 425}  # a request timeout, a lock, "too early": the same request may be served next time
 _BUSY = {429, 503, 529}  # the last: "overloaded", of servers in Anthropic's style
@@ -178,11 +181,19 @@ class Reader:
 
     def line(self, text: str, most: int = _MOST_SAID) -> str:
         """One printable line, the key taken out before it is cut: a cut key would still be most of a key."""
-        line = normalise(text)
+        read = text[: _READ_PER_SHOWN * most]  # megabytes would take their time to normalise
+        line = normalise(read)
         if self._masked:
             line = line.replace(self._masked, "***")
+            if len(read) < len(text):
+                line = self._without_half_a_key(line)
         line = "".join(char if char.isprintable() else "\ufffd" for char in line[: most + 1])
-        return line if len(line) <= most else line[: most - 1] + "…"
+        return line if len(line) <= most and len(read) == len(text) else line[: most - 1] + "…"
+
+    def _without_half_a_key(self, line: str) -> str:
+        """A line without what may be the first characters of the key at its end, where more of it was cut off."""
+        halves = (self._masked[:length] for length in range(len(self._masked) - 1, 0, -1))
+        return line.removesuffix(next(filter(line.endswith, halves), ""))
 
     def _name(self, name: str) -> str:
         known = self._names.get(name)
@@ -229,8 +240,8 @@ def _count(usage: Any, name: str) -> int:
 
 
 def _as_a_recipe_sees(text: str) -> str:
-    """The text as it may come out of a recipe, which reads it as JSON and normalises what is in there."""
-    return normalise(_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text))
+    """The text with each key in it that may come out of a recipe, which reads it as JSON and normalises that."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text).translate(_COMPOSED)
 
 
 def _error_in(body: Any) -> Mapping[str, Any]:

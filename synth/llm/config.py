@@ -4,7 +4,6 @@ hold one.
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +14,15 @@ from synth.records import UserError
 
 ResponseFormat = Literal["auto", "json_schema", "json_object", "none"]
 
-MOST_PRICE = 1_000_000  # US dollars per million tokens; anything above is a slip, and its sums would not be numbers
+# Anything above is a slip, and sums of it would be no numbers that can be stored.
+MOST_PRICE = 1_000_000  # US dollars per million tokens
+MOST_REPLY_TOKENS = 10_000_000
+MOST_WEIGHT = 1_000_000  # and its inverse is the least
+MOST_IN_FLIGHT = 10_000  # each a connection of its own
+MOST_PER_MINUTE = 10**12
+MOST_TEMPERATURE = 100
+MOST_SECONDS = 86_400  # for one reply
+MOST_RETRIES = 1000
 _ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:/[!-~]*)?")
 
 
@@ -53,10 +60,12 @@ class Endpoint:
                 f"model must be named, in at most {MOST_NAME} printable characters": not (
                     self.model.strip() and self.model.isprintable() and len(self.model) <= MOST_NAME
                 ),
-                "weight must be more than 0": not 0 < self.weight < math.inf,
-                "concurrency must be 1 or more": self.concurrency < 1,
-                "requests_per_minute must be 1 or more": (self.requests_per_minute or 1) < 1,
-                "tokens_per_minute must be 1 or more": (self.tokens_per_minute or 1) < 1,
+                f"weight must be {1 / MOST_WEIGHT:f} to {MOST_WEIGHT:,}": not 1 / MOST_WEIGHT
+                <= self.weight
+                <= MOST_WEIGHT,
+                f"concurrency must be 1 to {MOST_IN_FLIGHT:,}": not 1 <= self.concurrency <= MOST_IN_FLIGHT,
+                **_rate_faults("requests_per_minute", self.requests_per_minute),
+                **_rate_faults("tokens_per_minute", self.tokens_per_minute),
                 **_price_faults("price_in", self.price_in, "price_out", self.price_out),
                 **_price_faults("batch_price_in", self.batch_price_in, "batch_price_out", self.batch_price_out),
             }
@@ -94,10 +103,12 @@ class LLMConfig:
                 "there must be an endpoint": not pairs,
                 "two endpoints have the same base_url and model; give one a larger weight": len(set(pairs))
                 < len(pairs),
-                "temperature must be 0 or more": not 0 <= self.temperature < math.inf,
-                "max_tokens must be 1 or more": self.max_tokens < 1,
-                "timeout_seconds must be more than 0": not 0 < self.timeout_seconds < math.inf,
-                "max_retries must be 0 or more": self.max_retries < 0,
+                f"temperature must be 0 to {MOST_TEMPERATURE}": not 0 <= self.temperature <= MOST_TEMPERATURE,
+                f"max_tokens must be 1 to {MOST_REPLY_TOKENS:,}": not 1 <= self.max_tokens <= MOST_REPLY_TOKENS,
+                f"timeout_seconds must be more than 0, and at most {MOST_SECONDS:,}": not 0
+                < self.timeout_seconds
+                <= MOST_SECONDS,
+                f"max_retries must be 0 to {MOST_RETRIES:,}": not 0 <= self.max_retries <= MOST_RETRIES,
             }
         )
 
@@ -128,6 +139,10 @@ class LLMConfig:
         for endpoint in self.endpoints:
             where.setdefault(endpoint.model, []).append(endpoint.base_url)
         return ", ".join(f"{model} at {' and '.join(addresses)}" for model, addresses in where.items())
+
+
+def _rate_faults(name: str, rate: int | None) -> Mapping[str, bool]:
+    return {f"{name} must be 1 to {MOST_PER_MINUTE:,}": rate is not None and not 1 <= rate <= MOST_PER_MINUTE}
 
 
 def _price_faults(name_in: str, price_in: float | None, name_out: str, price_out: float | None) -> Mapping[str, bool]:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 SAMPLE_SIZE = 200  # prompts; the mean length of so many is within a few per cent of all
 FEWEST_CALLS = 5  # below, one odd reply would decide; the example reply does instead
+ENOUGH_TO_MEASURE = 30  # calls, for an estimate within some 5 %
 INTERVAL = 1.8  # standard deviations for nine in ten; 1.64 if few calls told their own spread as well as many
 
 _HAN, _KANA, _HANGUL = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff", "\u3040-\u30ff", "\uac00-\ud7af"
@@ -119,18 +120,21 @@ class Calibration:
             [_prompt_features(prompt) for _, prompt in self._known], [call.tokens_in for call, _ in self._known]
         )
 
-    def basis(self, sample: Sequence[Prompt]) -> str:
-        """What an estimate of these prompts is computed from, one line."""
+    def basis(self, sample: Sequence[Prompt], num_requests: int) -> str:
+        """What an estimate of so many requests, of which these are some, is computed from, one line."""
         if self._alike:
             return f"from {len(self._alike)} earlier calls of this model and prompt, taken to be like those to come"
         if len(self._known) >= FEWEST_CALLS:
             return f"from {len(self._known)} earlier calls of this model and prompt"
         texts = [message["content"] for prompt in sample for message in prompt.messages]
         per_token = sum(map(len, texts)) / max(1.0, sum(map(_tokens_in_general, texts)))
-        return (
+        basis = (
             f"from {per_token:.1f} characters per token, as tokenizers have in general, and the recipe's example of a"
-            " reply (a model that thinks first takes many times more); `--sample 30` asks 30 for real and measures it"
+            " reply (a model that thinks first takes many times more)"
         )
+        if num_requests <= ENOUGH_TO_MEASURE:
+            return basis
+        return f"{basis}; `--sample {ENOUGH_TO_MEASURE}` asks so many for real and measures it"
 
     def prompt_tokens(self, sample: Sequence[Prompt], num_requests: int) -> Mean:
         """Of a prompt: the mean of all `num_requests`, of which the sample is a part."""
@@ -194,7 +198,7 @@ def estimate(
         cost=cost,
         cost_low=cost_low,
         cost_high=cost_high,
-        basis=calibration.basis(sample),
+        basis=calibration.basis(sample, num_requests),
     )
 
 

@@ -17,6 +17,7 @@ from synth.llm.rates import LONGEST_PAUSE
 from synth.llm.stated import Stated
 
 SHORTEST_ALARM = 0.002  # seconds between two looks at who is due; uvloop's timers know milliseconds only
+NEAR_ALARM = 0.05  # seconds; who waits for less than that need not be looked at sooner
 
 
 class Turn:
@@ -158,11 +159,11 @@ class Gate:
         pushback.in_flight += 1
         pushback.num_sent += 1
         turn.number, turn.level, turn.started = pushback.num_sent, pushback.in_flight, now
-        for pace in (pushback.spread, pushback.rate.pace, self._stated.pace):
+        for pace in (pushback.spread, pushback.rate.pace):
             if pace is not None:
                 pace.take(1)
-        if self._stated_tokens.pace is not None:
-            self._stated_tokens.pace.take(turn.tokens)
+        self._stated.take(1)
+        self._stated_tokens.take(turn.tokens)
         if self._ceiling is not None:
             self._ceiling.take(now, 1)
         if self._token_ceiling is not None:
@@ -170,8 +171,11 @@ class Gate:
 
     def _leave(self) -> None:
         self._pushback.in_flight -= 1
-        if (self._first or self._again) and self._alarm is None:
-            self._admit()  # else the alarm will, and only then
+        if not (self._first or self._again):
+            return
+        assert self._loop is not None
+        if self._alarm is None or self._alarm_at - self._loop.time() > NEAR_ALARM:
+            self._admit()  # what the alarm was set for may have changed with this answer; a near one will look itself
 
     def _admit(self) -> None:
         assert self._loop is not None
@@ -225,11 +229,8 @@ class Gate:
         self._unserved_since = None
         if limits is not None:
             self._heed(now, turn, limits)
-        if tokens:
-            self._stated_tokens.taken += tokens
-            if self._stated_tokens.pace is not None:
-                self._stated_tokens.pace.take(tokens - turn.tokens)
-        self._stated.taken += 1
+        self._stated.served(1, 1)
+        self._stated_tokens.served(tokens or turn.tokens, turn.tokens)
         self._pushback.served(turn, now, waiting=bool(self._first or self._again))
 
     def _refused(self, turn: Turn, seconds: float | None, limits: Limits | None) -> float:

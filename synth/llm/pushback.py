@@ -64,7 +64,8 @@ class Pushback:
         self._most = most
         self._climbing = True  # nothing has pushed back yet
         self._safe = 0  # the highest level that was served
-        self._wall = 0  # what was too many at once, when it was tried last
+        self._wall = 0  # the most at once, after more was refused
+        self._confirmed = False  # more than the wall was tried again, and refused again
         self._hold, self._backoff, self._step, self._target = 0, 0, 1, 0
         self._calm = 0  # answers since the last decrease or attempt
         self._queueing, self._slower_above = Queueing(), 0
@@ -190,6 +191,7 @@ class Pushback:
             self._watch.refused = 1
             self._calm = 0
         else:
+            self._confirmed = self._is_near_the_wall(turn.level)
             self._watch = _Watch(self.num_sent, self.limit)
             self._lower(self._watch, now)
         self._pause(now + min(now - turn.started, 1.0))  # refusals of what is under way are still to come
@@ -284,13 +286,17 @@ class Pushback:
                 self._wall, self._climbing, self._backoff = 0, True, 0
         else:
             self._climbing, self._slower_above = False, 0
+            self._confirmed = self._confirmed and self._is_near_the_wall(self.limit)
             self._wall = self._safe = self.limit
             self._hold_back()
 
+    def _is_near_the_wall(self, level: int) -> bool:
+        return self._wall > 0 and abs(level - self._wall) <= max(1, self._wall // 8)
+
     def found(self) -> str:
-        """One line for people, "" if it takes all."""
-        if self._wall and self.limit < 1.5 * self._wall:
-            return f"takes {self._wall} requests at a time"
-        if self._slower_above:
+        """One line for people, "" if it takes all, or may do so: one wall may be chance."""
+        if self._confirmed and self._is_near_the_wall(self._safe):
+            return f"takes {self._wall} request{'s' if self._wall > 1 else ''} at a time"
+        if self._slower_above and self._queueing.is_sure and self.limit <= 4 * self._slower_above:
             return f"gets slower above {self._slower_above} at a time"
         return ""

@@ -15,12 +15,13 @@ class Queueing:
     seconds would be that of the longest).
     """
 
-    __slots__ = ("_base", "_before", "_last", "_round")
+    __slots__ = ("_base", "_before", "_last", "_round", "is_sure")
 
     def __init__(self) -> None:
         self._round: list[tuple[float, float]] = []  # logarithms of: requests under way when it was sent, seconds
         self._last: tuple[float, float] | None = None  # of a round at which nothing queued
         self._before: tuple[float, float] | None = None  # of the round at which it seemed to queue, until that is sure
+        self.is_sure = False  # what seemed to queue was looked at again, and still seems so
         self._base = 0.0  # seconds of a reply that did not queue
 
     def start_round(self) -> None:
@@ -39,7 +40,8 @@ class Queueing:
         now = _mean(answers)
         if self._before is not None:
             before, self._before = self._before, None
-            if _slope(now, before) < QUEUES / 2:
+            self.is_sure = _slope(now, before) >= QUEUES / 2
+            if not self.is_sure:
                 self._last = before
                 return math.exp(before[0])
         queues = self._first_ones_queued(answers) if self._last is None else self._rose(now)

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from synth.llm.faults import Limits
 
 MOST_COUNT = 10**12  # requests or tokens in one window
+MOST_WAIT = 365 * 86_400.0  # seconds; whoever says more means never
 MOST_SECONDS = 7 * 86_400.0  # until a window is whole again: providers have them of a minute, an hour, a day
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")  # 6m0s, 120ms
@@ -48,7 +49,15 @@ def limits_of(headers: Mapping[str, str]) -> Limits | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now by `retry-after-ms` or `Retry-After` (seconds or a date), None where neither makes sense."""
+    """
+    Seconds from now by `retry-after-ms` or `Retry-After` (seconds or a date), at most a year; None where neither makes
+    sense.
+    """
+    seconds = _retry_after(headers)
+    return None if seconds is None else min(seconds, MOST_WAIT)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         seconds = _number(headers.get(name))
         if seconds is not None:

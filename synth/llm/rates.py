@@ -17,7 +17,8 @@ LONGEST_PAUSE = 120.0  # seconds; then one request asks whether the server meant
 LONG = 4.0  # seconds; a block that lasts longer is the end of a window's quota, or the server was out of order
 LONGEST_PATIENCE = 120.0  # seconds between two attempts at a pace that was refused
 AFFORDABLE = 0.03  # refusals, of what was served: so many may be spent on finding out once more
-LEAST_SEEN = 60.0  # seconds at a learnt pace, before it is told
+LEAST_SEEN = 15.0  # seconds at a learnt pace, before it is told
+MOST_REFUSED = 0.1  # of what was served at a learnt pace; where more is refused, it is not for the pace's sake
 
 
 class Rate:
@@ -31,6 +32,7 @@ class Rate:
         "_good",
         "_long",
         "_measured",
+        "_paced_refused",
         "_paced_served",
         "_paced_since",
         "_patience",
@@ -56,7 +58,7 @@ class Rate:
         self._measured = self._long = self._forgiven = False
         self._good = self._wall = 0.0  # rates that were taken, and refused
         self._step, self._patience, self._raise_at = 0.01, 10.0, 0.0
-        self._paced_since, self._paced_served, self._since = 0.0, 0, 0.0
+        self._paced_since, self._paced_served, self._paced_refused, self._since = 0.0, 0, 0, 0.0
 
     def start(self, now: float) -> None:
         """The first request goes."""
@@ -76,6 +78,7 @@ class Rate:
     def refused(self) -> None:
         """One more refusal."""
         self._refused += 1
+        self._paced_refused += 1
 
     def _end_block(self, now: float) -> bool:
         assert self.blocked_since is not None
@@ -90,7 +93,7 @@ class Rate:
         if self.pace is not None:
             self.pace.change(self._after)
             if not self._measured:
-                self._paced_since, self._paced_served = now, 0
+                self._paced_since, self._paced_served, self._paced_refused = now, 0, 0
         return False
 
     def block(self, now: float, asked: float | None, in_flight: int) -> float:
@@ -179,6 +182,8 @@ class Rate:
         """One line for people, of what was really served at a pace that was found."""
         seconds = now - self._paced_since
         if self.pace is None or not self._measured or seconds < LEAST_SEEN or not self._paced_served:
+            return ""
+        if self._paced_refused > MOST_REFUSED * self._paced_served:
             return ""
         per_minute = 60 * self._paced_served / seconds
         digits = 1 - math.floor(math.log10(per_minute))

@@ -11,7 +11,18 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from synth.checks import Rejection, copied, hidden, leaked, num_words, other_script, repeated, same_as, wrong_length
+from synth.checks import (
+    LONGEST_WORD,
+    Rejection,
+    copied,
+    hidden,
+    leaked,
+    num_words,
+    other_script,
+    repeated,
+    same_as,
+    wrong_length,
+)
 from synth.llm.formats import strict_schema
 from synth.recipes.reading import read_reply
 from synth.recipes.recipe import Parsed, Recipe
@@ -21,6 +32,7 @@ OPERATION = "query"
 PROMPT_VERSION = "retrieval-query-1"
 PARSER_VERSION = "retrieval-query-parser-1"
 FEWEST_WORDS, MOST_WORDS = 2, 40
+MOST_CHARACTERS = 10 * LONGEST_WORD * MOST_WORDS  # before white space is settled; no more is looked at
 USUAL_WORDS = 12  # of the 3 to 25 that are asked for; key words are fewer, summaries more
 
 KINDS = {
@@ -102,7 +114,11 @@ def parse(reply_text: str, seed: Passage) -> Parsed:
     drafts: list[Draft] = []
     rejections: list[Rejection] = []
     earlier: set[str] = set()
-    for query in map(normalise, reply.queries):
+    for text in reply.queries:
+        if len(text) > MOST_CHARACTERS:
+            rejections.append(_rejected("length", text[:MOST_CHARACTERS], f"{len(text)} characters"))
+            continue
+        query = normalise(text)
         rejection = _rejection(query, seed.text, earlier)
         if rejection:
             rejections.append(rejection)
@@ -135,9 +151,13 @@ def _rejection(query: str, passage: str, earlier: set[str]) -> Rejection | None:
     for reason, check in CHECKS:
         found = check(query, passage, earlier)
         if found:
-            # half a surrogate pair cannot be stored or printed
-            return Rejection(reason, query.encode(errors="backslashreplace").decode(), found)
+            return _rejected(reason, query, found)
     return None
+
+
+def _rejected(reason: str, query: str, found: str) -> Rejection:
+    # half a surrogate pair cannot be stored or printed
+    return Rejection(reason, query.encode(errors="backslashreplace").decode(), found)
 
 
 def _draft(query: str, seed: Passage) -> Draft:

@@ -19,7 +19,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -342,9 +342,14 @@ def _as_text(result: "pyarrow.Table", output_format: str, *, ensure_ascii: bool,
         return printable(value) if for_terminal and isinstance(value, str) else value
 
     for names_or_rows in ([dict(zip(result.column_names, result.column_names, strict=True))], *slices):
-        lines = io.StringIO()
-        csv.writer(lines).writerows(map(as_field, row.values()) for row in names_or_rows)
-        yield lines.getvalue()
+        yield "".join(_csv_line(map(as_field, row.values())) for row in names_or_rows)
+
+
+def _csv_line(fields: Iterable[Any]) -> str:
+    """A line that ends as shells expect it. (A writer told so would leave a carriage return in a text unquoted.)"""
+    line = io.StringIO()
+    csv.writer(line).writerow(fields)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _visible_json(text: str) -> str:

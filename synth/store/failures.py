@@ -27,7 +27,8 @@ class Failure:
     is what the reply's call_id is, or would have been. `reason` is what the server said.
 
     `permanent`: the same request would fail again. `attempt` is the number that the request was made with, which tells
-    apart requests that are otherwise the same; `attempts` is how often it was sent now.
+    apart requests that are otherwise the same; `attempts` is how often it was sent now, 0 where the journal
+    had its reply, or an earlier run had learnt that none comes.
     """
 
     stage_key: UUID

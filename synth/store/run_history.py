@@ -23,6 +23,7 @@ SELECT run_id, CASE WHEN count(*) OVER (PARTITION BY right(id, 8)) = 1 THEN righ
                     WHEN count(*) OVER (PARTITION BY right(id, 12)) = 1 THEN right(id, 12) ELSE id END AS ending
 FROM (SELECT run_id, run_id::VARCHAR AS id FROM run)
 """
+COST = "CASE WHEN count(cost) = count(*) THEN sum(cost) END"  # a sum without some of the prices is no price
 # With what the chosen runs left so far: a run that was killed, or is under way, has counted nothing itself.
 SUMMARIES = f"""
 WITH chosen AS (
@@ -34,7 +35,7 @@ made AS (
 ),
 paid AS (
     SELECT run_id, count(*) AS calls, sum(tokens_in)::BIGINT AS tokens_in, sum(tokens_out)::BIGINT AS tokens_out,
-           sum(cost) AS cost
+           {COST} AS cost
     FROM llm_call SEMI JOIN chosen USING (run_id) GROUP BY run_id
 )
 SELECT i.ending, c.* REPLACE (
@@ -48,16 +49,17 @@ ORDER BY c.started_at DESC, c.run_id DESC
 """
 # A reason is told with how often it was given; the most frequent first, so that a screen of many is three lines.
 REASONS = f"coalesce(max(struct_pack(n := n, reason := reason), {EXAMPLES}) FILTER (reason <> ''), []) AS reasons"
-MODELS = """
+MODELS = f"""
 SELECT coalesce(asked, model) AS model, server, count(*) AS calls, count(*) FILTER (batch <> '') AS batched,
-       sum(tokens_in)::BIGINT AS tokens_in, sum(tokens_out)::BIGINT AS tokens_out, sum(cost) AS cost,
+       sum(tokens_in)::BIGINT AS tokens_in, sum(tokens_out)::BIGINT AS tokens_out, {COST} AS cost,
        median(seconds) AS median_seconds
 FROM llm_call WHERE run_id = $id GROUP BY ALL ORDER BY calls DESC, 1, 2
 """
 OUTCOMES = f"""
-SELECT outcome, sum(n)::BIGINT AS calls, sum(repaired)::BIGINT AS repaired, {REASONS}
+SELECT outcome, sum(n)::BIGINT AS calls, sum(repaired)::BIGINT AS repaired, sum(again)::BIGINT AS asked_again, {REASONS}
 FROM (
-    SELECT outcome, reason, count(*) AS n, count(*) FILTER (repaired <> '') AS repaired
+    SELECT outcome, reason, count(*) AS n, count(*) FILTER (repaired IN ('found', 'cut')) AS repaired,
+           count(*) FILTER (repaired = 'asked again') AS again
     FROM llm_call WHERE run_id = $id GROUP BY ALL
 )
 GROUP BY outcome ORDER BY calls DESC, outcome
@@ -126,6 +128,18 @@ def generate_config(store: Store, run_id: UUID) -> Row:
             f"run {run_id} asked no LLM, or is of an earlier version; run `synth generate` with its options"
         )
     return config
+
+
+def num_not_reached(store: Store, run_id: UUID) -> int:
+    """Of how many of its seeds a generate run neither got samples nor learnt why not: it ended before."""
+    with store.read() as cursor:
+        [(number,)] = cursor.execute(
+            "SELECT coalesce(max((config->>'$.num_seeds')::BIGINT), 0)"
+            " - (SELECT count(*) FROM generated WHERE run_id = $id)"
+            " - (SELECT count(DISTINCT seed_id) FROM llm_failure WHERE run_id = $id) FROM run WHERE run_id = $id",
+            {"id": run_id},
+        ).fetchall()
+    return max(int(number), 0)
 
 
 def story(store: Store, run_id: UUID) -> Row:

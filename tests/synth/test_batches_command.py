@@ -13,8 +13,11 @@ import pytest
 
 from synth.llm.batch import BatchDesk
 from synth.llm.batch_files import BatchFolder, Step
-from synth.llm.config import Endpoint
+from synth.llm.batching import refuse_pending
+from synth.llm.config import Endpoint, LLMConfig
+from synth.llm.engine import Engine
 from synth.llm.journal import Journal
+from synth.records import UserError
 from synth.screen import run_app
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
@@ -24,12 +27,17 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A server with batches that take a minute, in a process of its own; its base_url."""
+def lasts() -> dict[str, float]:
+    return {"in_progress": 60}
+
+
+@pytest.fixture
+def server(tmp_path: Path, lasts: dict[str, float]) -> Iterator[str]:
+    """A server whose batches take their time, in a process of its own; its base_url."""
     port_file = tmp_path / "port"
     script = REPOSITORY / "tests" / "batch_server.py"
-    lasts = ("--lasts", "in_progress=60", "--port-file", str(port_file))
-    process = subprocess.Popen([sys.executable, str(script), *lasts])
+    options = [f"--lasts={status}={seconds}" for status, seconds in lasts.items()]
+    process = subprocess.Popen([sys.executable, str(script), *options, "--port-file", str(port_file)])
     try:
         deadline = time.monotonic() + 30
         while not port_file.exists():
@@ -94,15 +102,64 @@ def test_batches_are_listed_as_the_server_sees_them(synth: Run, workspace: Works
     assert batch.items() >= expected.items()
 
 
-def test_a_cancelled_batch_says_what_is_paid_for_and_is_fetched_by_the_next_run(
+@pytest.mark.parametrize("lasts", [{"in_progress": 2}])
+def test_a_batch_that_ends_when_it_is_cancelled_is_fetched_by_the_same_command(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    hand_in(workspace, server)
+    time.sleep(1.5)
+    code, out, _ = synth("batches", "cancel", "batch_0")
+    assert code == 0 and "batch_0 is cancelled: 2 of 3 requests are done and paid for; their replies are in" in out
+    with Journal(workspace.journal) as journal:
+        assert len(journal) == 2
+    assert "cancelled, fetched" in synth("batches")[1]
+    assert synth("batches", "cancel", "batch_0")[0] == 2
+
+
+@pytest.mark.parametrize("lasts", [{"in_progress": 60, "cancelling": 1}])
+def test_a_batch_that_is_still_being_cancelled_is_fetched_when_the_command_is_given_again(
     synth: Run, workspace: Workspace, server: str
 ) -> None:
     hand_in(workspace, server)
     code, out, _ = synth("batches", "cancel", "batch_0")
-    assert code == 0 and "batch_0 is cancelled: 0 of 3 requests are done and paid for" in out
+    assert code == 0 and "batch_0 is cancelling: 0 of 3 requests are done and paid for so far; once" in out
+    assert online_is_refused(workspace, server) == (
+        "batch batch_0 was cancelled; `synth generate --batch`, or `synth batches cancel batch_0` again, fetches what"
+        " was done of it (0) first"
+    )
+    time.sleep(1)
+    code, out, _ = synth("batches", "cancel", "batch_0")
+    assert code == 0 and "batch_0 is cancelled: 0 of 3" in out and "in the journal" in out
+    assert online_is_refused(workspace, server) == ""
+
+
+@pytest.mark.parametrize("lasts", [{"in_progress": 0}])
+def test_a_batch_that_was_over_before_it_could_be_cancelled_is_fetched(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    hand_in(workspace, server)
+    code, out, _ = synth("batches", "cancel", "batch_0")
+    assert code == 0 and "batch_0 is completed: 3 of 3 requests are done and paid for; their replies are in" in out
+
+
+def test_a_batch_that_another_process_waits_for_is_cancelled_and_left_to_it(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    hand_in(workspace, server)
+    with BatchFolder(workspace.batches, Endpoint(server, MODEL)).held():
+        code, out, _ = synth("batches", "cancel", "batch_0")
+    assert code == 0 and "batch_0 is cancelled: 0 of 3 requests are done and paid for so far" in out
     assert settle(workspace, server).causes == {"cancelled": 3}
-    assert "cancelled, fetched" in synth("batches")[1]
-    assert synth("batches", "cancel", "batch_0")[0] == 2
+
+
+def online_is_refused(workspace: Workspace, base_url: str) -> str:
+    """Why nothing may be asked online; "" if it may."""
+    with Journal(workspace.journal) as journal:
+        try:
+            refuse_pending(workspace.batches, Engine(LLMConfig.of(base_url, MODEL), journal))
+        except UserError as error:
+            return str(error)
+    return ""
 
 
 def test_a_batch_that_the_server_does_not_know_is_forgotten(synth: Run, workspace: Workspace, server: str) -> None:

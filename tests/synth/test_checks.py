@@ -9,6 +9,12 @@ CHINESE = "光合作用是绿色植物利用叶绿素(chlorophyll)把光能转�
 RUSSIAN = "Фотосинтез — это процесс, с помощью которого зелёные растения превращают свет в химическую энергию."
 
 
+def test_a_passage_of_combining_marks_is_looked_at_in_time() -> None:
+    passage = "a\uff9e" + "\u0300\uff9e" * 200_000
+    assert copied("why do cats purr?", passage) is None
+    assert other_script("why do cats purr?", passage) is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

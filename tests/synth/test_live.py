@@ -44,7 +44,7 @@ HALF_WAY = Figures(1204, 3000, 30.0, BUSY, 41.2)
 def test_all_is_in_one_line() -> None:
     assert line(HALF_WAY) == (
         "1,204 of 3,000; 41/s; 44 s left; 60 of 64 in flight; 12 waiting; "
-        "42 retries (30x 429, 8x 500, 3x reset, 1x other); last: HTTP 429: slow down; "
+        "42 retries (30x 429, 8x 500, 3x reset, 1x timeout); last: HTTP 429: slow down; "
         "496 k tokens in, 126 k out; $0.150; about $0.374 at the end"
     )
 
@@ -56,7 +56,7 @@ def test_all_is_in_one_line() -> None:
             100,
             """\
 seeds     ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  1,204 of 3,000 · 41/s · 44 s left
-requests  60 of 64 in flight · 12 waiting · 42 retries (30x 429, 8x 500, 3x reset, 1x other)
+requests  60 of 64 in flight · 12 waiting · 42 retries (30x 429, 8x 500, 3x reset, 1x timeout)
 spent     496 k tokens in, 126 k out · $0.150 · about $0.374 at the end · $0.400 left""",
         ),
         (
@@ -83,6 +83,35 @@ def test_what_was_lost_is_said_in_money_or_else_in_tokens() -> None:
     lost = replace(BUSY, lost=3, lost_tokens=7000, lost_cost=0.02)
     assert "; at most $0.0200 lost" in line(replace(HALF_WAY, usage=lost))
     assert "; at most 7.00 k tokens lost" in line(replace(HALF_WAY, usage=replace(lost, cost=None, lost_cost=None)))
+
+
+def test_what_a_second_ctrl_c_broke_off_is_the_last_that_a_narrow_frame_leaves_out() -> None:
+    broken_off = replace(BUSY, tokens_in=0, tokens_out=0, cost=0.0, lost_tokens=7000, lost_cost=0.02)
+    over = replace(HALF_WAY, done=0, usage=broken_off, over=True)
+    assert "; at most $0.0200 lost" in line(over)
+    assert "at most $0.0200 lost" in frame(over, 60).plain
+
+
+def test_what_has_no_price_says_so_instead_of_a_sum() -> None:
+    said = line(replace(HALF_WAY, usage=replace(BUSY, cost=None)))
+    assert "; no price stated;" in said and "$" not in said
+
+
+def test_the_commonest_causes_of_retries_are_named() -> None:
+    retries = {"429": 9, "500": 8, "503": 7, "reset": 6, "timeout": 5, "502": 2, "no JSON": 1}
+    assert "38 retries (9x 429, 8x 500, 7x 503, 6x reset, 5x timeout, 3x other)" in line(
+        replace(HALF_WAY, usage=replace(BUSY, retries=retries))
+    )
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80, 100, 130])
+def test_an_error_is_cut_between_words(columns: int) -> None:
+    error = "no connection to the server at example.com: its certificate is of an authority that nobody here trusts"
+    usage = replace(BUSY, retries={}, waiting=0, last_error=error)
+    said = frame(replace(HALF_WAY, usage=usage), columns).plain
+    for told in re.findall("last: (.*)\\.\\.\\.", said):
+        assert error.startswith(f"{told} ")
+    assert columns < 80 or "last: no connection" in said
 
 
 def test_replies_from_the_journal_cost_nothing_and_promise_nothing() -> None:
@@ -222,11 +251,13 @@ def test_with_json_every_line_is_an_object(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_unknown_price_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with live("ask", 3000, of(replace(BUSY, cost=None)), as_json=False, every_seconds=0.3) as shown:
+    unpriced = ("small at http://one/v1", "large at http://two/v1")
+    usage = of(replace(BUSY, cost=None))
+    with live("ask", 3000, usage, as_json=False, unpriced=unpriced, every_seconds=0.3) as shown:
         shown.advance(1204)
         time.sleep(1)
     err = capsys.readouterr().err
-    assert err.count("unknown price: tokens only") == 1
+    assert err.count("unknown price of small at http://one/v1, large at http://two/v1: tokens only") == 1
     assert "$" not in err
     assert "about 1.55 M at the end" in err
 

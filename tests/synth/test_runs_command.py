@@ -163,7 +163,7 @@ def test_show_tells_configuration_models_outcomes_failures_and_the_remedy(
         f"  Qwen/Qwen2.5-7B-Instruct at {SERVER}: 1 reply, 1,000 tokens in, 50 out, $3.50, median 2.00 s",
         "outcomes:",
         "  1 cut",
-        "  1 unusable, 1 of them repaired",
+        "  1 unusable, 1 of them asked again",
         f"    1 x no JSON {shown}",
         "  1 used",
         "failures:",

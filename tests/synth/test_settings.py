@@ -134,7 +134,7 @@ def test_endpoints_have_the_settings_of_all_and_their_own_over_them(tmp_path: Pa
     [
         ('model = "small"', 'modle = "small"', r"endpoint 1: unknown key modle: did you mean model\?"),
         ('model = "small"', "", "both its server and its name"),
-        ("weight = 0.25", "weight = 0", "weight must be more than 0"),
+        ("weight = 0.25", "weight = 0", "weight must be 0.000001 to 1,000,000"),
         ("weight = 0.25", 'weight = "much"', "endpoint 2: weight must be a number"),
         (
             'base_url = "http://two/v1"\nmodel = "large"',
@@ -152,6 +152,34 @@ def test_a_slip_in_the_endpoints_is_one_line_that_names_it(tmp_path: Path, old: 
     with pytest.raises(UserError, match=said) as caught:
         Workspace.open(tmp_path).llm(base_url=None, model=None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"model": "large"}, ["large at http://two/v1: 10.0"]),
+        ({"base_url": "http://one/v1"}, ["small at http://one/v1: 1.0"]),
+        ({"model": "small"}, ["small at http://one/v1: 1.0", "small at http://three/v1: 1.0"]),
+        ({"model": "small", "base_url": "http://three/v1"}, ["small at http://three/v1: 1.0"]),
+        ({"model": "new", "base_url": "http://one/v1"}, ["new at http://one/v1: 1.0"]),
+    ],
+)
+def test_an_option_asks_the_endpoints_that_it_names_alone_and_with_their_settings(
+    tmp_path: Path, options: dict[str, str], asked: list[str]
+) -> None:
+    Workspace.create(tmp_path)
+    third = '[[llm.endpoints]]\nbase_url = "http://three/v1"\nmodel = "small"\n'
+    (tmp_path / CONFIG).write_text(ENDPOINTS + third)
+    llm = Workspace.open(tmp_path).llm(**{"base_url": None, "model": None, **options})
+    assert llm is not None
+    assert [f"{each.model} at {each.base_url}: {each.price_in}" for each in llm.endpoints] == asked
+
+
+def test_an_option_that_names_no_endpoint_is_told_those_that_there_are(tmp_path: Path) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text(ENDPOINTS)
+    with pytest.raises(UserError, match=r"which lists small at http://one/v1, large at http://two/v1$"):
+        Workspace.open(tmp_path).llm(base_url=None, model="medium")
 
 
 def test_making_a_workspace_again_keeps_what_is_there(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_a_ceiling_is_a_number_above_zero(name: str, most: float) -> None:
         Ceilings(**{name: most})
 
 
+@pytest.mark.parametrize("name", ["max_cost", "max_tokens", "max_requests"])
+def test_a_ceiling_that_no_run_could_reach_is_refused(name: str) -> None:
+    for most in (1e300, 10**40):
+        with pytest.raises(UserError, match=r"and at most 1,000,000,000,000(,000)?; leave it out"):
+            Ceilings(**{name: most})
+    Ceilings(max_cost=1e12, max_tokens=10**15, max_requests=10**15)
+
+
 def test_a_ceiling_on_money_needs_every_price() -> None:
     priced = Endpoint("http://localhost:1/v1", "priced", price_in=0.0, price_out=0.0)
     unpriced = Endpoint("http://localhost:2/v1", "unpriced", batch_price_in=1.0, batch_price_out=1.0)
@@ -145,6 +153,38 @@ async def test_what_earlier_runs_paid_counts() -> None:
         await budget.reserve(tokens=1, cost=0.06)
 
 
+async def test_what_earlier_runs_may_have_lost_counts_and_is_told_apart_from_what_they_paid() -> None:
+    budget = Budget(Ceilings(max_cost=0.08), spent_cost=0.002, lost_cost=0.07, lost_tokens=500)
+    (await budget.reserve(tokens=1, cost=0.0035)).lose()
+    with pytest.raises(BudgetSpent) as caught:
+        await budget.reserve(tokens=1, cost=0.01)
+    assert (
+        "of $0.0800, $0.00200 are spent, up to $0.0735 more may be charged for replies that were lost (earlier runs of"
+        " the same settings included), and it may take up to $0.0100;"
+    ) in str(caught.value)
+    spent = budget.spent
+    assert (spent.cost, spent.lost_cost, spent.tokens, spent.lost_tokens) == (0.072, 0.0035, 500, 1)
+
+
+@pytest.mark.parametrize("absurd", [1e308, math.inf, math.nan])
+async def test_an_absurd_cost_of_earlier_replies_counts_as_more_than_any_ceiling(absurd: float) -> None:
+    added = Budget(Ceilings(max_cost=1.0))
+    added.add_earlier(10, absurd)
+    for budget in (added, Budget(Ceilings(max_cost=1.0), spent_cost=absurd), Budget(Ceilings(1.0), lost_cost=absurd)):
+        assert budget.spent.cost == 1e12
+        with pytest.raises(BudgetSpent, match=r"1,000,000,000,000\.00"):
+            await budget.reserve(tokens=1, cost=0.01)
+
+
+async def test_what_was_lost_can_be_stored_however_much_it_is() -> None:
+    budget = Budget(Ceilings())
+    (await budget.reserve(tokens=10**6, cost=1.0)).settle(10**30, 1e308)
+    for _ in range(3):
+        (await budget.reserve(tokens=10**7, cost=1e6)).lose()
+    assert budget.spent.lost_tokens <= 10**15 and budget.spent.tokens <= 10**15
+    assert budget.spent.cost == 1e12
+
+
 async def test_what_an_earlier_run_could_not_record_is_added() -> None:
     budget = Budget(Ceilings(max_tokens=100))
     held = await budget.reserve(tokens=40, cost=0)
@@ -185,7 +225,9 @@ async def test_a_lost_reply_counts_in_full_and_so_does_its_second_try() -> None:
     await reservation.again()
     assert (budget.spent.lost_tokens, budget.spent.in_flight_tokens, budget.spent.requests) == (30, 30, 2)
     reservation.settle(10, 0)
-    with pytest.raises(BudgetSpent, match="10 tokens are spent and at most 30 tokens lost to replies that broke"):
+    with pytest.raises(
+        BudgetSpent, match="10 tokens are spent, up to 30 tokens more may be charged for replies that were lost,"
+    ):
         await budget.reserve(tokens=61, cost=0)
 
 
@@ -265,6 +307,59 @@ async def test_when_one_reply_takes_more_than_it_may_more_is_expected_of_the_oth
     with pytest.raises(BudgetSpent, match="may take up to 300 tokens"):
         await waiting
     assert budget.spent.lost_tokens == 300
+
+
+async def test_one_that_is_not_sent_yet_gives_way_once_another_took_more_than_it_may() -> None:
+    budget = Budget(Ceilings(max_tokens=1000))
+    first, sent, unsent = [await budget.reserve(tokens=100, cost=0) for _ in range(3)]
+    assert unsent.still_fits()
+    first.settle(400, 0)  # 400 spent, and 400 may follow of each
+    assert not unsent.still_fits()
+    unsent.release(sent=False)
+    assert sent.still_fits()  # alone
+    again = asyncio.create_task(unsent.again())
+    await asyncio.sleep(0)
+    assert not again.done()
+    sent.settle(100, 0)
+    await in_time(again)
+    assert unsent.still_fits() and budget.spent.requests == 3
+
+
+async def test_a_server_that_ignores_max_tokens_takes_no_more_than_what_was_sent_before_it_was_seen() -> None:
+    budget, places = Budget(Ceilings(max_tokens=2000)), asyncio.Semaphore(2)
+
+    async def request() -> None:
+        with await budget.reserve(tokens=100, cost=0) as reservation:
+            while True:
+                async with places:
+                    if reservation.still_fits():
+                        await asyncio.sleep(0)
+                        return reservation.settle(500, 0)
+                reservation.release(sent=False)
+                await reservation.again()
+
+    told = await in_time(asyncio.gather(*(request() for _ in range(20)), return_exceptions=True))
+    assert {type(each) for each in told} == {type(None), BudgetSpent}
+    assert 1500 < budget.spent.tokens <= 2000 and budget.spent.requests == told.count(None) == 4
+    assert budget.spent.in_flight_tokens == budget.spent.lost_tokens == 0
+
+
+async def test_without_ceilings_everything_still_fits() -> None:
+    budget = Budget(Ceilings())
+    unsent = await budget.reserve(tokens=100, cost=0)
+    (await budget.reserve(tokens=100, cost=0)).settle(10**9, 0)
+    assert unsent.still_fits()
+
+
+async def test_what_an_earlier_run_learnt_of_the_server_holds_from_the_first_request() -> None:
+    budget = Budget(Ceilings(max_cost=10.0, max_tokens=1000), excess=5)
+    held = await budget.reserve(tokens=100, cost=0.5)
+    assert (budget.spent.in_flight_tokens, budget.spent.in_flight_cost) == (500, 2.5)
+    with pytest.raises(BudgetSpent, match="may take up to 1,005 tokens"):
+        await budget.reserve(tokens=201, cost=0)
+    held.settle(100, 0.5)
+    assert len(budget.notes) == 1 and "had 5 times max_tokens" in budget.notes[0]
+    assert not Budget(Ceilings(max_tokens=1000), excess=0.3).notes
 
 
 async def test_that_a_server_takes_more_than_it_may_is_noted_once() -> None:
@@ -355,6 +450,10 @@ def test_no_prompt_has_more_tokens_than_the_bound(byte_level: Tokenizer, texts: 
     tokens = sum(len(byte_level.encode(text).ids) for text in texts)
     template = MESSAGE_TOKENS * len(texts) + REQUEST_TOKENS
     assert tokens <= most_tokens([{"content": text} for text in texts]) - template
+
+
+def test_a_prompt_of_combining_marks_is_counted_in_time() -> None:
+    assert most_tokens([{"content": "\u0315" * 200_000 + "\u0300" * 200_000}]) > 800_000
 
 
 def test_the_bound_takes_the_longer_form_the_schema_and_half_a_pair() -> None:

@@ -270,3 +270,15 @@ def test_a_body_nested_so_deep_that_it_can_only_just_be_read_is_a_fault_like_oth
 def test_what_a_server_says_is_one_short_line_without_the_key() -> None:
     said = str(Reader(KEY).fault(400, {"error": {"message": f"{'no ' * 98}{KEY}\n\x1b{'no ' * 90_000}"}}))
     assert len(said) == 300 and said.isprintable() and "***" in said and "SECRET" not in said
+
+
+def test_megabytes_of_combining_marks_are_said_in_time() -> None:
+    fault = Reader(KEY).fault(400, "a" + "\u0315" * 700_000 + "\u0300" * 700_000)
+    assert len(str(fault)) == 300 and str(fault).endswith("…")
+
+
+@pytest.mark.parametrize("shown", range(25))
+def test_a_key_is_not_shown_where_what_is_read_of_an_error_ends_within_it(shown: int) -> None:
+    blank = " " * (2400 - len("no") - shown)
+    said = str(Reader(KEY).fault(400, f"no{blank}{KEY} is wrong"))
+    assert "sk-" not in said and said in ("no …", "no…", "no ***…")

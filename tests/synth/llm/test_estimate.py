@@ -155,6 +155,12 @@ def test_that_tokenizers_differ_is_in_the_bounds(calls_of: CallsOf, number: int)
     assert found.cost_low < taken < found.cost_high
 
 
+def test_a_sample_is_proposed_only_where_more_than_it_are_to_be_asked() -> None:
+    prompt = Prompt([{"role": "user", "content": "why?"}], "")
+    assert "`--sample 30` asks so many" in estimate([prompt], 31, Calibration(), [ENDPOINT]).basis
+    assert "--sample" not in estimate([prompt], 1, Calibration(), [ENDPOINT]).basis
+
+
 def test_nothing_left_costs_nothing() -> None:
     found = estimate([], 0, Calibration(), [ENDPOINT])
     assert (found.requests, found.tokens_in, found.tokens_out, found.cost) == (0, 0, 0, 0.0)

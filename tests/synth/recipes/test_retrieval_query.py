@@ -56,6 +56,13 @@ def test_a_rejected_text_can_be_stored_whatever_it_was() -> None:
     assert rejected[0][0].encode() == b"half \\ud800 a pair"
 
 
+@pytest.mark.parametrize("text", ["a" + "\u0315" * 80_000 + "\u0300" * 80_000, "purr " * 10_000, "why" + " " * 9_000])
+def test_a_text_far_too_long_for_a_query_is_rejected_unread(text: str) -> None:
+    taken, rejected = parsed(text, "why do kittens make a humming noise?")
+    assert taken == ["why do kittens make a humming noise?"]
+    assert [(reason, len(kept)) for kept, reason in rejected] == [("length", 8000)]
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [

@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
-import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -337,13 +337,16 @@ with sole(Path(sys.argv[1]), key_of("asking", "test-model", "retrieval-query-1")
 async def test_two_runs_at_once_that_share_a_model_do_not_pay_for_the_same_twice(
     with_passages: Store, tmp_path: Path
 ) -> None:
-    other = [sys.executable, "-c", ASKING, str(with_passages.path)]
-    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"here\n"
-        async with ChatServer() as server:
-            with pytest.raises(StoreLocked, match="asking test-model for the same"):
-                await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ASKING, str(with_passages.path)), stdin=PIPE, stdout=PIPE, cwd=REPOSITORY
+    )
+    assert other.stdin is not None and other.stdout is not None and await other.stdout.readline() == b"here\n"
+    async with ChatServer() as server:
+        with pytest.raises(StoreLocked, match="asking test-model for the same"):
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url))
     assert server.asked == []
+    other.stdin.close()
+    await other.wait()
 
 
 async def test_when_the_credit_ends_what_is_in_flight_is_finished_and_stored(

@@ -1,5 +1,6 @@
 """Results of queries: whole, as they are, and not beyond the life of whoever asked."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -31,6 +32,15 @@ def test_what_is_written_in_pieces_is_one_file(store: Store, tmp_path: Path, row
     assert json.loads((tmp_path / "json").read_text()) == wanted
     assert (tmp_path / "json").read_text() == json.dumps(wanted, indent=1) + "\n"
     assert (tmp_path / "csv").read_bytes().count(b'"a\nb"') == rows
+    assert b"\r" not in (tmp_path / "csv").read_bytes()  # a shell would take it for a part of the last field
+
+
+def test_every_text_comes_back_from_csv(store: Store, tmp_path: Path) -> None:
+    texts = ["a\rb", "a\r\nb", "\r\n", "\n", "a,b", 'a "b"', "", " a ", "日本"]
+    sql = " UNION ALL ".join(f"SELECT {place} AS n, '{text}' AS t" for place, text in enumerate(texts))
+    write_result(query(store, f"{sql} ORDER BY n"), "csv", tmp_path / "csv")
+    with (tmp_path / "csv").open(newline="", encoding="utf-8") as file:
+        assert [row["t"] for row in csv.DictReader(file)] == texts
 
 
 @pytest.mark.parametrize("name", ["synth.toml", "store.duckdb", "store.duckdb.lock", "releases/x.csv"])

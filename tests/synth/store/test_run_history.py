@@ -13,7 +13,7 @@ from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
 from synth.store.rows import insert, now
-from synth.store.run_history import find_run, generate_config, recent, story
+from synth.store.run_history import find_run, generate_config, num_not_reached, recent, story
 
 CALL = Call(
     call_id=key_of("a request"),
@@ -148,19 +148,38 @@ def test_the_mixture_of_models_is_told_by_model_and_server(store: Store) -> None
     ]
 
 
+def test_a_sum_that_lacks_some_prices_is_no_price(store: Store) -> None:
+    run_id = add_run(store)
+    add(store, run_id, [CALL, replace(CALL, cost=None)])
+    told = story(store, run_id)
+    assert (told["cost"], told["models"][0]["cost"]) == (None, None)
+
+
+def test_the_seeds_that_a_run_did_not_come_to_are_neither_done_nor_failed(store: Store) -> None:
+    run_id = add_run(store)
+    assert num_not_reached(store, run_id) == 0  # of an earlier version, which did not say how many there were
+    with store.write() as cursor:
+        cursor.execute("UPDATE run SET config = '{\"num_seeds\": 5}'")
+        samples.add_generated(cursor, key_of("a configuration"), run_id, [(key_of(1), [], {}), (key_of(2), [], {})])
+    add(store, run_id, failures=[FAILURE, replace(FAILURE, kind="cut")])
+    assert num_not_reached(store, run_id) == 2
+
+
 def test_outcomes_are_told_with_their_three_most_frequent_reasons(store: Store) -> None:
     run_id = add_run(store)
     reasons = ["no JSON"] * 3 + ["cut"] * 2 + ["a", "b"]
-    add(store, run_id, [replace(CALL, outcome="unusable", reason=reason) for reason in reasons])
+    add(store, run_id, [replace(CALL, outcome="unusable", reason=reason) for reason in reasons[:-1]])
+    add(store, run_id, [replace(CALL, outcome="unusable", reason=reasons[-1], repaired="asked again")])
     add(store, run_id, [CALL, replace(CALL, repaired="found")])
     assert story(store, run_id)["outcomes"] == [
         {
             "outcome": "unusable",
             "calls": 7,
             "repaired": 0,
+            "asked_again": 1,
             "reasons": [{"n": 3, "reason": "no JSON"}, {"n": 2, "reason": "cut"}, {"n": 1, "reason": "b"}],
         },
-        {"outcome": "used", "calls": 2, "repaired": 1, "reasons": []},
+        {"outcome": "used", "calls": 2, "repaired": 1, "asked_again": 0, "reasons": []},
     ]
 
 
@@ -197,7 +216,7 @@ def test_calls_of_before_servers_were_stored_are_told_by_what_the_server_called_
         cursor.execute("UPDATE llm_call SET server = NULL, asked = NULL, reason = NULL, repaired = NULL, batch = NULL")
     told = story(store, run_id)
     assert (told["models"][0]["model"], told["models"][0]["server"]) == ("small-2026", None)
-    assert told["outcomes"] == [{"outcome": "used", "calls": 1, "repaired": 0, "reasons": []}]
+    assert told["outcomes"] == [{"outcome": "used", "calls": 1, "repaired": 0, "asked_again": 0, "reasons": []}]
 
 
 def test_the_configuration_of_a_generate_run_is_what_it_was_told(store: Store) -> None:
