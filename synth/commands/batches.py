@@ -60,7 +60,7 @@ def batches_cancel(
     """
     Cancel a batch at its server. What is done of it by then is paid for, and is fetched as soon as the server has
     ended it: at once, by this command given again, or by `synth generate --batch`. The rest is not asked, and may be
-    asked again. One that its server never got, or does not know, is forgotten.
+    asked again. One that its server never got, does not know or did not begin is forgotten.
 
     Example: synth batches cancel batch_68f1c0
     """
@@ -72,7 +72,7 @@ def batches_cancel(
     if as_json:
         print_json(None if left is None else _as_json(left))
     elif left is None:
-        say(f"batch {batch} is forgotten: its server does not have it, and its requests may be asked again")
+        say(f"batch {batch} is forgotten: its server has nothing of it, and its requests may be asked again")
     else:
         say(_told(left))
 

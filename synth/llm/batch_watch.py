@@ -1,6 +1,7 @@
 """What people may want to know of their batches, and do about them, while nobody or another process waits for them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,12 +111,12 @@ async def _settled(
 
     if batch.tag not in folder:  # somebody has fetched it meanwhile
         return batch if seen is None else _as_seen(batch, seen)
-    if seen is None:
+    if seen is None or (seen.status == "failed" and not seen.results):  # nothing of it was asked
         folder.remove(folder[batch.tag])
         return None
     folder.save(_as_seen(folder[batch.tag], seen))
     if seen.has_ended:
-        with Journal(journal) as replies:
+        with Journal(journal) as replies, suppress(Fault):  # it is cancelled, and can be fetched another time
             await Steps(endpoint, folder, server, replies).advance(folder[batch.tag])
     return folder[batch.tag]
 

@@ -61,14 +61,18 @@ class Asker:
         Raises what Engine.complete raises, but for NoReply.
         """
         messages = self._recipe.messages(seed, self._num_queries)
+        num_bought = 0  # of the replies that came; a request without one counts what it was sent
         try:
             reply = await self._complete(messages, seed)
+            num_bought += not reply.replayed
             try:
                 parsed = self._read(reply, seed, repaired="")
             except _Unread as error:
                 reply = await self._complete(asking_again(messages, reply.text, str(error)), seed)
+                num_bought += not reply.replayed
                 parsed = self._read(reply, seed, repaired="asked again")
         except NoReply as error:
+            error.num_attempts += num_bought
             return Made(failure=self._failure(error, seed))
         except _Unread as error:
             assert reply.call_id is not None
@@ -78,6 +82,7 @@ class Asker:
                 reply.call_id,
                 asked=reply.asked,
                 server=reply.server,
+                num_attempts=num_bought,
             )
             return Made(failure=self._failure(last, seed))
         drafts = [replace(draft, model=reply.model, call_id=reply.call_id) for draft in parsed.drafts]

@@ -243,6 +243,8 @@ async def test_tokens_of_a_reply_that_must_not_be_kept_are_counted_and_absurd_on
         await desk.submit(requests(1))
         settled = await desk.settle(poll_seconds=AT_ONCE)
     assert (settled.tokens_in, settled.tokens_out) == (7, 0)
+    reply = settled.unkept[key(1)]
+    assert (reply.text, reply.tokens_in, reply.batch, reply.server) == ("", 7, "batch_0", server.base_url)
 
 
 async def test_a_line_of_more_than_a_reply_may_have_is_a_fault_of_its_request(journal: Journal) -> None:

@@ -162,6 +162,8 @@ async def test_replies_that_are_never_as_asked_are_left_and_bought_no_more(
             assert server.paid == paid
             [(kind, reason)] = outcome.failures
             assert kind == "unusable" and "nor is the one to a second request" in reason
+    attempts = query(with_passages, "SELECT attempts FROM failures ORDER BY created_at").column(0).to_pylist()
+    assert attempts == [2, 0]  # as many as this run sent
 
 
 async def test_what_is_whole_in_a_reply_that_was_cut_is_kept(with_passages: Store, tmp_path: Path) -> None:
