@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from synth.checks import IDEOGRAPHS, UNSPACED
-from synth.records import Task, normalise
+from synth.records import Task, composed, normalise
 
 NGRAM = 6  # words
 THRESHOLD = 0.6  # share of the shorter text's n-grams
@@ -107,7 +107,7 @@ def fold(text: str) -> str:
     punctuation alone, this punctuation. Only the first 200,000 characters count.
     """
     visible = _INVISIBLE.sub("", text[:MOST_CHARACTERS])
-    folded = unicodedata.normalize("NFKC", visible).casefold()
+    folded = composed(visible, "NFKC").casefold()
     words = folded.translate(_LETTERS).split()
     return " ".join(words or folded.translate(_VISIBLE).split())
 

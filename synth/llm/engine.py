@@ -312,9 +312,6 @@ class Engine:
     async def _asked(self, question: Question, keys: Mapping[str, UUID]) -> "tuple[Completion, Server]":
         """One attempt, at whichever server serves."""
         while True:
-            if not question.reservation.held:  # it was lost; wait for room before any server keeps a place free
-                await question.reservation.again()
-                question.is_reserved = True
             server = self._pick(keys)
             question.server = server
             server.num_asked += 1

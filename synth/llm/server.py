@@ -173,11 +173,17 @@ class Server:
 
     async def _served(self, question: Question) -> "Completion":
         while True:
+            if not question.reservation.held:  # lost, or no longer enough: wait for room before taking a place
+                await question.reservation.again()
+                question.is_reserved = True
             async with self.gate.turn(question.tokens, again=question.num_sent > 0) as turn:
                 if self._stopping.is_set():
                     raise Stopped("stopped before it was asked")
                 if self.why and self.is_out:
                     raise OutOfService
+                if not question.reservation.still_fits():  # another reply took more than anybody thought
+                    question.reservation.release(sent=not question.is_reserved)
+                    continue
                 if not question.is_reserved:
                     await question.reservation.again()  # it is held, so this does not wait while a place is taken
                 question.is_reserved = False

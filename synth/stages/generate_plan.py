@@ -164,9 +164,12 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
                 killed = ledger.earlier()
             budget = Budget(
                 asking.ceilings,
-                spent_cost=spent.cost + killed.cost,
-                spent_tokens=spent.tokens + killed.tokens,
+                spent_cost=spent.cost,
+                spent_tokens=spent.tokens,
                 spent_requests=spent.requests + killed.num_requests,
+                lost_cost=spent.lost_cost + killed.cost,
+                lost_tokens=spent.lost_tokens + killed.tokens,
+                excess=spent.excess,
             )
             hopeless = failures.hopeless(store, plan.stage_key)
             async with Engine(

@@ -105,11 +105,17 @@ def _add_end(store: Store, run: Run, status: str, seconds: float) -> None:
 
 
 class Spent(NamedTuple):
-    """What runs have spent, what they may have lost included; tokens are those sent and replied together."""
+    """
+    What runs have spent, and apart from it the most that lost replies can have taken; tokens are those sent and replied
+    together. `excess`: how many times max_tokens the longest reply was, at least 1.
+    """
 
     cost: float  # US dollars; replies without a stated price count as nothing
     tokens: int
     requests: int
+    lost_cost: float
+    lost_tokens: int
+    excess: float
 
 
 def spent(store: Store, stage_key: UUID) -> Spent:
@@ -120,11 +126,13 @@ def spent(store: Store, stage_key: UUID) -> Spent:
     with store.read() as cursor:
         [row] = cursor.execute(
             "WITH chosen AS (SELECT run_id FROM run WHERE json_extract_string(config, '$.stage_key') = $key),"
-            " paid AS (SELECT run_id, count(*) AS calls, sum(tokens_in + tokens_out) AS tokens, sum(cost) AS cost"
+            " paid AS (SELECT run_id, count(*) AS calls, sum(tokens_in + tokens_out) AS tokens, sum(cost) AS cost,"
+            " max(tokens_out / (sampling->>'$.max_tokens')::BIGINT) AS excess"
             " FROM llm_call SEMI JOIN chosen USING (run_id) GROUP BY run_id)"
-            " SELECT coalesce(sum(coalesce(p.cost, 0) + coalesce(e.lost_cost, 0)), 0)::DOUBLE,"
-            " coalesce(sum(coalesce(p.tokens, 0) + coalesce(e.lost_tokens, 0)), 0)::BIGINT,"
-            " coalesce(sum(greatest(coalesce(e.requests, 0), coalesce(p.calls, 0))), 0)::BIGINT"
+            " SELECT coalesce(sum(p.cost), 0)::DOUBLE, coalesce(sum(p.tokens), 0)::BIGINT,"
+            " coalesce(sum(greatest(coalesce(e.requests, 0), coalesce(p.calls, 0))), 0)::BIGINT,"
+            " coalesce(sum(e.lost_cost), 0)::DOUBLE, coalesce(sum(e.lost_tokens), 0)::BIGINT,"
+            " greatest(1, coalesce(max(p.excess), 1))::DOUBLE"
             " FROM chosen LEFT JOIN paid p USING (run_id) LEFT JOIN run_end e USING (run_id)",
             {"key": str(stage_key)},
         ).fetchall()

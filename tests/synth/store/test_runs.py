@@ -80,12 +80,12 @@ def test_what_a_configuration_spent_is_its_calls_and_what_its_runs_sent_and_lost
         run.requests = 1
     with generating(store, "xyz", key=key_of("another configuration")):
         pass
-    assert runs.spent(store, KEY) == runs.Spent(cost=3 * 0.25 + 0.5, tokens=30 + 40, requests=6)
+    assert runs.spent(store, KEY) == runs.Spent(3 * 0.25, 30, 6, lost_cost=0.5, lost_tokens=40, excess=1.0)
 
 
 def test_a_run_that_did_not_end_has_spent_what_is_stored_of_it(store: Store) -> None:
     with generating(store, "abc"):
-        assert runs.spent(store, KEY) == runs.Spent(0.75, 30, 3)
+        assert runs.spent(store, KEY) == runs.Spent(0.75, 30, 3, 0.0, 0, 1.0)
 
 
 def test_a_run_that_stored_more_replies_than_it_sent_requests_counts_them_as_requests(store: Store) -> None:
@@ -97,10 +97,10 @@ def test_a_run_that_stored_more_replies_than_it_sent_requests_counts_them_as_req
 def test_calls_without_a_price_cost_nothing_and_count_their_tokens(store: Store) -> None:
     with generating(store, "ab", price=None):
         pass
-    assert runs.spent(store, KEY) == runs.Spent(0.0, 20, 2)
+    assert runs.spent(store, KEY) == runs.Spent(0.0, 20, 2, 0.0, 0, 1.0)
 
 
 def test_a_configuration_that_never_ran_has_spent_nothing(store: Store) -> None:
     with runs.recorded(store, "ingest", {}):
         pass
-    assert runs.spent(store, KEY) == runs.Spent(0.0, 0, 0)
+    assert runs.spent(store, KEY) == runs.Spent(0.0, 0, 0, 0.0, 0, 1.0)
