@@ -137,7 +137,7 @@ class _Rounds:
         """Hand in what fits, and wait for all that is under way. Returns whether there may be more to hand in."""
         earlier = self._pending_keys()
         held = await self._hold(earlier)
-        self._most = max(self._most, len(held.keys) + len(earlier))
+        self._most = max(self._most, len(held.keys) + len(earlier & self._sent.keys()))
         if held.num_left and self._is_too_little(held.keys):
             for key in held.keys:
                 self._release(self._sent.pop(key))
@@ -290,8 +290,8 @@ class _Rounds:
             self._engine.tally.receipt(receipt)
         if reservation is None:
             budget.add_earlier(sent.tokens if tokens is None else tokens, sent.cost if cost is None else cost)
-        elif reply is None:
-            reservation.lose()
+        elif tokens is None:
+            reservation.lose()  # the next run has to know of it too, and the store says only what was counted
         else:
             reservation.settle(tokens, cost)
 

@@ -50,9 +50,8 @@ class Asker:
 
     def asked(self, seed: Passage) -> Asked:
         """The first request for a seed."""
-        return Asked(
-            self._recipe.messages(seed, self._num_queries), self._attempts.get(seed.text_id, 0), self._recipe.schema
-        )
+        messages = self._recipe.messages(seed, self._num_queries)
+        return Asked(messages, self._attempts.get(seed.text_id, 0), self._recipe.schema, seed.text_id)
 
     async def ask(self, seed: Passage) -> Made:
         """

@@ -10,6 +10,7 @@ import pytest
 from synth.llm import batch_steps
 from synth.llm.batch import Batch, Request
 from synth.llm.batch_files import BatchFolder, Step, read_batches
+from synth.llm.config import Endpoint
 from synth.llm.faults import Rejected
 from synth.llm.journal import Journal
 from synth.records import LLMError, SkiffError, Stopped
@@ -272,6 +273,21 @@ def files(journal: Journal, kind: str) -> list[Path]:
 def known(journal: Journal) -> list[Batch]:
     [folder] = batches_of(journal).iterdir()
     return read_batches(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("https://API.example.com/v1/", "https://api.example.com:443/v1", True),
+        ("http://127.0.0.1:80", "http://127.0.0.1/", True),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1//", True),
+        ("https://api.example.com/v1", "https://api.example.com/V1", False),
+        ("https://api.example.com/v1", "http://api.example.com/v1", False),
+    ],
+)
+def test_an_address_is_one_however_it_is_written(tmp_path: Path, one: str, other: str, is_same: bool) -> None:
+    paths = {BatchFolder(tmp_path, Endpoint(each, MODEL)).path for each in (one, other)}
+    assert (len(paths) == 1) is is_same
 
 
 def test_a_damaged_batch_stops_everything_since_it_may_be_paid_for(tmp_path: Path) -> None:

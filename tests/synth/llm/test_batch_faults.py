@@ -147,6 +147,7 @@ async def test_results_that_the_server_has_deleted_are_given_up_after_some_looks
         settled = await desk.settle(poll_seconds=AT_ONCE)
         assert not desk.pending()
     assert settled.replied == 0 and set(settled.to_ask_again) == {key(1), key(2)}
+    assert set(settled.lost) == {key(1), key(2)}  # what the server has done, it may charge for
     assert server.passed["download"] == batch_steps.MOST_LOOKS
 
 
