@@ -8,7 +8,7 @@ A workspace: a folder with synth.toml and the store, and what commands leave bes
     batches/     requests in the Batch API of a server
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +151,7 @@ class Workspace:
                 )  # a typo first
                 raise UserError(
                     "an LLM needs both its server and its name: --base-url and --model, or [llm] in synth.toml"
-                    + _listed(listed)
+                    + (_listed([own | each for each in listed if isinstance(each, dict)]) if options else "")
                 )
             found.append(record_of(Endpoint, settings, place))
         if not found:
@@ -179,9 +179,9 @@ class Workspace:
         return self.root / "releases"
 
 
-def _listed(endpoints: Sequence[object]) -> str:
+def _listed(endpoints: Sequence[Mapping[str, object]]) -> str:
     """Which endpoints an option could have named."""
-    found = [f"{each.get('model')} at {each.get('base_url')}" for each in endpoints if isinstance(each, dict)]
+    found = [f"{each.get('model')} at {each.get('base_url')}" for each in endpoints]
     return f", which lists {', '.join(found)}" if found else ""
 
 

@@ -120,9 +120,10 @@ def spending(figures: Figures) -> Sequence[Part]:
         return ()
     found = [Part(f"{_short(usage.tokens_in)} tokens in, {_short(usage.tokens_out)} out", 3)]
     found.append(Part("no price stated", 5) if usage.cost is None else Part(dollars(usage.cost)))
-    if usage.lost or usage.lost_tokens:  # what a second Ctrl-C breaks off is lost as well
+    if usage.lost or usage.lost_tokens:  # a second Ctrl-C breaks requests off, and some servers count nothing
         lost = f"{_short(usage.lost_tokens)} tokens" if usage.lost_cost is None else dollars(usage.lost_cost)
-        found.append(Part(f"at most {lost} lost", 1 if figures.over else 4))
+        how = "lost" if usage.lost else "lost or uncounted"
+        found.append(Part(f"at most {lost} {how}", 1 if figures.over else 4))
     cost = figures.at_the_end(usage.cost)
     all_tokens = figures.at_the_end(usage.tokens_in + usage.tokens_out)
     if cost is not None:

@@ -89,6 +89,7 @@ def generate(
     Example: synth generate --task retrieval --source squad-en --limit 100
     """
     from synth.llm.budget import Ceilings
+    from synth.stages.forecast import forecast
     from synth.stages.generate_plan import Wanted, plan_generate
     from synth.workspace import Workspace
 
@@ -102,7 +103,8 @@ def generate(
     if dry_run:
         _tell_forecast(opened, plan, sample, as_json=as_json)
     else:
-        _carry_out(opened, plan, as_json=as_json)
+        asks = plan.asking is not None and plan.seeds
+        _carry_out(opened, plan, _estimated(forecast(opened.store, plan, seed=0)) if asks else "", as_json=as_json)
 
 
 def _asking(
@@ -148,7 +150,9 @@ def retry(
     _refuse_unreached(opened, told, only)
     plan = plan_retry(opened.store, str(told), KINDS_OF[only], asking)
     # `last` will be the run that begins now
-    _carry_out(opened, plan, as_json=as_json, again=f"`synth runs retry {told} --only {only} -w {workspace}`")
+    again = f"`synth runs retry {told} --only {only} -w {workspace}`"
+    passages = f"asking again for {counted(len(plan.seeds), 'passage')}"
+    _carry_out(opened, plan, passages, as_json=as_json, again=again)
 
 
 def _refuse_unreached(opened: "Workspace", run: "UUID", only: Only) -> None:
@@ -164,11 +168,8 @@ def _refuse_unreached(opened: "Workspace", run: "UUID", only: Only) -> None:
         )
 
 
-def _carry_out(opened: "Workspace", plan: "Plan", *, as_json: bool, again: str = "the same command") -> None:
-    from synth.stages.forecast import forecast
-
-    estimated = _estimated(forecast(opened.store, plan, seed=0)) if plan.asking is not None and plan.seeds else ""
-    outcome = _run(opened, plan, estimated, as_json=as_json)
+def _carry_out(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool, again: str = "the same command") -> None:
+    outcome = _run(opened, plan, note, as_json=as_json)
     if as_json:
         print_json(_as_json(outcome, plan))
     else:
@@ -305,6 +306,9 @@ def _tell(outcome: "Generated", plan: "Plan", workspace: Path, again: str) -> No
         say(f"rejected {number}: {reason}")
     for (_, failure), number in sorted(outcome.failures.items()):
         say(f"left {number}: {failure}")
+    if not outcome.ended:
+        for endpoint, why in outcome.usage.out.items():
+            say(f"{endpoint} was out, and its passages were asked of another: {why}")
     for note in outcome.notes:
         say(note)
     if outcome.failures:
@@ -335,7 +339,7 @@ def _tell_paid(outcome: "Generated") -> None:
     if usage.requests:
         cost = "no price stated" if usage.cost is None else dollars(usage.cost)
         say(f"paid {usage.tokens_in:,} tokens in, {usage.tokens_out:,} out: {cost}")
-    if usage.lost:
+    if usage.lost or usage.lost_tokens:
         cost = "" if usage.lost_cost is None else f", {dollars(usage.lost_cost)}"
-        lost = f"{counted(usage.lost, 'reply was', 'replies were')} lost on the way"
-        say(f"{lost}; at most {usage.lost_tokens:,} tokens{cost} may be charged too")
+        lost = f"{counted(usage.lost, 'reply was', 'replies were')} lost on the way; " if usage.lost else ""
+        say(f"{lost}at most {usage.lost_tokens:,} tokens{cost} that nobody counted may be charged too")

@@ -161,7 +161,7 @@ def _outcome(run: Mapping[str, Any]) -> Iterator[str]:
         yield f"{counted(run['requests'], 'request')}, {_paid(run)}"
     if run["lost_tokens"]:
         price = "" if run["lost_cost"] is None else f", {dollars(run['lost_cost'])}"
-        yield f"replies that never arrived may be charged as well: at most {run['lost_tokens']:,} tokens{price}"
+        yield f"what was lost or not counted may be charged as well: at most {run['lost_tokens']:,} tokens{price}"
 
 
 def _paid(row: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from synth.llm.batch import POLL_SECONDS, Batch, BatchDesk, Settled, was_asked
 from synth.llm.batch_files import BatchFolder, Request, Step, kept_batches
 from synth.llm.budget import Reservation, dollars, most_tokens
 from synth.llm.config import Endpoint
-from synth.llm.engine import Engine, canonical
+from synth.llm.engine import UNCOUNTED, Engine, canonical
 from synth.llm.faults import Fault, Rejected
 from synth.llm.journal import Reply
 from synth.llm.receipts import Receipt
@@ -291,6 +291,8 @@ class _Rounds:
         if reservation is None:
             budget.add_earlier(sent.tokens if tokens is None else tokens, sent.cost if cost is None else cost)
         elif tokens is None:
+            if reply is not None:
+                self._engine.tally.note(UNCOUNTED, once="uncounted")
             reservation.lose()  # the next run has to know of it too, and the store says only what was counted
         else:
             reservation.settle(tokens, cost)

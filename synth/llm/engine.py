@@ -185,6 +185,7 @@ class Engine:
             lost_tokens=spent.lost_tokens,
             lost_cost=spent.lost_cost if tally.has_prices else None,
             last_error=tally.last_error,
+            out={f"{each.endpoint.model} at {each.endpoint.base_url}": each.why for each in self.servers if each.why},
         )
 
     @property

@@ -28,3 +28,4 @@ class Usage:
     lost_tokens: int = 0
     lost_cost: float | None = None
     last_error: str = ""  # one printable line
+    out: Mapping[str, str] = field(default_factory=dict)  # servers that were taken out, and why

@@ -88,8 +88,8 @@ def test_what_was_lost_is_said_in_money_or_else_in_tokens() -> None:
 def test_what_a_second_ctrl_c_broke_off_is_the_last_that_a_narrow_frame_leaves_out() -> None:
     broken_off = replace(BUSY, tokens_in=0, tokens_out=0, cost=0.0, lost_tokens=7000, lost_cost=0.02)
     over = replace(HALF_WAY, done=0, usage=broken_off, over=True)
-    assert "; at most $0.0200 lost" in line(over)
-    assert "at most $0.0200 lost" in frame(over, 60).plain
+    assert "; at most $0.0200 lost or uncounted" in line(over)
+    assert "at most $0.0200 lost or uncounted" in frame(over, 60).plain
 
 
 def test_what_has_no_price_says_so_instead_of_a_sum() -> None:

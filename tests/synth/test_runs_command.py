@@ -157,7 +157,7 @@ def test_show_tells_configuration_models_outcomes_failures_and_the_remedy(
         f"  stage_key: {FAILURE.stage_key}",
         "counted 5 seeds, 1 stored",
         "7 requests, 3,000,000 tokens in, 150 out, $7.50",
-        "replies that never arrived may be charged as well: at most 1,500 tokens, $1.25",
+        "what was lost or not counted may be charged as well: at most 1,500 tokens, $1.25",
         "models:",
         f"  gpt-5-nano at {SERVER}: 2 replies (1 in batches), 2,000 tokens in, 100 out, $4.00, median 2.00 s",
         f"  Qwen/Qwen2.5-7B-Instruct at {SERVER}: 1 reply, 1,000 tokens in, 50 out, $3.50, median 2.00 s",

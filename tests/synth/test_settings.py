@@ -133,7 +133,7 @@ def test_endpoints_have_the_settings_of_all_and_their_own_over_them(tmp_path: Pa
     ("old", "new", "said"),
     [
         ('model = "small"', 'modle = "small"', r"endpoint 1: unknown key modle: did you mean model\?"),
-        ('model = "small"', "", "both its server and its name"),
+        ('model = "small"', "", r"both its server and its name: .* in synth.toml$"),
         ("weight = 0.25", "weight = 0", "weight must be 0.000001 to 1,000,000"),
         ("weight = 0.25", 'weight = "much"', "endpoint 2: weight must be a number"),
         (

@@ -90,15 +90,15 @@ async def test_calls_counts_and_budget_say_what_the_server_says(journal: Journal
 
 
 async def test_replies_without_usage_count_as_the_most_that_they_can_take(journal: Journal) -> None:
-    ceilings = Ceilings(max_tokens=10 * (MOST_PROMPT + 100))
+    ceilings, notes = Ceilings(max_tokens=10 * (MOST_PROMPT + 100)), []
     async with (
         BatchServer(reply=echo, results=without_usage) as server,
-        opened(server, journal, ceilings=ceilings) as engine,
+        opened(server, journal, ceilings=ceilings, notes=notes) as engine,
     ):
         with pytest.raises(BudgetSpent, match="--max-tokens"):
             await ask(engine, journal, 40)
         assert server.paid == 10 and engine.budget.spent.lost_tokens == ceilings.max_tokens
-        assert any("does not say" in note for note in engine.budget.notes)
+        assert any("does not say" in note for note in notes)
 
 
 async def test_a_reply_that_must_not_be_kept_is_paid_for_and_has_a_receipt(
