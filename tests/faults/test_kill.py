@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from synth.settings import CONFIG
 from synth.stages.ingest import ingest
 from synth.store.connection import Store
 from synth.store.console import query
@@ -20,7 +21,7 @@ from synth.workspace import Workspace
 from tests.conftest import REPOSITORY, SAMPLE
 
 pytestmark = pytest.mark.slow
-IN_FLIGHT = 16  # the default concurrency
+IN_FLIGHT = 16
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
@@ -57,6 +58,7 @@ def value(store: Store, sql: str) -> Any:
 def opened(tmp_path: Path) -> Workspace:
     """A workspace with a real retrieval set."""
     workspace = Workspace.create(tmp_path / "w")
+    (workspace.root / CONFIG).write_text(f"[llm]\nconcurrency = {IN_FLIGHT}\n")
     ingest(workspace.store, SAMPLE / "retrieval" / "squad-en", declared_use=None, on_progress=lambda _: None)
     return workspace
 
