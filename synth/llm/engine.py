@@ -25,11 +25,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from synth.llm.budget import Budget, Ceilings, most_tokens
 from synth.llm.config import Endpoint, LLMConfig
-from synth.llm.faults import Fault, Rejected, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.faults import Fault, TimedOut, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Journal, Reply
 from synth.llm.ledger import Ledger
-from synth.llm.receipts import NoReply, Receipt
+from synth.llm.receipts import NoReply, Receipt, explained, fault_of, told
 from synth.llm.server import Messages, OutOfService, Question, Server, pause, reply_of
 from synth.llm.tally import Tally
 from synth.llm.usage import Usage
@@ -141,11 +141,11 @@ class Engine:
         keys = self._keys(text, schema, attempt)
         reply = self._paid_for(keys) or await self._bought_once(messages, text, schema, keys, attempt, seed_id)
         assert reply.call_id is not None
-        fault = _fault_of(reply)
+        fault = fault_of(reply)
         self.tally.receipt(Receipt(reply.call_id, seed_id, attempt, fault, reply))
         if fault:
             raise NoReply(
-                _explained(fault, reply),
+                explained(fault, reply),
                 fault,
                 reply.call_id,
                 asked=reply.asked,
@@ -406,7 +406,7 @@ class Engine:
         return given_up
 
     def _failed(self, question: Question, endpoint: Endpoint, fault: Fault, keys: Mapping[str, UUID]) -> NoReply:
-        kind, said = _told(fault, endpoint.model)
+        kind, said = told(fault, endpoint.model)
         self.tally.note(said, once=f"failed {kind} {fault.cause}")
         return NoReply(
             said,
@@ -442,32 +442,3 @@ def canonical(messages: Messages) -> bytes:
 def _wait(state: RetryCallState) -> float:
     fault = state.outcome and state.outcome.exception()
     return _BETWEEN_CONNECTIONS(state) if isinstance(fault, Unreachable) else _BACKOFF(state)
-
-
-def _fault_of(reply: Reply) -> FailureKind | None:
-    """Why nobody can be handed this reply; None if somebody can."""
-    if reply.finish_reason == "content_filter":
-        return "withheld"
-    return None if reply.text.strip() else "empty"
-
-
-def _explained(fault: FailureKind, reply: Reply) -> str:
-    if fault == "withheld":
-        return f"the content filter of {reply.model} withheld the reply"
-    return f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})"
-
-
-def _told(fault: Fault, model: str) -> tuple[FailureKind, str]:
-    match fault:
-        case Rejected():
-            words = str(fault).lower()
-            kind: FailureKind = "rejected"
-            if fault.alone:
-                kind = "refused_content" if "content_filter" in words or "content_policy" in words else "too_long"
-            return kind, f"model {model} does not take this request ({fault.status}): {fault}"
-        case Unusable():
-            return "unusable", f"no usable reply of model {model}: {fault}"
-        case TimedOut():
-            return "timeout", f"no reply of model {model} after several attempts; the last: {fault}"
-        case _:
-            return "broken", f"no reply of model {model} after several attempts; the last: {fault}"

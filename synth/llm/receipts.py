@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from synth.llm.faults import Fault, Rejected, TimedOut, Unusable
 from synth.llm.journal import Reply
 from synth.records import BadReply, FailureKind
 
@@ -57,3 +58,34 @@ class NoReply(BadReply):
     def permanent(self) -> bool:
         """Whether the same request would end the same way again."""
         return self.kind in PERMANENT
+
+
+def fault_of(reply: Reply) -> FailureKind | None:
+    """Why nobody can be handed this reply; None if somebody can."""
+    if reply.finish_reason == "content_filter":
+        return "withheld"
+    return None if reply.text.strip() else "empty"
+
+
+def explained(fault: FailureKind, reply: Reply) -> str:
+    """The same in a line."""
+    if fault == "withheld":
+        return f"the content filter of {reply.model} withheld the reply"
+    return f"the reply of {reply.model} is empty (finish_reason {reply.finish_reason!r})"
+
+
+def told(fault: Fault, model: str) -> tuple[FailureKind, str]:
+    """What kind of failure it is that a request ends with this fault, and a line that says so."""
+    match fault:
+        case Rejected():
+            words = str(fault).lower()
+            kind: FailureKind = "rejected"
+            if fault.alone:
+                kind = "refused_content" if "content_filter" in words or "content_policy" in words else "too_long"
+            return kind, f"model {model} does not take this request ({fault.status}): {fault}"
+        case Unusable():
+            return "unusable", f"no usable reply of model {model}: {fault}"
+        case TimedOut():
+            return "timeout", f"no reply of model {model} after several attempts; the last: {fault}"
+        case _:
+            return "broken", f"no reply of model {model} after several attempts; the last: {fault}"

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,10 @@ from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from synth.records import UserError
-from synth.screen import run_app
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
+from tests.synth.conftest import Run
 from tests.synth.llm.batches import AT_ONCE, MODEL, requests
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -47,23 +45,6 @@ def server(tmp_path: Path, lasts: dict[str, float]) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-@pytest.fixture
-def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
-    """Run the command in this process: exit code, standard output, standard error."""
-    from synth.cli import app
-
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synth", *map(str, arguments), "-w", str(workspace.root)])
-        with pytest.raises(SystemExit) as left:
-            run_app(app)
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 def hand_in(workspace: Workspace, base_url: str, *, name: bool = True) -> None:

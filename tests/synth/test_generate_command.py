@@ -9,17 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from synth.screen import run_app
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY, SAMPLE
+from tests.synth.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 NAMES = ("Alder", "Birch", "Cedar", "Dogwood", "Elm", "Fir")
 PRICES = "price_in = 2.0\nprice_out = 8.0\n"
 GONE = "http://127.0.0.1:9/v1"
@@ -59,23 +58,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def num_asked(base_url: str) -> int:
     with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/stats", timeout=10) as reply:
         return int(json.load(reply)["asked"])
-
-
-@pytest.fixture
-def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
-    """Run the command in this process: exit code, standard output, standard error."""
-    from synth.cli import app
-
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synth", *map(str, arguments), "-w", str(workspace.root)])
-        with pytest.raises(SystemExit) as left:
-            run_app(app)
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(autouse=True)

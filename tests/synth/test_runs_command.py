@@ -1,8 +1,6 @@
 """`synth runs` and `synth runs show` on the screen: aligned, escaped, and one line when wrong."""
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,13 +9,12 @@ import pytest
 from synth.commands import runs as command
 from synth.commands.runs import NARROWEST_MODEL
 from synth.records import BudgetSpent, key_of, new_id
-from synth.screen import run_app
 from synth.store import runs, samples
 from synth.store.calls import Call, add_calls
 from synth.store.failures import Failure, add_failures
 from synth.workspace import Workspace
+from tests.synth.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 BEFORE = ["run", "kind", "started", "status", "model", "samples"]
 HOSTILE = "\x1b[31m[bold]red[/bold]\u202e"
 MODELS = ("gpt-5-nano", "Qwen/Qwen2.5-7B-Instruct")
@@ -36,21 +33,6 @@ FAILURE = Failure(
     permanent=True,
     attempts=1,
 )
-
-
-@pytest.fixture
-def synth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Workspace) -> Run:
-    """Run the command in this process: exit code, standard output, standard error."""
-    from synth.cli import app
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synth", *map(str, arguments), "-w", str(workspace.root)])
-        with pytest.raises(SystemExit) as left:
-            run_app(app)
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
