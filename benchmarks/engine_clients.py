@@ -6,7 +6,8 @@ One process each, started by engine.py with a job (engine_job.py).
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,10 +18,8 @@ FLUSH = 200  # replies; `synth generate` writes its receipts into the store abou
 Ask = Callable[[str], Awaitable[str]]
 
 
-async def _asked_by_workers(
-    job: Job, tally: Tally, ask: Ask, expected: tuple[type[Exception], ...], *, workers: int
-) -> None:
-    """So many workers, each asking for the next row; the same for every client here."""
+async def _asked_by_workers(job: Job, tally: Tally, ask: Ask, expected: tuple[type[Exception], ...]) -> None:
+    """As many workers as may be in flight, each asking for the next row."""
     rows = job.numbered()
 
     async def worker() -> None:
@@ -32,10 +31,16 @@ async def _asked_by_workers(
             else:
                 tally.reply(number, text)
 
+    async with _in_time(job), asyncio.TaskGroup() as group:
+        for _ in range(job.in_flight):
+            group.create_task(worker())
+
+
+@asynccontextmanager
+async def _in_time(job: Job) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(job.seconds), asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(worker())
+        async with asyncio.timeout(job.seconds):
+            yield
     except TimeoutError:
         if job.seconds is None:
             raise
@@ -76,7 +81,7 @@ def raw_aiohttp(job: Job, tally: Tally, *, retries: int) -> Prepared:
                         await asyncio.sleep(seconds)
                 raise ValueError("refused")
 
-            await _asked_by_workers(job, tally, ask, broken, workers=job.in_flight)
+            await _asked_by_workers(job, tally, ask, broken)
 
     return lambda: uvloop.run(run())
 
@@ -94,7 +99,7 @@ def openai_sdk(job: Job, tally: Tally, *, retries: int) -> Prepared:
                 )
                 return reply.choices[0].message.content or ""
 
-            await _asked_by_workers(job, tally, ask, (openai.OpenAIError, ValueError), workers=job.in_flight)
+            await _asked_by_workers(job, tally, ask, (openai.OpenAIError, ValueError))
 
     return lambda: asyncio.run(run())
 
@@ -111,21 +116,28 @@ def skiff(job: Job, tally: Tally) -> Prepared:
     from synth.llm.journal import Journal
     from synth.records import SkiffError
 
-    replies = count(1)
+    replies, rows = count(1), job.numbered()
     config = LLMConfig.of(job.base_url, MODEL, concurrency=job.in_flight)
 
     async def run() -> None:
         with Journal(Path(job.folder) / "journal") as journal:
             async with Engine(config, journal) as engine:
 
-                async def ask(prompt: str) -> str:
-                    reply = await engine.complete([{"role": "user", "content": prompt}])
-                    if next(replies) % FLUSH == 0:
-                        engine.take_receipts()
-                    return reply.text
+                async def one() -> bool:  # as `synth generate` does
+                    for number, prompt in rows:
+                        try:
+                            reply = await engine.complete([{"role": "user", "content": prompt}])
+                        except SkiffError as error:
+                            tally.failed(error)
+                        else:
+                            tally.reply(number, reply.text)
+                        if next(replies) % FLUSH == 0:
+                            engine.take_receipts()
+                        return True
+                    return False
 
-                # as `synth generate` does: the engine bounds what is in flight, others fill in for those told to wait
-                await _asked_by_workers(job, tally, ask, (SkiffError,), workers=2 * job.in_flight)
+                async with _in_time(job):
+                    await engine.crew.work(one)
 
     def as_the_command() -> None:
         with rare_garbage():

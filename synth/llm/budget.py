@@ -295,9 +295,9 @@ class Budget:
         self._leave(reservation)
         self._tokens.spent += taken
         self._money.spent += paid
-        if self._tokens.learn(reservation.tokens, taken):
+        if taken > reservation.tokens and self._tokens.learn(reservation.tokens, taken):
             self._note_excess(f"{taken:,} tokens", f"{reservation.tokens:,}")
-        if self._money.learn(reservation.cost, paid):
+        if paid > reservation.cost and self._money.learn(reservation.cost, paid):
             self._note_excess(dollars(paid / PICODOLLARS), dollars(reservation.cost / PICODOLLARS))
         self._admit()
 
@@ -399,7 +399,8 @@ class Budget:
         if cost is None:
             assert self._money.most is None, "a ceiling on money needs prices: see Ceilings.check_prices"
             self._is_priced = False
-        return _picodollars(cost or 0.0)
+            return 0
+        return _picodollars(cost)
 
     def _note_excess(self, taken: str, reserved: str) -> None:
         self._note(
@@ -422,9 +423,11 @@ def most_tokens(messages: Sequence[Mapping[str, str]], schema: Mapping[str, obje
     compose the text first (NFC), which lengthens a few rare characters: the longer form counts. The schema is counted
     twice over, since servers that put it into the prompt may indent it; the rest is what their templates add.
     """
-    texts = sum(_most_bytes(text) for message in messages for text in message.values())
-    schema_bytes = 2 * len(json.dumps(schema)) if schema else 0
-    return texts + schema_bytes + MESSAGE_TOKENS * len(messages) + REQUEST_TOKENS
+    most = MESSAGE_TOKENS * len(messages) + REQUEST_TOKENS
+    for message in messages:
+        for text in message.values():
+            most += _most_bytes(text)
+    return most + 2 * len(json.dumps(schema)) if schema else most
 
 
 def _most_bytes(text: str) -> int:

@@ -68,7 +68,7 @@ _ALONE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make
 class Completion:
     """
     The parts of a chat completion that are used, each as the journal wants it. `model` as the server names it, "" where

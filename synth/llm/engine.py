@@ -25,12 +25,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from synth.llm.budget import Budget, Ceilings, most_tokens
 from synth.llm.config import Endpoint, LLMConfig
+from synth.llm.crew import Crew
 from synth.llm.faults import Fault, TimedOut, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Journal, Reply
 from synth.llm.ledger import Ledger
 from synth.llm.receipts import NoReply, Receipt, explained, fault_of, told
-from synth.llm.server import Messages, OutOfService, Question, Server, pause, reply_of
+from synth.llm.server import Messages, OutOfService, Question, Server, reply_of
 from synth.llm.tally import Tally
 from synth.llm.usage import Usage
 from synth.records import FailureKind, LLMError, Stopped, new_id
@@ -80,12 +81,13 @@ class Engine:
         self._ledger = ledger
         self._hopeless = hopeless or {}
         self._broken = ""  # what every later request is told
-        self.stopping = asyncio.Event()
+        self.crew = Crew(sum(endpoint.concurrency for endpoint in config.endpoints))
+        self.stopping = self.crew.stopping
         self._asking: dict[UUID, asyncio.Event | None] = {}  # None: nobody else waits for it
         self._open = AsyncExitStack()
         formats = Formats(journal.folder)
         self.servers = [
-            Server(endpoint, config, formats, self.tally, self.budget, self.stopping) for endpoint in config.endpoints
+            Server(endpoint, config, formats, self.tally, self.budget, self.crew) for endpoint in config.endpoints
         ]
         self._shares = {
             model: sum(endpoint.weight for endpoint in config.endpoints if endpoint.model == model)
@@ -212,8 +214,10 @@ class Engine:
 
     def _keys(self, text: bytes, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
         """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
-        asked = b"%s %d %s" % (self._settings(schema), attempt, text)
-        keys = {model: UUID(bytes=hashlib.sha256(name + asked).digest()[:16]) for model, name in self._names.items()}
+        settings, keys = self._settings(schema), {}
+        for model, name in self._names.items():
+            asked = b"%s%s %d %s" % (name, settings, attempt, text)
+            keys[model] = UUID(bytes=hashlib.sha256(asked).digest()[:16])
         if len(keys) == 1:
             return keys
 
@@ -374,7 +378,7 @@ class Engine:
             retry=retry_if_exception_type((Transient, Unreachable)),
             stop=lambda state: self._gives_up(state, question),
             wait=_wait,
-            sleep=lambda seconds: pause(self.stopping, seconds),
+            sleep=self.crew.pause,
             reraise=True,
         )
         return await policy(ask)

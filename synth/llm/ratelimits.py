@@ -24,26 +24,22 @@ _EPOCH, _EPOCH_IN_MS = 1e9, 1e12
 
 
 def limits_of(headers: Mapping[str, str]) -> Limits | None:
-    """What x-ratelimit-{limit,remaining,reset}-{requests,tokens} say, None where they say nothing at all."""
+    """
+    What x-ratelimit-{limit,remaining,reset}-{requests,tokens} say, None where they say nothing at all: without a limit
+    the other two mean nothing.
+    """
     get = headers.get
-    said = (
-        get("x-ratelimit-limit-requests"),
-        get("x-ratelimit-remaining-requests"),
-        get("x-ratelimit-reset-requests"),
-        get("x-ratelimit-limit-tokens"),
-        get("x-ratelimit-remaining-tokens"),
-        get("x-ratelimit-reset-tokens"),
-    )
-    if said == (None, None, None, None, None, None):
+    requests, tokens = get("x-ratelimit-limit-requests"), get("x-ratelimit-limit-tokens")
+    if requests is None and tokens is None:
         return None
     limits = Limits(
         # a limit of 0 would serve nobody, and this response came from somewhere
-        requests=_count(said[0]) or None,
-        requests_left=_count(said[1]),
-        requests_reset=_seconds_until(said[2]),
-        tokens=_count(said[3]) or None,
-        tokens_left=_count(said[4]),
-        tokens_reset=_seconds_until(said[5]),
+        requests=_count(requests) or None,
+        requests_left=_count(get("x-ratelimit-remaining-requests")),
+        requests_reset=_seconds_until(get("x-ratelimit-reset-requests")),
+        tokens=_count(tokens) or None,
+        tokens_left=_count(get("x-ratelimit-remaining-tokens")),
+        tokens_reset=_seconds_until(get("x-ratelimit-reset-tokens")),
     )
     return None if limits == Limits() else limits
 

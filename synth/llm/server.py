@@ -16,6 +16,7 @@ from uuid import UUID
 
 from synth.llm.budget import Budget, Reservation, most_tokens
 from synth.llm.config import Endpoint, LLMConfig
+from synth.llm.crew import Crew
 from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Reply
@@ -109,7 +110,7 @@ class Server:
         formats: Formats,
         tally: Tally,
         budget: Budget,
-        stopping: asyncio.Event,
+        crew: Crew,
     ) -> None:
         self.endpoint = endpoint
         self.gate = Gate(
@@ -126,7 +127,7 @@ class Server:
         self._format = formats.of(endpoint, config.response_format)
         self._tally = tally
         self._budget = budget
-        self._stopping = stopping
+        self._crew = crew
         self._unreachable_since: float | None = None
         self._refused_since: float | None = None
         self._failed_in_a_row = 0
@@ -177,7 +178,7 @@ class Server:
                 await question.reservation.again()
                 question.is_reserved = True
             async with self.gate.turn(question.tokens, again=question.num_sent > 0) as turn:
-                if self._stopping.is_set():
+                if self._crew.stopping.is_set():
                     raise Stopped("stopped before it was asked")
                 if self.why and self.is_out:
                     raise OutOfService
@@ -211,7 +212,7 @@ class Server:
                     self._format.served(sent)
                     self._is_back()
                     return completion
-            await pause(self._stopping, seconds)
+            await self._crew.pause(seconds)
 
     def _is_mended(self, question: Question, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
         """Whether the same request may be served when it is put in other words."""
@@ -269,7 +270,7 @@ class Server:
         Whether it is the request that failed for good, and not the server; if it is not clear, a question that no
         server minds finds out. A server that is of no use is taken out.
         """
-        if self._stopping.is_set():
+        if self._crew.stopping.is_set():
             raise Stopped("stopped before it was clear what is wrong")
         match fault:
             case Unreachable():
@@ -337,15 +338,6 @@ class Server:
         if asked > REFUSED_SECONDS or now - self._refused_since > REFUSED_SECONDS:
             self.take_out(f"takes no more requests for now ({fault}); wait {asked:.0f} s, then run the same command")
             raise OutOfService
-
-
-async def pause(stopping: asyncio.Event, seconds: float) -> None:
-    """Sleep, unless Stopped."""
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return
-    raise Stopped("stopped before it was asked again")
 
 
 def reply_of(completion: "Completion", endpoint: Endpoint, call_id: UUID, *, batch: str = "") -> Reply:

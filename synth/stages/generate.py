@@ -16,6 +16,7 @@ from uuid import UUID
 
 from synth.llm.budget import Budget, Ceilings, Spent
 from synth.llm.config import LLMConfig
+from synth.llm.crew import Crew
 from synth.llm.usage import Usage
 from synth.recipes.recipe import Recipe
 from synth.records import BudgetSpent, LLMError, Passage, SkiffError, Stopped, key_of
@@ -26,6 +27,7 @@ from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
 
 FLUSH_SEEDS, FLUSH_SECONDS = 200, 2.0  # a lease is worth taking for so many seeds, or after so long
+BREATH_SECONDS = 0.01
 LOADED_SEEDS = 500  # passages read from the store at once
 
 
@@ -52,6 +54,7 @@ class Opened:
     """A plan's engine while it is open."""
 
     make: Callable[[Passage], Awaitable[Made]]
+    crew: Crew  # who makes
     prepare: Callable[[], Awaitable[None]] = _nothing  # what there is to do before the first seed
     take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
     stop: Callable[[], None] = lambda: None  # ask nothing more; what is in flight is finished
@@ -84,7 +87,6 @@ class Plan:
     config: Mapping[str, object]
     names: Sequence[str]  # of the sources
     opened: Callable[["Plan", Store, Watch, asyncio.Event], AbstractAsyncContextManager[Opened]]
-    concurrency: int
     seeds: Sequence[UUID] = ()  # text ids, in order
     asking: Asking | None = None  # None: no server is asked
     recipe: Recipe | None = None  # of what a server is asked
@@ -123,7 +125,7 @@ async def generate_samples(
     store: Store, plan: Plan, *, watch: Watch | None = None, stop: asyncio.Event | None = None
 ) -> Generated:
     """
-    Make samples of the plan's seeds, `plan.concurrency` at a time, and store them.
+    Make samples of the plan's seeds, as many at a time as its engine has workers for, and store them.
 
     Args:
         watch: told how it goes.
@@ -194,6 +196,7 @@ class _Work:
     _failed: list[Failure] = field(default_factory=list)
     _calls: list[Call] = field(default_factory=list)
     _flushed_at: float = field(default_factory=time.monotonic)
+    _breathed_at: float = field(default_factory=time.monotonic)
 
     async def done(self, stop: asyncio.Event) -> None:
         """Make and store what all seeds give. Raises Stopped, BudgetSpent, LLMError; what was made before is stored."""
@@ -221,36 +224,42 @@ class _Work:
         only_journalled = bool(ended)  # what has come by now is stored, whatever came between
         pending = self.plan.passages(self.store)
 
-        async def worker() -> None:
+        async def one() -> bool:
             for passage in pending:  # one shared iterator: every seed goes to exactly one worker
                 if (stop.is_set() or ended) and not only_journalled:
-                    return
+                    return False
                 try:
                     made = await opened.make(passage)
                 except Stopped:
-                    continue
+                    return True
                 except BudgetSpent as error:  # what others have begun is within the ceiling
                     ended.append(error)
-                    return
+                    return False
                 except SkiffError as error:  # no server is of use, or the disk is full; what is in flight is paid for
                     self.watch.note(str(error))
                     ended.append(error)
                     opened.stop()
-                    return
+                    return False
                 self._calls += opened.take_calls()
                 self._add(passage.text_id, made)
-                await asyncio.sleep(0)  # makers that never wait must leave Ctrl-C a gap
+                await self._breathe()
+                return True
+            return False
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.plan.concurrency, len(self.plan.seeds))):
-                    group.create_task(worker())
+            await opened.crew.work(one)
         except ExceptionGroup as errors:  # bugs: show one
             raise errors.exceptions[0] from None
         if ended:
             raise min(ended, key=lambda error: isinstance(error, BudgetSpent))  # a failure tells more than a ceiling
         if stop.is_set():
             raise Stopped("stopped; what was in flight has been finished and stored")
+
+    async def _breathe(self) -> None:
+        """Makers that never wait must leave Ctrl-C and the display a gap."""
+        if time.monotonic() - self._breathed_at > BREATH_SECONDS:
+            await asyncio.sleep(0)
+            self._breathed_at = time.monotonic()
 
     def _add(self, seed_id: UUID, made: Made) -> None:
         self.watch.advance(1)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from synth.llm.batching import Asked, ask_in_batches, refuse_pending
 from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.crew import Crew
 from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
@@ -136,7 +137,7 @@ def _extractive_plan(wanted: Wanted) -> Plan:
             ]
             return Made(drafts, {} if drafts else {"too short or no prose": 1})
 
-        yield Opened(make)
+        yield Opened(make, Crew(1))
 
     return Plan(
         "extractive (no model; configure base_url and model for an LLM)",
@@ -146,7 +147,6 @@ def _extractive_plan(wanted: Wanted) -> Plan:
         _config(wanted),
         wanted.names,
         opened,
-        concurrency=1,
     )
 
 
@@ -190,6 +190,7 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
                 try:
                     yield Opened(
                         asker.ask,
+                        engine.crew,
                         prepare,
                         asker.take_calls,
                         engine.stop,
@@ -212,8 +213,6 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
         _config(wanted) | llm.sampling,
         wanted.names,
         opened,
-        # The engine bounds what is in flight; more workers than that fill in for those told to wait.
-        concurrency=2 * sum(endpoint.concurrency for endpoint in llm.endpoints),
         asking=asking,
         recipe=recipe,
     )

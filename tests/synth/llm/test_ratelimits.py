@@ -78,7 +78,7 @@ def test_the_reset_of_a_window_is_a_span_seconds_or_a_moment(said: str, expected
     "said", [SOON.isoformat(), f"{SOON.timestamp():.0f}", f"{SOON.timestamp() * 1000:.0f}"], ids=["iso", "s", "ms"]
 )
 def test_a_moment_to_come_is_counted_from_now(said: str) -> None:
-    limits = limits_of({"x-ratelimit-reset-tokens": said})
+    limits = limits_of({"x-ratelimit-limit-tokens": "10", "x-ratelimit-reset-tokens": said})
     assert limits is not None and limits.tokens_reset is not None
     assert abs(limits.tokens_reset - (SOON.timestamp() - time.time())) < 5
 
@@ -87,6 +87,10 @@ def test_a_moment_to_come_is_counted_from_now(said: str) -> None:
 def test_counts_that_make_no_sense_say_nothing(said: str) -> None:
     headers = dict.fromkeys(("x-ratelimit-limit-requests", "x-ratelimit-remaining-tokens"), said)
     assert limits_of(headers) is None
+
+
+def test_what_is_left_says_nothing_where_the_limit_is_not_said() -> None:
+    assert limits_of({"x-ratelimit-remaining-requests": "3", "x-ratelimit-reset-requests": "1s"}) is None
 
 
 def test_all_six_are_read_and_a_limit_of_nothing_is_none() -> None:
