@@ -110,17 +110,21 @@ async def _generate(store: Store, journal: Path) -> None:
     ]
     for name, reply, price_in, price_out in models:
         async with ChatServer(reply) as server:
-            await _run(store, journal, LLMConfig.of(server.base_url, name, price_in=price_in, price_out=price_out))
+            await _run(
+                store,
+                journal,
+                LLMConfig.of(server.base_url, name, concurrency=1, price_in=price_in, price_out=price_out),
+            )
     async with ChatServer(faults={Fault.BROKEN: 1.0}) as server:
         with suppress(LLMError):
-            await _run(store, journal, LLMConfig.of(server.base_url, "broken-13b", max_retries=0))
+            await _run(store, journal, LLMConfig.of(server.base_url, "broken-13b", concurrency=1, max_retries=0))
     await _run(store, journal, None)
 
 
 async def _run(store: Store, journal: Path, llm: LLMConfig | None) -> None:
     wanted = Wanted(names=(ENGLISH if llm else CHINESE,), num_queries=2, limit=24)
     plan = plan_generate(store, wanted, Asking(llm, journal, Ceilings(), journal) if llm else None)
-    await generate_samples(store, replace(plan, concurrency=1))
+    await generate_samples(store, plan)
 
 
 def _mine(store: Store) -> None:

@@ -18,7 +18,7 @@ class Crew:
         self.stopping = asyncio.Event()
         self._size = size
         self._working = self._pausing = 0
-        self._hire: Callable[[], None] = lambda: None
+        self._hire: Callable[[], None] = _nobody
 
     async def work(self, one: Callable[[], Awaitable[bool]]) -> None:
         """
@@ -34,22 +34,21 @@ class Crew:
             try:
                 while is_left and self._working <= self._size + self._pausing:
                     is_left = await one() and is_left
-            except BaseException:
-                is_left = False
-                raise
             finally:
                 self._working -= 1
 
-        async with asyncio.TaskGroup() as group:
+        def hire() -> None:
+            if is_left and self._working < self._size + self._pausing <= 2 * self._size:
+                self._working += 1
+                group.create_task(worker())
 
-            def hire() -> None:
-                if is_left and self._working < self._size + self._pausing <= 2 * self._size:
-                    self._working += 1
-                    group.create_task(worker())
-
-            self._hire = hire
-            for _ in range(self._size):
-                hire()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._hire = hire
+                for _ in range(self._size):
+                    hire()
+        finally:
+            self._hire = _nobody
 
     async def pause(self, seconds: float) -> None:
         """Sleep, unless Stopped. For a worker that holds no place at a server."""
@@ -62,3 +61,7 @@ class Crew:
         finally:
             self._pausing -= 1
         raise Stopped("stopped before it was asked again")
+
+
+def _nobody() -> None:
+    """Hires when there is nothing to do."""

@@ -421,8 +421,8 @@ async def test_what_was_paid_for_and_is_of_no_use_is_a_call_too(with_passages: S
     )
     script = [Fault.CUT_REPLY]
     async with ChatServer(lambda _: next(replies), script=script) as server:
-        made = plan(with_passages, tmp_path, server.base_url)
-        await run(with_passages, replace(made, concurrency=1))
+        one_by_one = {**PRICES, "concurrency": 1}
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url, one_by_one))
     calls = query(with_passages, "SELECT outcome, seed_id FROM calls ORDER BY created_at, outcome").to_pylist()
     assert sorted(call["outcome"] for call in calls) == ["cut", "empty", "rejected", "unusable", "unusable", "used"]
     assert len({call["seed_id"] for call in calls}) == 5
