@@ -13,7 +13,7 @@ from synth.records import UserError
 from synth.screen import say, warn
 
 if TYPE_CHECKING:
-    from synth.llm.batch_files import Batch
+    from synth.llm.batch.files import Batch
     from synth.llm.config import Endpoint
     from synth.workspace import Workspace
 
@@ -36,7 +36,7 @@ def batches(context: typer.Context, workspace: WorkspaceOption = Path("."), as_j
         if (workspace, as_json) != (Path("."), False):
             raise UserError(f"options go to the end: synth batches {context.invoked_subcommand} ID [OPTIONS]")
         return
-    from synth.llm.batch_watch import watch_batches
+    from synth.llm.batch.watch import watch_batches
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
@@ -64,7 +64,7 @@ def batches_cancel(
 
     Example: synth batches cancel batch_68f1c0
     """
-    from synth.llm.batch_watch import cancel_batch
+    from synth.llm.batch.watch import cancel_batch
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
@@ -79,7 +79,7 @@ def batches_cancel(
 
 def _told(batch: "Batch") -> str:
     """What has become of a batch that was cancelled."""
-    from synth.llm.batch_files import Step
+    from synth.llm.batch.files import Step
 
     done = f"{batch.done:,} of {batch.num_requests:,} requests are done and paid for"
     if batch.step is Step.FETCHED:
@@ -102,7 +102,7 @@ def _row(batch: "Batch") -> tuple[object, ...]:
 
 def _status(batch: "Batch") -> str:
     """The server's word for it, ours while it has none."""
-    from synth.llm.batch_files import Step
+    from synth.llm.batch.files import Step
 
     match batch.step:
         case Step.FETCHED:

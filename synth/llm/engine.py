@@ -1,7 +1,7 @@
 """
 One request in, one reply out, from any OpenAI-compatible server: a hosted API, vLLM, Ollama, llama.cpp.
 
-A stage asks from as many tasks as it likes; the engine bounds what is under way (limiter.py) and what it may cost
+A stage asks from as many tasks as it likes; the engine bounds what is under way (gate/) and what it may cost
 (budget.py), asks again what broke, writes each reply to the journal (journal.py) before anyone reads it, and asks
 nothing that the journal can answer. Of several endpoints it asks the ones that serve (server.py).
 

@@ -19,9 +19,9 @@ from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.crew import Crew
 from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
+from synth.llm.gate.gate import Gate
 from synth.llm.journal import Reply
 from synth.llm.ledger import Ledger
-from synth.llm.limiter import Gate
 from synth.llm.receipts import Receipt
 from synth.llm.tally import Tally
 from synth.records import Stopped, UserError, new_id

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from synth.llm.batching import Asked
+from synth.llm.batch.asking import Asked
 from synth.llm.engine import Engine
 from synth.llm.journal import Reply
 from synth.llm.receipts import NoReply

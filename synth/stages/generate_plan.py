@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from synth.llm.batching import Asked, ask_in_batches, refuse_pending
+from synth.llm.batch.asking import Asked, ask_in_batches, refuse_pending
 from synth.llm.budget import Budget, Ceilings, most_tokens
 from synth.llm.crew import Crew
 from synth.llm.engine import Engine

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from synth.llm.batch import BatchDesk
-from synth.llm.batch_files import BatchFolder, Step
-from synth.llm.batching import refuse_pending
+from synth.llm.batch.asking import refuse_pending
+from synth.llm.batch.desk import BatchDesk
+from synth.llm.batch.files import BatchFolder, Step
 from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.engine import Engine
 from synth.llm.journal import Journal
@@ -21,7 +21,7 @@ from synth.records import UserError
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
 from tests.synth.conftest import Run
-from tests.synth.llm.batches import AT_ONCE, MODEL, requests
+from tests.synth.llm.batch.batches import AT_ONCE, MODEL, requests
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from synth.llm import batch_steps
-from synth.llm.batch_files import Step
+from synth.llm.batch import steps
+from synth.llm.batch.files import Step
 from synth.llm.faults import Unusable
 from synth.llm.journal import MOST_BYTES, Journal
 from synth.records import LLMError
 from tests.batch_server import BatchServer, Fate, Trouble
-from tests.synth.llm.batches import AT_ONCE, desk_for, key, requests
+from tests.synth.llm.batch.batches import AT_ONCE, desk_for, key, requests
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 Lines = list[bytes]
@@ -23,8 +23,8 @@ Lines = list[bytes]
 
 @pytest.fixture(autouse=True)
 def no_long_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_steps, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(batch_steps, "ROOM_SECONDS", 0.02)
+    monkeypatch.setattr(steps, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(steps, "ROOM_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_a_batch_that_there_was_no_room_for_is_not_taken_for_the_one_that_
 
 
 async def test_while_it_is_unsure_a_batch_is_not_sent_again(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_steps, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(steps, "GRACE_SECONDS", 60.0)
     async with BatchServer(troubles={"created": [Trouble.RESET]}) as server:
         for _ in range(2):  # a run of the command, and another one
             async with desk_for(server, journal) as desk:
@@ -148,7 +148,7 @@ async def test_results_that_the_server_has_deleted_are_given_up_after_some_looks
         assert not desk.pending()
     assert settled.replied == 0 and set(settled.to_ask_again) == {key(1), key(2)}
     assert set(settled.lost) == {key(1), key(2)}  # what the server has done, it may charge for
-    assert server.passed["download"] == batch_steps.MOST_LOOKS
+    assert server.passed["download"] == steps.MOST_LOOKS
 
 
 def other_ids(lines: Lines) -> Lines:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.synth.llm.virtual_servers import Server, constant, lognormal, run
+from tests.synth.llm.gate.virtual_servers import Server, constant, lognormal, run
 
 
 def sizes() -> Callable[[], int]:

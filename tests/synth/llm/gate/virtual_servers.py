@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from synth.llm.faults import Limits
-from synth.llm.limiter import Gate
+from synth.llm.gate.gate import Gate
 
 Latency = Callable[[], float]
 Result = TypeVar("Result")

@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from synth.llm import batch_steps
-from synth.llm.batch_server import BatchServer as Client
+from synth.llm.batch import steps
+from synth.llm.batch.server import BatchServer as Client
 from synth.llm.journal import Journal
 from tests.batch_server import BatchServer, Fate, Trouble
 from tests.conftest import REPOSITORY
-from tests.synth.llm.batches import batches_of, desk_for, key, requests
+from tests.synth.llm.batch.batches import batches_of, desk_for, key, requests
 
 # Hands in twelve requests and waits for them; with a step named, it says so there and hangs.
 HAND_IN = """
 import asyncio, sys, time
 from pathlib import Path
-from synth.llm import batch_steps
+from synth.llm.batch import steps
 from synth.llm.journal import Journal
-from tests.synth.llm.batches import AT_ONCE, desk_for, requests
+from tests.synth.llm.batch.batches import AT_ONCE, desk_for, requests
 from tests.chat_server import ChatServer
 
 base_url, folder, hang_at = sys.argv[1:]
-batch_steps.GRACE_SECONDS = 0.3
+steps.GRACE_SECONDS = 0.3
 
 def hang():
     print("there", flush=True)
@@ -164,7 +164,7 @@ async def test_a_life_that_ends_before_any_of_its_steps_is_taken_up_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fates: list[Fate]
 ) -> None:
     for name, value in {"GRACE_SECONDS": 0.0, "ROOM_SECONDS": 0.0, "SMALLEST_HALVED": 2}.items():
-        monkeypatch.setattr(batch_steps, name, value)
+        monkeypatch.setattr(steps, name, value)
     last, ended = 0, True
     async with BatchServer() as server:
         while ended:

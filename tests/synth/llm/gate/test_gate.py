@@ -6,8 +6,8 @@ import time
 import aiohttp
 import pytest
 
-from synth.llm.limiter import Gate
-from synth.llm.pushback import START
+from synth.llm.gate.gate import Gate
+from synth.llm.gate.pushback import START
 from tests.chat_server import ChatServer, Fault
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.llm.batch_files import Batch, BatchFolder, InUse, Step, kept_batches
+from synth.llm.batch.files import Batch, BatchFolder, InUse, Step, kept_batches
 from synth.llm.config import Endpoint
 from synth.llm.faults import Fault, Rejected
 from synth.llm.journal import Journal
@@ -14,7 +14,7 @@ from synth.llm.server import key_of
 from synth.records import LLMError, UserError
 
 if TYPE_CHECKING:
-    from synth.llm.batch_server import BatchServer, Seen
+    from synth.llm.batch.server import BatchServer, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ async def _settled(
     folder: BatchFolder, server: "BatchServer", endpoint: Endpoint, batch: Batch, seen: "Seen | None", journal: Path
 ) -> Batch | None:
     """What is left of a batch that was cancelled; fetched, if the server has come to its end with it."""
-    from synth.llm.batch_steps import Steps
+    from synth.llm.batch.steps import Steps
 
     if batch.tag not in folder:  # somebody has fetched it meanwhile
         return batch if seen is None else _as_seen(batch, seen)
@@ -144,7 +144,7 @@ async def _looked_at(sent: Sequence[Batch], endpoint: Endpoint) -> tuple[dict[st
 
 
 def _server(endpoint: Endpoint) -> "BatchServer":
-    from synth.llm.batch_server import BatchServer  # the openai package takes a second
+    from synth.llm.batch.server import BatchServer  # the openai package takes a second
 
     return BatchServer(endpoint, key_of(endpoint))
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synth.llm.batch_files import Batch, BatchFolder, Step
-from synth.llm.batch_results import Harvest, Replies, read_results
-from synth.llm.batch_server import BatchServer, Problem, Seen
+from synth.llm.batch.files import Batch, BatchFolder, Step
+from synth.llm.batch.results import Harvest, Replies, read_results
+from synth.llm.batch.server import BatchServer, Problem, Seen
 from synth.llm.config import Endpoint
 from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable, Unusable
 

@@ -1,5 +1,5 @@
 """
-Asking through the Batch API: what an engine would ask online goes to the desks of its servers (batch.py) first, and is
+Asking through the Batch API: what an engine would ask online goes to the desks of its servers (desk.py) first, and is
 found in the journal when it is asked for.
 
 Ceilings hold for batches too. Each request holds the most that it can take, so far fewer fit than will be paid for:
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from synth.llm.batch import POLL_SECONDS, Batch, BatchDesk, Settled, was_asked
-from synth.llm.batch_files import BatchFolder, Request, Step, kept_batches
+from synth.llm.batch.desk import POLL_SECONDS, Batch, BatchDesk, Settled, was_asked
+from synth.llm.batch.files import BatchFolder, Request, Step, kept_batches
 from synth.llm.budget import Reservation, dollars, most_tokens
 from synth.llm.config import Endpoint
 from synth.llm.engine import UNCOUNTED, Engine, canonical

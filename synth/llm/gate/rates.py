@@ -8,7 +8,7 @@ one block to the end of the next is what the server takes in that time, be it a 
 import math
 import random
 
-from synth.llm.paces import Pace
+from synth.llm.gate.paces import Pace
 
 NEAR = 0.95  # of a pace that was refused
 CAUTIOUS = 8.0  # requests per second after a block, until one is served

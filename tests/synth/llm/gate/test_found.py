@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.synth.llm.virtual_servers import AtOnce, Bucket, Chance, Server, Slots, constant, lognormal, run
+from tests.synth.llm.gate.virtual_servers import AtOnce, Bucket, Chance, Server, Slots, constant, lognormal, run
 
 SEEDS = range(20)
 

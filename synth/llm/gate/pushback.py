@@ -18,9 +18,9 @@ A decrease counts once: what was sent before it says nothing of the new level.
 import math
 from typing import Protocol
 
-from synth.llm.paces import GRAIN, Pace
-from synth.llm.queueing import Queueing
-from synth.llm.rates import Rate
+from synth.llm.gate.paces import GRAIN, Pace
+from synth.llm.gate.queueing import Queueing
+from synth.llm.gate.rates import Rate
 
 START = 16  # requests at once, before anything is known
 WATCHED = 40  # answers without a refusal that make a level safe

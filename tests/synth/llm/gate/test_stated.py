@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from synth.llm.faults import Limits
-from synth.llm.limiter import Gate
-from tests.synth.llm.virtual_servers import Server, constant, in_virtual_time, run
+from synth.llm.gate.gate import Gate
+from tests.synth.llm.gate.virtual_servers import Server, constant, in_virtual_time, run
 
 
 def tokens(limit: int, left: int, reset: float) -> Limits:

@@ -2,7 +2,7 @@
 
 import math
 
-from synth.llm.paces import Pace
+from synth.llm.gate.paces import Pace
 
 LONGEST_WINDOW = 90.0  # seconds; what headers say of longer windows (a day's quota) tells no pace
 LONGEST_DEBT = 60.0  # seconds; no request is held back for longer, whatever those before it took

@@ -21,7 +21,7 @@ import httpx2
 import openai
 from yarl import URL
 
-from synth.llm.batch_files import LARGEST
+from synth.llm.batch.files import LARGEST
 from synth.llm.client import proxy_for
 from synth.llm.completion import Reader
 from synth.llm.config import Endpoint

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-from synth.llm.batch_files import MOST_BYTES, MOST_REQUESTS, Batch, BatchFolder, Request, Step
-from synth.llm.batch_results import Harvest, Replies
+from synth.llm.batch.files import MOST_BYTES, MOST_REQUESTS, Batch, BatchFolder, Request, Step
+from synth.llm.batch.results import Harvest, Replies
 from synth.llm.config import Endpoint
 from synth.llm.faults import Fault, Rejected, Transient, Unreachable
 from synth.llm.journal import Reply
@@ -115,8 +115,8 @@ class BatchDesk:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> "BatchDesk":
-        from synth.llm.batch_server import BatchServer
-        from synth.llm.batch_steps import Steps
+        from synth.llm.batch.server import BatchServer
+        from synth.llm.batch.steps import Steps
 
         async with AsyncExitStack() as opened:
             opened.enter_context(self._folder.held())
@@ -226,7 +226,7 @@ class BatchDesk:
 
     async def _advance(self, batch: Batch) -> bool:
         """Take the next step of a batch. Whether it has come further by that; more requests done are not a step."""
-        from synth.llm.batch_server import NOT_OF_THIS_API
+        from synth.llm.batch.server import NOT_OF_THIS_API
 
         self.refuse_stopped()
         try:

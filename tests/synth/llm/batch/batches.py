@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from synth.llm.batch import BatchDesk, Request
+from synth.llm.batch.desk import BatchDesk, Request
 from synth.llm.config import Endpoint
 from synth.llm.journal import Journal
 from synth.records import key_of

@@ -11,10 +11,10 @@ from collections import deque
 from types import TracebackType
 
 from synth.llm.faults import Limits
-from synth.llm.paces import Ceiling
-from synth.llm.pushback import Pushback
-from synth.llm.rates import LONGEST_PAUSE
-from synth.llm.stated import Stated
+from synth.llm.gate.paces import Ceiling
+from synth.llm.gate.pushback import Pushback
+from synth.llm.gate.rates import LONGEST_PAUSE
+from synth.llm.gate.stated import Stated
 
 SHORTEST_ALARM = 0.002  # seconds between two looks at who is due; uvloop's timers know milliseconds only
 NEAR_ALARM = 0.05  # seconds; who waits for less than that need not be looked at sooner

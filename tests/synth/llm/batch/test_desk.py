@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from synth.llm import batch_steps
-from synth.llm.batch import Batch, Request
-from synth.llm.batch_files import BatchFolder, Step, read_batches
+from synth.llm.batch import steps
+from synth.llm.batch.desk import Batch, Request
+from synth.llm.batch.files import BatchFolder, Step, read_batches
 from synth.llm.config import Endpoint
 from synth.llm.faults import Rejected
 from synth.llm.journal import Journal
 from synth.records import LLMError, SkiffError, Stopped
 from tests.batch_server import BatchServer, Fate
 from tests.chat_server import ChatServer
-from tests.synth.llm.batches import AT_ONCE, MODEL, batches_of, desk_for, endpoint_for, key, requests
+from tests.synth.llm.batch.batches import AT_ONCE, MODEL, batches_of, desk_for, endpoint_for, key, requests
 
 
 async def test_every_reply_of_a_batch_is_journalled_under_the_key_of_its_request(journal: Journal) -> None:
@@ -148,7 +148,7 @@ async def test_a_batch_that_is_invalid_as_a_whole_rejects_all_of_its_requests(
 async def test_batches_that_the_server_has_no_room_for_are_sent_again_as_others_end(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_steps, "ROOM_SECONDS", 0.02)
+    monkeypatch.setattr(steps, "ROOM_SECONDS", 0.02)
     at_once: list[int] = []
 
     def on_progress(batches: Sequence[Batch]) -> None:
@@ -167,9 +167,9 @@ async def test_batches_that_the_server_has_no_room_for_are_sent_again_as_others_
 async def test_a_batch_that_there_never_is_room_for_is_halved(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_steps, "ROOM_SECONDS", 0.02)
-    monkeypatch.setattr(batch_steps, "MOST_ROOM_SECONDS", 0.05)
-    monkeypatch.setattr(batch_steps, "SMALLEST_HALVED", 5)
+    monkeypatch.setattr(steps, "ROOM_SECONDS", 0.02)
+    monkeypatch.setattr(steps, "MOST_ROOM_SECONDS", 0.05)
+    monkeypatch.setattr(steps, "SMALLEST_HALVED", 5)
     async with BatchServer(most_enqueued=10) as server, desk_for(server, journal) as desk:
         await desk.submit(requests(*range(33)))
         settled = await desk.settle(poll_seconds=AT_ONCE)

@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from synth.llm.faults import Limits
-from tests.synth.llm.virtual_servers import (
+from tests.synth.llm.gate.virtual_servers import (
     AtOnce,
     Bucket,
     Chance,

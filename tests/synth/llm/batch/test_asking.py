@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from synth.llm import batch_steps, batching
-from synth.llm.batching import MOST_ROUNDS, Asked, ask_in_batches, refuse_pending
+from synth.llm.batch import asking as asking_module
+from synth.llm.batch import steps
+from synth.llm.batch.asking import MOST_ROUNDS, Asked, ask_in_batches, refuse_pending
 from synth.llm.budget import Budget, Ceilings, most_tokens
 from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.engine import Engine
@@ -19,7 +20,7 @@ from synth.records import BudgetSpent, LLMError, Stopped, UserError, key_of
 from tests.batch_server import BatchServer, Fate, Trouble
 from tests.chat_server import ChatServer
 from tests.synth.llm.asking import asking, config_for, echo
-from tests.synth.llm.batches import AT_ONCE, batches_of
+from tests.synth.llm.batch.batches import AT_ONCE, batches_of
 
 PRICES = {"price_in": 1.0, "price_out": 2.0, "batch_price_in": 0.5, "batch_price_out": 1.0}
 KEY = "sk-the-key-of-this-server-0123456789"
@@ -125,7 +126,7 @@ async def test_a_reply_that_must_not_be_kept_is_paid_for_and_has_a_receipt(
 async def test_replies_that_the_server_counts_and_does_not_hand_out_are_lost(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_steps, "MOST_LOOKS", 1)
+    monkeypatch.setattr(steps, "MOST_LOOKS", 1)
     async with (
         BatchServer(reply=echo, results=lambda lines: lines[:3]) as server,
         opened(server, journal) as engine,
@@ -226,8 +227,8 @@ async def test_a_run_that_stops_has_sent_nothing_and_the_one_that_fetches_has_pa
 async def test_a_stop_is_heard_wherever_the_server_hangs_and_nothing_is_bought_twice(
     journal: Journal, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_steps, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(batching, "POLL_SECONDS", AT_ONCE)
+    monkeypatch.setattr(steps, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(asking_module, "POLL_SECONDS", AT_ONCE)
     async with BatchServer(reply=echo, troubles={point: [Trouble.HANGS]}) as server:
         async with opened(server, journal) as engine:
             asked = asyncio.create_task(ask(engine, journal, 6))
