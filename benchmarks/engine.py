@@ -9,7 +9,6 @@ peers' environments are made. Ends with one line of JSON: the figures, the bound
 
 import argparse
 import heapq
-import json
 import os
 import random
 import signal
@@ -17,149 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from engine_estimate import estimate
 from engine_job import RETRY_AFTER, Job, fault_of
-from store import Figures, Goal
-
-HERE = Path(__file__).resolve().parent
-LATENCY = 0.2  # seconds that the server takes for a reply
-IN_FLIGHT = (64, 256, 1024)
-MAIN = 256  # the number in flight whose figures have no number in their names
-PEERS = {  # by the folder of their environment
-    "curator": "curator",
-    "distilabel": "distilabel",
-    "distilabel LLM": "distilabel",
-    "data-designer": "designer",
-}
-PATIENCE = 300.0  # seconds after which a client counts as stalled
-
-GOALS = (
-    Goal("cpu_vs_aiohttp", "", 1.5, "CPU of a request by raw aiohttp's, 256 in flight"),
-    Goal("cpu_vs_aiohttp_64", "", 1.5, "the same, 64 in flight"),
-    Goal("cpu_vs_aiohttp_1024", "", 1.5, "the same, 1,024 in flight"),
-    Goal("rps_vs_curator", "", 3, "requests/s by curator's, 256 in flight", "", True),
-    Goal("rps_vs_distilabel", "", 3, "requests/s by distilabel's, 256 in flight", "", True),
-    Goal("quick_rps_vs_curator", "", 3, "the same with replies after 20 ms", "", True),
-    Goal("quick_rps_vs_distilabel", "", 3, "... by distilabel's pipeline", "", True),
-    Goal("quick_rps_vs_distilabel_LLM", "", 3, "... by distilabel's LLM class alone", "", True),
-    Goal("memory_100k_vs_10k", "", 1.1, "peak memory of 100,000 requests by that of 10,000"),
-    Goal("faults_completed", "", 1, "3,000 requests, 13 in 100 broken or refused: share completed", "", True),
-    Goal("faults_time_vs_ideal", "", 1.2, "... and seconds by those of an ideal client"),
-    Goal("edit_paid", "requests", 11, "500 rows done, 1 corrected and 10 added: requests of the second run"),
-    Goal("edit_right", "rows", 510, "... and rows with the right answer", "", True),
-    Goal("kill_paid_again_vs_in_flight", "", 1, "ten times kill -9: requests paid twice by those in flight then"),
-    Goal("kill_right", "", 1, "... share of the rows with the right answer in the end", "", True),
-    Goal("at_once_held", "", 0.9, "a server that takes 50 at a time: share of it that is used", "", True),
-    Goal("at_once_refused", "", 0.02, "... share of the requests refused"),
-    Goal("bucket_held", "", 0.9, "600 a minute by a token bucket that says nothing: share used", "", True),
-    Goal("bucket_refused", "", 0.02, "... share refused"),
-    Goal("window_held", "", 0.9, "600 in each minute, said in headers: share used", "", True),
-    Goal("window_refused", "", 0.02, "... share refused"),
-    Goal("estimate_off_unasked", "", 0.1, "the estimate before anything is asked: off the final cost by"),
-    Goal("estimate_off", "", 0.1, "... after `--sample 30`"),
-    Goal("budget_spent_vs_ceiling", "", 1, "a budget on a server with faults, stopped and raised: most spent of it"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asks for."""
-
-    quick: bool
-    data: Path
-    peers: Path | None
-    in_flight: Sequence[int]
-    tokens: str
-    scratch: Path
-
-    @property
-    def clients(self) -> list[str]:
-        """The peers whose environments are there."""
-        if self.peers is None or self.quick:
-            return []
-        return [name for name, folder in PEERS.items() if (self.peers / folder / "bin" / "python").exists()]
-
-    def folder(self) -> str:
-        """A new folder for a client to keep things in."""
-        return tempfile.mkdtemp(dir=self.scratch)
-
-    def job(self, client: str, in_flight: int, rows: int) -> Job:
-        """A job whose server is not known yet."""
-        return Job(client, "", in_flight, rows, self.folder(), str(self.data))
-
-    def command(self, job: Job) -> list[str]:
-        """The command line of a client."""
-        python, script = sys.executable, "engine_clients.py"
-        if job.client in PEERS:
-            assert self.peers is not None
-            python, script = str(self.peers / PEERS[job.client] / "bin" / "python"), "engine_peers.py"
-        return [python, str(HERE / script), json.dumps(asdict(job))]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a client did, and what the server saw of it."""
-
-    job: Job
-    got: int = 0
-    right: int = 0
-    lost: int = 0
-    error: str = ""
-    seconds: float = 0.0
-    cpu: float = 0.0
-    peak_mb: float = 0.0
-    note: str = ""  # why there is nothing else
-    server: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def rps(self) -> float:
-        return self.got / self.seconds if self.seconds else 0.0
-
-    @property
-    def cpu_per_1000(self) -> float:
-        return 1000 * self.cpu / self.got if self.got else 0.0
-
-
-Table = list[Sequence[object]]  # its head first
-
-
-@dataclass(slots=True)
-class Report:
-    """What all parts found: figures for the last line, tables for people."""
-
-    figures: Figures = field(default_factory=dict)
-    tables: dict[str, Table] = field(default_factory=dict)
-
-    def markdown(self) -> str:
-        """Every table, and at last what has a bound."""
-        lines = []
-        for title, (head, *rows) in self.tables.items():
-            lines += [f"#### {title}", "", _line(head), _line(["---"] * len(head)), *map(_line, rows), ""]
-        lines += ["#### Bounds", "", _line(["what", "figure", "measured", "floor or peer", "bound", "met"])]
-        lines += [_line(["---"] * 6), *(goal.row(self.figures) for goal in GOALS if goal.key in self.figures), ""]
-        return "\n".join(lines)
-
-    def last_line(self) -> str:
-        """Everything as one line of JSON."""
-        goals = [goal for goal in GOALS if goal.key in self.figures]
-        missed = [goal.key for goal in goals if not _met(goal, self.figures[goal.key])]
-        bounds = {goal.key: f"at {'least' if goal.at_least else 'most'} {goal.bound:g}" for goal in goals}
-        rounded = {key: round(value, 4) for key, value in self.figures.items()}
-        return json.dumps({**rounded, "bounds": bounds, "missed": missed})
-
-
-def _line(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(f'{cell:,.4g}' if isinstance(cell, float) else str(cell) for cell in cells)} |"
-
-
-def _met(goal: Goal, value: float) -> bool:
-    return value >= goal.bound if goal.at_least else value <= goal.bound
+from engine_report import Report, Table
+from engine_runs import HERE, IN_FLIGHT, LATENCY, MAIN, PEERS, Options, Outcome, Server, alone, run, say, serving
 
 
 def main() -> None:
@@ -178,7 +42,7 @@ def main() -> None:
         for name in parsed.only or (QUICK if parsed.quick else PARTS):
             started = time.perf_counter()
             PARTS[name](options, report)
-            _say(f"{name}: {time.perf_counter() - started:.1f} s")
+            say(f"{name}: {time.perf_counter() - started:.1f} s")
     if parsed.markdown:
         sys.stdout.write(report.markdown() + "\n")
     sys.stdout.write(report.last_line() + "\n")
@@ -203,70 +67,6 @@ def _parsed() -> argparse.Namespace:
     if options.peers and not any((options.peers / folder).is_dir() for folder in PEERS.values()):
         parser.error(f"{options.peers}: has none of {', '.join(set(PEERS.values()))}; benchmarks/README.md makes them")
     return options
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running server of engine_server.py."""
-
-    base_url: str
-
-    def stats(self) -> dict[str, Any]:
-        """What it has counted so far."""
-        with urllib.request.urlopen(self.base_url.removesuffix("v1") + "stats", timeout=10) as response:
-            counted: dict[str, Any] = json.load(response)
-        return counted
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[Server]:
-    """A server in a process of its own, for as long as it is needed."""
-    command = [sys.executable, str(HERE / "engine_server.py"), "--latency", str(LATENCY), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield Server(f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def run(options: Options, server: Server, job: Job) -> Outcome:
-    """What a client does with its job; a `note` says so if it stalls or cannot run."""
-    job = replace(job, base_url=server.base_url)
-    log = Path(job.folder) / "log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            options.command(job), stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
-        )
-        try:
-            printed, _ = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started
-            process.communicate()
-            return Outcome(job, note=f"stalled: stopped after {PATIENCE:.0f} s", server=server.stats())
-    if process.returncode:
-        last = (log.read_text().strip().splitlines() or ["no word"])[-1][:200]
-        if job.client not in PEERS:
-            raise SystemExit(f"the client {job.client} failed: {log.read_text()[:3000]}")
-        return Outcome(job, note=f"failed: {last}", server=server.stats())
-    measured = json.loads(printed.strip().splitlines()[-1])
-    outcome = Outcome(job, **measured, server=server.stats())
-    _say(
-        f"  {job.client}, {job.in_flight} in flight: {outcome.got} of {job.rows} in {outcome.seconds:.2f} s, "
-        f"{outcome.cpu_per_1000:.3f} CPU-s per 1,000 {outcome.error}"
-    )
-    return outcome
-
-
-def alone(options: Options, job: Job, *server_options: str) -> Outcome:
-    """A client's job with a server of its own."""
-    with serving(*server_options) as server:
-        return run(options, server, job)
 
 
 def throughput(options: Options, report: Report) -> None:
@@ -469,80 +269,6 @@ def limits(options: Options, report: Report) -> None:
         seen = alone(options, job, *server_options).server
         report.figures |= {f"{name}_held": seen["paid"] / could, f"{name}_refused": seen["refused"] / seen["asked"]}
         table.append([meaning, seconds, seen["paid"], could, f"{seen['refused']} of {seen['asked']}"])
-
-
-PRICE_IN, PRICE_OUT = 0.15, 0.60  # US dollars per million tokens
-SETTINGS = """
-[llm]
-base_url = "{base_url}"
-model = "bench-model"
-max_tokens = 512
-price_in = {price_in}
-price_out = {price_out}
-"""
-
-
-def estimate(options: Options, report: Report) -> None:
-    """
-    What `synth generate --dry-run` says of the queries for all of the data, before anything is asked and after a sample
-    of 30, against what the server has charged in the end. And ceilings on a server with faults, each kept twice.
-    """
-    with serving("--tokens", options.tokens) as server:
-        workspace = _workspace(options, server)
-        unasked = _dry_run(workspace)
-        rest = _dry_run(workspace, "--sample", "30")
-        sampled = _charged(server) + rest
-        _synth("generate", "-w", workspace)
-        final = _charged(server)
-    ceilings, spent = [final / 10, final / 3, final / 2], []
-    with serving("--tokens", options.tokens, "--faults") as server:
-        workspace = _workspace(options, server)
-        for ceiling in [each for each in ceilings for _ in range(2)]:
-            _synth("generate", "-w", workspace, "--max-cost", f"{ceiling:.6f}", stops=True)
-            spent.append(_charged(server) / ceiling)
-    report.figures |= {
-        "cost_estimated_unasked": unasked,
-        "cost_estimated": sampled,
-        "cost_final": final,
-        "estimate_off_unasked": abs(unasked - final) / final,
-        "estimate_off": abs(sampled - final) / final,
-        "budget_spent_vs_ceiling": max(spent),
-        "budget_least_used": min(spent),
-    }
-
-
-def _workspace(options: Options, server: Server) -> str:
-    workspace = options.folder()
-    _synth("init", workspace)
-    _synth("ingest", str(options.data), "-w", workspace)
-    settings = SETTINGS.format(base_url=server.base_url, price_in=PRICE_IN, price_out=PRICE_OUT)
-    (Path(workspace) / "synth.toml").write_text(settings)
-    return workspace
-
-
-def _dry_run(workspace: str, *options: str) -> float:
-    """What the estimate says that all that is left will cost."""
-    printed = _synth("generate", "-w", workspace, "--dry-run", "--json", *options)
-    cost: float = json.loads(printed.strip().splitlines()[-1])["estimate"]["cost"]
-    return cost
-
-
-def _charged(server: Server) -> float:
-    """What the server has charged so far, broken replies included."""
-    seen = server.stats()
-    return float(seen["tokens_in"] * PRICE_IN + seen["tokens_out"] * PRICE_OUT) / 1e6
-
-
-def _synth(*arguments: str, stops: bool = False) -> str:
-    """What a command prints. `stops`: its budget may end it before it is done."""
-    synth = str(Path(sys.executable).with_name("synth"))
-    try:
-        done = subprocess.run([synth, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise SystemExit(f"synth {' '.join(arguments)} hung: stopped after {PATIENCE:.0f} s") from None
-    if done.returncode and not (stops and "--max-cost" in done.stderr + done.stdout):
-        raise SystemExit(f"synth {' '.join(arguments)} failed: {done.stderr[-2000:]}")
-    return done.stdout
 
 
 Part = Callable[[Options, Report], None]
