@@ -228,8 +228,12 @@ def normalise(text: str) -> str:
     NUL is white space. A text with a character of a block where Unicode still adds combining marks is not composed, so
     that ids do not depend on the Unicode version of Python or of DuckDB, whose macro `normalised` does the same.
     """
-    spaced = re.sub(r"[\s\0]+", " ", text).strip(" ")
-    return spaced if _UNSETTLED.search(spaced) else composed(spaced)
+    return settled(re.sub(r"[\s\0]+", " ", text).strip(" "))
+
+
+def settled(text: str) -> str:
+    """The text in Unicode NFC, if it has no character of which Unicode may still change what becomes of it."""
+    return text if _UNSETTLED.search(text) else composed(text)
 
 
 # More combining marks in a row than any language writes: the Stream-Safe Text Format of UAX #15 has 30. Whatever is no

@@ -14,10 +14,13 @@ import duckdb
 import pyarrow
 import pyarrow.compute
 
-from synth.records import StoreError, Task, UserError
+from synth.records import StoreError, Task, UserError, settled
 from synth.store.engine import ROW_GROUP
 from synth.store.rows import first, now, readable
 
+# More combining marks in a row than any language writes (records.py). DuckDB takes the square of their number to sort
+# them, so they are put in order before, and stored so.
+MANY_MARKS = r"\p{M}{31}"
 # Whole row groups, so that the next lease does not write one again that was not full, and some for every core.
 ROWS_PER_LEASE = 4 * ROW_GROUP
 CHUNK = ROW_GROUP  # each core is given a chunk of an Arrow table at a time
@@ -195,8 +198,26 @@ def _numbered(rows: pyarrow.Table, required: tuple[str, ...], optional: tuple[st
     for name in set(LISTS) & set(rows.column_names):
         if pyarrow.compute.list_flatten(rows[name]).null_count:
             raise UserError(f"rows to store: a list of {name} holds a null; leave it out first")
+    for number, column in enumerate(rows.columns):
+        rows = rows.set_column(number, rows.field(number), _in_order(column))
     numbered = rows.append_column("n", pyarrow.array(range(rows.num_rows), pyarrow.int32()))
     return pyarrow.Table.from_batches(numbered.combine_chunks().to_batches(max_chunksize=CHUNK), numbered.schema)
+
+
+def _in_order(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """The texts, or lists of them, with no marks left for DuckDB to move; other columns as they are."""
+    is_list = pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type)
+    texts = pyarrow.compute.list_flatten(column) if is_list else column
+    if not (pyarrow.types.is_string(texts.type) or pyarrow.types.is_large_string(texts.type)):
+        return column
+    if not pyarrow.compute.any(pyarrow.compute.match_substring_regex(texts, MANY_MARKS)).as_py():
+        return column
+
+    def ordered(text: str | None) -> str | None:
+        return text and settled(text)
+
+    values = [row and [ordered(text) for text in row] if is_list else ordered(row) for row in column.to_pylist()]
+    return pyarrow.chunked_array([pyarrow.array(values, column.type)])
 
 
 def _declared_use(cursor: duckdb.DuckDBPyConnection, source_id: UUID) -> str:

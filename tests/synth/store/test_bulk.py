@@ -69,6 +69,21 @@ def test_sql_and_python_agree_on_every_text(macros: duckdb.DuckDBPyConnection, t
     assert found == [(text, normalise(text), text_id(text)) for text in texts]
 
 
+def test_however_many_marks_a_text_has_it_is_stored_in_time(store: Store) -> None:
+    many = "a" + "\u0315" * 150_000 + "\u0300" * 150_000
+    source = Source("marks", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    texts = ["plain", many, None]
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+        rows = pyarrow.table({"text": texts[:2], "title": texts[1:]})
+        assert add_passage_rows(cursor, rows, source_id=source.source_id) == 2
+        rows = pyarrow.table({"query": ["plain"], "positives": [["plain", many]]})
+        assert add_rows(cursor, Task.RETRIEVAL, rows, source_id=source.source_id, run_id=new_id()).num_new == 1
+    found = query(store, "SELECT text_id, text FROM passages ORDER BY length(text)").to_pylist()
+    assert found == [{"text_id": str(text_id(text)), "text": normalise(text)} for text in ("plain", many)]
+    assert query(store, "SELECT positives FROM samples").to_pylist() == [{"positives": ["plain", normalise(many)]}]
+
+
 def test_every_character_between_marks_is_the_same_in_sql(macros: duckdb.DuckDBPyConnection) -> None:
     codes = [*range(0xD800), *range(0xE000, 0x20000), *range(0x2F800, 0x2FA20)]  # beyond are ideographs and nothing
     texts = [f"a{chr(code)}\u0301 q\u0345{chr(code)}\u0323" for code in codes]
