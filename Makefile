@@ -45,11 +45,14 @@ demo: install
 	@printf '\nLook at the samples yourself:  .venv/bin/synth review -w $(DEMO) --queue audit\n'
 	@printf 'Ask the store in SQL:          .venv/bin/synth sql "SELECT query, source, method, status FROM samples LIMIT 5" -w $(DEMO)\n'
 
+# A process for each core, since many tests wait; a file's tests stay together and share what they have made.
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: install check chromium
-	pytest
+	$(PYTEST)
 
 quick: install check
-	pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # The oldest DuckDB that we support, which is also the newest one with an extension for DuckLake on PyPI, has a folder of
 # its own, and goes before the one of .venv.

@@ -15,8 +15,6 @@ from synth.records import BudgetSpent, SkiffError, Task, UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from synth.llm.budget import Ceilings
     from synth.llm.config import LLMConfig
     from synth.llm.usage import Usage
@@ -147,25 +145,11 @@ def retry(
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
     asking = _asking(opened, opened.llm(base_url=None, model=None), ceilings)
     told = find_run(opened.store, run)
-    _refuse_unreached(opened, told, only)
     plan = plan_retry(opened.store, str(told), KINDS_OF[only], asking)
     # `last` will be the run that begins now
     again = f"`synth runs retry {told} --only {only} -w {workspace}`"
     passages = f"asking again for {counted(len(plan.seeds), 'passage')}"
     _carry_out(opened, plan, passages, as_json=as_json, again=again)
-
-
-def _refuse_unreached(opened: "Workspace", run: "UUID", only: Only) -> None:
-    """Raise UserError where a run has nothing to ask again, but passages that it did not come to."""
-    from synth.store.failures import to_ask_again
-    from synth.store.run_history import num_not_reached
-
-    number = num_not_reached(opened.store, run)
-    if number and not to_ask_again(opened.store, run, KINDS_OF[only]):
-        raise UserError(
-            f"run {run} left nothing for --only {only}, but did not come to {number:,} of its passages: run"
-            " `synth generate` again with its options"
-        )
 
 
 def _carry_out(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool, again: str = "the same command") -> None:

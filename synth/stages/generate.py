@@ -236,7 +236,8 @@ class _Work:
                     ended.append(error)
                     return False
                 except SkiffError as error:  # no server is of use, or the disk is full; what is in flight is paid for
-                    self.watch.note(str(error))
+                    if self.watch.usage().in_flight:  # else it is said in a moment anyway, as the last line
+                        self.watch.note(str(error))
                     ended.append(error)
                     opened.stop()
                     return False

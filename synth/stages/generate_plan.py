@@ -20,7 +20,7 @@ from synth.stages.asking import Asker, Made
 from synth.stages.generate import Asking, Opened, Plan, Watch
 from synth.store import calls, failures, runs, sources
 from synth.store.connection import Store
-from synth.store.run_history import find_run, generate_config
+from synth.store.run_history import find_run, generate_config, num_not_reached
 
 QUERY = "query"
 
@@ -90,6 +90,12 @@ def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | No
     anew = failures.to_ask_again(store, told, kinds)
     if not anew:
         of = f" as {' or '.join(kinds)}" if kinds else ""
+        unreached = num_not_reached(store, told)
+        if unreached:
+            raise UserError(
+                f"run {run} left nothing{of}, but did not come to {unreached:,} of its passages: run `synth generate`"
+                " again with its options"
+            )
         raise UserError(f"nothing of run {run} is left{of}; `synth runs show {run}` tells what became of it")
     return plan_generate(store, wanted, asking, anew=anew)
 
