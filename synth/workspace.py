@@ -21,6 +21,10 @@ from synth.store.connection import Store
 if TYPE_CHECKING:
     from synth.llm.config import LLMConfig
 
+# Settings that hold for one model at one server alone, and for one server.
+_OF_A_MODEL = ("price_in", "price_out", "batch_price_in", "batch_price_out")
+_OF_A_SERVER = ("requests_per_minute", "tokens_per_minute")
+
 TEMPLATE = """\
 # A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
 
@@ -120,6 +124,8 @@ class Workspace:
         """
         The LLM to ask: [llm] of synth.toml with these options laid over it; None if neither names one. What an option
         names is asked alone: the endpoints of that model or server that synth.toml lists, with their settings, if any.
+        Else prices stated for another model or server do not hold, nor requests and tokens per minute for another
+        server.
 
         Raises UserError if only one of server and model is named, or a setting makes no sense.
         """
@@ -139,6 +145,12 @@ class Workspace:
         if options:
             named = [each for each in listed if isinstance(each, dict) and options.items() <= (own | each).items()]
             asked = named or [options]
+            if not named:
+                stated = [own | each for each in listed if isinstance(each, dict)] or [own]
+                if _are_others(stated, options, "base_url", "model"):
+                    own = {key: value for key, value in own.items() if key not in _OF_A_MODEL}
+                if _are_others(stated, options, "base_url"):
+                    own = {key: value for key, value in own.items() if key not in _OF_A_SERVER}
         found = []
         for number, each in enumerate(asked, start=1):
             place = where if len(asked) == 1 else f"{where}: endpoint {number}"
@@ -177,6 +189,11 @@ class Workspace:
     def releases(self) -> Path:
         """Where releases are written, one folder each."""
         return self.root / "releases"
+
+
+def _are_others(stated: Sequence[Mapping[str, object]], options: Mapping[str, str], *keys: str) -> bool:
+    """Whether an option names another value of one of these keys than each endpoint that states one."""
+    return all(any(key in each and each[key] != options.get(key, each[key]) for key in keys) for each in stated)
 
 
 def _listed(endpoints: Sequence[Mapping[str, object]]) -> str:

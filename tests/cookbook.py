@@ -20,7 +20,7 @@ from pathlib import Path
 
 from synth.cli import app
 from synth.commands.screens import print_table
-from synth.llm.budget import Ceilings
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id
 from synth.stages.generate import Asking, generate_samples

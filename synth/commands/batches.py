@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
+from synth.llm.budget import dollars
 from synth.records import UserError
 from synth.screen import say, warn
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from synth.llm.config import Endpoint
     from synth.workspace import Workspace
 
-COLUMNS = ("batch", "model", "submitted", "requests", "status", "done", "failed")
-_HIDDEN = {"file_id", "uploaded", "earlier", "whole"}  # from --json: what only the next step needs
+COLUMNS = ("batch", "model", "submitted", "requests", "status", "done", "failed", "cost")
+_HIDDEN = {"file_id", "uploaded", "earlier", "whole", "unbooked"}  # from --json: what only the next step needs
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
@@ -28,7 +29,8 @@ def batches(context: typer.Context, workspace: WorkspaceOption = Path("."), as_j
     """
     List what was handed in with `synth generate --batch`, the oldest first, as the servers see it now. Times are UTC.
 
-    A batch is `fetched` when its replies are in the journal; `written`, when its server has not taken it yet.
+    A batch is `fetched` when its replies are in the journal, and then has its cost in US dollars, where prices of
+    batches are stated; `written`, when its server has not taken it yet.
 
     Example: synth batches
     """
@@ -59,8 +61,9 @@ def batches_cancel(
 ) -> None:
     """
     Cancel a batch at its server. What is done of it by then is paid for, and is fetched as soon as the server has
-    ended it: at once, by this command given again, or by `synth generate --batch`. The rest is not asked, and may be
-    asked again. One that its server never got, does not know or did not begin is forgotten.
+    ended it: at once, by this command given again, or by `synth generate --batch`. What it cost is counted by the next
+    run that asks this model there. The rest is not asked, and may be asked again. One that its server never got, does
+    not know or did not begin is forgotten.
 
     Example: synth batches cancel batch_68f1c0
     """
@@ -83,10 +86,24 @@ def _told(batch: "Batch") -> str:
 
     done = f"{batch.done:,} of {batch.num_requests:,} requests are done and paid for"
     if batch.step is Step.FETCHED:
-        return f"batch {batch.name} is {batch.status}: {done}; their replies are in the journal, the rest may be asked"
+        return (
+            f"batch {batch.name} is {batch.status}: {done}{_paid(batch)}; their replies are in the journal, the rest"
+            " may be asked"
+        )
     return (
         f"batch {batch.name} is {batch.status}: {done} so far; once its server has ended it, the same command, or"
         " `synth generate --batch`, fetches them"
+    )
+
+
+def _paid(batch: "Batch") -> str:
+    """What a batch that was cancelled and fetched took, and where that is counted."""
+    if not (batch.tokens_in or batch.tokens_out):
+        return ""
+    cost = "no price stated" if batch.cost is None else dollars(batch.cost)
+    return (
+        f", {batch.tokens_in:,} tokens in, {batch.tokens_out:,} out, {cost}, which the next run that asks this model"
+        " there counts"
     )
 
 
@@ -97,7 +114,8 @@ def _endpoints(workspace: "Workspace") -> "tuple[Endpoint, ...]":
 
 def _row(batch: "Batch") -> tuple[object, ...]:
     submitted = "" if batch.submitted is None else f"{datetime.fromtimestamp(batch.submitted, UTC):%Y-%m-%d %H:%M}"
-    return (batch.name, batch.model, submitted, batch.num_requests, _status(batch), batch.done, batch.failed)
+    cost = "" if batch.cost is None else dollars(batch.cost)
+    return (batch.name, batch.model, submitted, batch.num_requests, _status(batch), batch.done, batch.failed, cost)
 
 
 def _status(batch: "Batch") -> str:

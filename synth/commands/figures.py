@@ -33,6 +33,7 @@ class Figures:
     state: str = ""  # what it waits for, if that is more than replies
     left: Mapping[str, float] = field(default_factory=dict)  # below the ceilings that are set: cost, tokens, requests
     over: bool = False
+    failed: int = 0  # of those done: they gave nothing, and are left for another run
 
     @property
     def made(self) -> float:
@@ -59,6 +60,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
     usage = figures.usage
     return {
         "done": figures.done,
+        "failed": figures.failed,
         "total": figures.total,
         "seconds": round(figures.seconds, 1),
         "per_second": _rounded(figures.per_second, 3),
@@ -81,9 +83,11 @@ def seeds(figures: Figures) -> Sequence[Part]:
     """How far it is, and how far it has to go."""
     width = len(f"{figures.total:,}")
     so_far = f"{figures.done:>{width},} of {figures.total:,}"
+    failed = [Part(f"{figures.failed:,} failed", 3)] if figures.failed else []
     if figures.over:
-        return [Part(f"{so_far} {'in' if figures.done >= figures.total else 'after'} {duration(figures.seconds)}")]
-    found = [Part(so_far)]
+        took = f"{'in' if figures.done >= figures.total else 'after'} {duration(figures.seconds)}"
+        return [Part(f"{so_far} {took}"), *failed]
+    found = [Part(so_far), *failed]
     if figures.per_second is not None:
         found.append(Part(_rate(figures.per_second), 2))
     if figures.seconds_left is not None:

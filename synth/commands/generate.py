@@ -1,9 +1,13 @@
 """`synth generate`, and `synth runs retry`, which asks again for what got no reply."""
 
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +15,11 @@ import typer
 from synth.commands.figures import counted
 from synth.commands.runs import RunArgument
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json
-from synth.records import BudgetSpent, SkiffError, Task, UserError
+from synth.records import SkiffError, Stopped, Task, UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
-    from synth.llm.budget import Ceilings
+    from synth.llm.ceilings import Ceilings
     from synth.llm.config import LLMConfig
     from synth.llm.usage import Usage
     from synth.stages.forecast import Forecast
@@ -46,6 +50,8 @@ KINDS_OF = {
     Only.ALL: (),
 }
 
+SAME = "the same command"
+
 
 def generate(
     task: Annotated[Task, typer.Option(help="What the samples train.")] = Task.RETRIEVAL,
@@ -67,8 +73,8 @@ def generate(
         typer.Option(
             min=1,
             max=1000,
-            help="With --dry-run: measure, on so many of the passages. They are asked for, paid and stored as by a run;"
-            " the next sample is of others.",
+            help="With --dry-run: instead of prompts, measure on so many of the passages. They are asked for, paid and"
+            " stored as by a run; the next sample is of others.",
         ),
     ] = None,
     batch: Annotated[
@@ -86,7 +92,7 @@ def generate(
 
     Example: synth generate --task retrieval --source squad-en --limit 100
     """
-    from synth.llm.budget import Ceilings
+    from synth.llm.ceilings import Ceilings
     from synth.stages.forecast import forecast
     from synth.stages.generate_plan import Wanted, plan_generate
     from synth.workspace import Workspace
@@ -108,7 +114,7 @@ def generate(
 def _asking(
     opened: "Workspace", llm: "LLMConfig | None", ceilings: "Ceilings", *, in_batches: bool = False
 ) -> "Asking | None":
-    from synth.llm.budget import Ceilings
+    from synth.llm.ceilings import Ceilings
     from synth.stages.generate import Asking
 
     if llm is None:
@@ -122,7 +128,10 @@ def retry(
     run: RunArgument = "last",
     only: Annotated[
         Only,
-        typer.Option(help="What to ask again: `failed` (no reply came), `cut`, `unusable` (not as asked), or `all`."),
+        typer.Option(
+            help="What to ask again: `failed` (no reply that says anything came), `cut`, `unusable` (not as asked), or"
+            " `all`."
+        ),
     ] = Only.FAILED,
     max_cost: MaxCostOption = None,
     max_tokens: MaxTokensOption = None,
@@ -136,7 +145,7 @@ def retry(
 
     Example: synth runs retry last --only failed
     """
-    from synth.llm.budget import Ceilings
+    from synth.llm.ceilings import Ceilings
     from synth.stages.generate_plan import plan_retry
     from synth.store.run_history import find_run
     from synth.workspace import Workspace
@@ -152,12 +161,12 @@ def retry(
     _carry_out(opened, plan, passages, as_json=as_json, again=again)
 
 
-def _carry_out(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool, again: str = "the same command") -> None:
+def _carry_out(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool, again: str = SAME) -> None:
     outcome = _run(opened, plan, note, as_json=as_json)
     if as_json:
         print_json(_as_json(outcome, plan))
     else:
-        _tell(outcome, plan, opened.root, again)
+        _tell(outcome, plan, opened, again)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -166,37 +175,42 @@ def _run(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool) -> "Gen
     """Generate, and show how it goes, with a note above it if there is one."""
     from synth.commands.live import live
     from synth.commands.stopping import run_stoppable, stopping_line
-    from synth.stages.generate import Watch, generate_samples
+    from synth.stages.generate import Generated, Watch, generate_samples
 
-    watch, most_seconds = Watch(), 0.0
-    with ExitStack() as stack:
-        if plan.asking is None or not plan.seeds:
-            watch.advance = stack.enter_context(progress(f"generate with {plan.engine}", len(plan.seeds)))
-        else:
-            shown = stack.enter_context(
-                live(
-                    f"generate with {plan.model}",
-                    len(plan.seeds),
-                    lambda: watch.usage(),
-                    as_json=as_json,
-                    ceilings=plan.asking.ceilings,
-                    spent=lambda: watch.spent(),
-                    unpriced=_unpriced(plan.asking.llm),
+    outcomes: list[Generated] = []
+    watch, most_seconds = Watch(ended=outcomes.append), 0.0
+    try:
+        with ExitStack() as stack:
+            if plan.asking is None or not plan.seeds:
+                watch.advance = stack.enter_context(progress(f"generate with {plan.engine}", len(plan.seeds)))
+            else:
+                shown = stack.enter_context(
+                    live(
+                        f"generate with {plan.model}",
+                        len(plan.seeds),
+                        lambda: watch.usage(),
+                        as_json=as_json,
+                        ceilings=plan.asking.ceilings,
+                        spent=lambda: watch.spent(),
+                        unpriced=_unpriced(plan.asking.llm),
+                    )
                 )
-            )
-            watch.advance, watch.note, watch.state = shown.advance, shown.note, shown.state
-            most_seconds = plan.asking.llm.timeout_seconds
-            if note:
-                watch.note(note)
-        try:
+                watch.advance, watch.fail = shown.advance, shown.fail
+                watch.note, watch.state = shown.note, shown.state
+                most_seconds = plan.asking.llm.timeout_seconds
+                if note:
+                    watch.note(note)
             return run_stoppable(
                 lambda stop: generate_samples(opened.store, plan, watch=watch, stop=stop.event),
                 on_first=lambda: _say_stopping(watch, stopping_line(watch.usage().in_flight, most_seconds)),
             )
-        except SkiffError as error:
-            if as_json:
-                print_json({"error": str(error), "exit_code": error.exit_code} | _paid(watch.usage(), plan))
-            raise
+    except SkiffError as error:  # what was stored and paid before it
+        if as_json:
+            told = _as_json(outcomes[0], plan) if outcomes else _paid(watch.usage(), plan)
+            print_json(told | {"error": str(error), "exit_code": error.exit_code})
+        elif outcomes:
+            _tell_outcome(outcomes[0], plan)
+        raise
 
 
 def _unpriced(llm: "LLMConfig") -> list[str]:
@@ -211,31 +225,40 @@ def _say_stopping(watch: "Watch", line: str) -> None:
 def _tell_forecast(opened: "Workspace", plan: "Plan", sample: int | None, *, as_json: bool) -> None:
     from dataclasses import replace
 
-    from synth.stages.forecast import forecast, sampled
+    from synth.stages.forecast import forecast, passed, remaining, sampled
 
     if plan.asking is None:
-        raise UserError("the extractive engine asks nothing and costs nothing: leave --dry-run out")
+        raise UserError(
+            "without an LLM nothing is asked, and nothing costs: name base_url and model in [llm] of synth.toml, or"
+            " leave --dry-run out"
+        )
     before = forecast(opened.store, plan, seed=0)
-    if not as_json:
-        _tell_prompts(before)
-        say(_estimated(before))
     if sample is None:
+        over = passed(opened.store, plan, before)
         if as_json:
-            print_json(asdict(before))
+            print_json(asdict(before) | {"passed": over})
+        else:
+            _tell_prompts(before)
+            _say(_estimated(before))
+            _tell_passed(over)
         return
-    chosen = sampled(plan, sample, seed=0)
+    if not as_json:
+        _say(_estimated(before))
+    chosen = sampled(opened.store, plan, sample, seed=0)
     asked = _run(opened, replace(plan, seeds=chosen), "", as_json=as_json)
-    # where it was stopped, some of them are left
-    rest = plan.seeds if asked.ended else sorted(set(plan.seeds) - set(chosen))
-    after = forecast(opened.store, replace(plan, seeds=rest), seed=0)
+    rest = remaining(opened.store, plan, chosen)
+    after = forecast(opened.store, rest, seed=0)
+    over = passed(opened.store, rest, after)
     if as_json:
-        print_json(asdict(after) | {"before": asdict(before.estimate), "sample": _as_json(asked, plan)})
+        told = {"before": asdict(before.estimate), "sample": _as_json(asked, plan), "passed": over}
+        print_json(asdict(after) | told)
     else:
-        say(f"asked for a sample of {counted(len(chosen), 'passage')}; stored {_samples(asked)}")
-        _tell_paid(asked)
+        _say(f"asked for a sample of {counted(len(chosen), 'passage')}; stored {_samples(asked)}")
+        _tell_paid(asked.usage)
         if asked.ended:
-            say(asked.ended)
-        say(f"the rest: {_estimated(after)}")
+            _say(asked.ended)
+        _say(f"the rest: {_estimated(after)}")
+        _tell_passed(over)
     if asked.exit_code:
         raise typer.Exit(asked.exit_code)
 
@@ -244,6 +267,11 @@ def _tell_prompts(found: "Forecast") -> None:
     for number, messages in enumerate(found.prompts, start=1):
         for message in messages:
             say(f"=== prompt {number}, {message['role']} ===\n{message['content']}\n")
+
+
+def _tell_passed(options: Sequence[str]) -> None:
+    if options:
+        _say(f"{' and '.join(options)} would end the run before all of it")
 
 
 def _estimated(found: "Forecast") -> str:
@@ -280,50 +308,67 @@ def _paid(usage: "Usage", plan: "Plan") -> dict[str, object]:
     }
 
 
-def _tell(outcome: "Generated", plan: "Plan", workspace: Path, again: str) -> None:
-    say(f"engine: {plan.engine}")
+def _say(text: str) -> None:
+    """Print a line without a command in it; a terminal gets it broken between words."""
+    say(fill(text, get_terminal_size().columns, break_long_words=False) if sys.stdout.isatty() else text)
+
+
+def _tell(outcome: "Generated", plan: "Plan", opened: "Workspace", again: str) -> None:
+    _tell_outcome(outcome, plan)
+    if outcome.failures:
+        say(f"why, and how to ask again: synth runs show last -w {opened.root}")
+    if outcome.ended:
+        wrapped = _say if again == SAME else say
+        wrapped(f"{outcome.ended}; {_left(outcome, plan, opened, again)}")
+    else:
+        say(f"next: synth mine -w {opened.root}")
+
+
+def _tell_outcome(outcome: "Generated", plan: "Plan") -> None:
+    _say(f"engine: {plan.engine}")
     if not plan.seeds:
-        say("every passage is done with these settings")
-    say(f"stored {_samples(outcome)}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known")
-    _tell_paid(outcome)
+        _say("every passage is done with these settings")
+    _say(f"stored {_samples(outcome)}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known")
+    _tell_paid(outcome.usage)
     for reason, number in sorted(outcome.rejections.items()):
-        say(f"rejected {number}: {reason}")
+        _say(f"rejected {number:,}: {reason}")
     for (_, failure), number in sorted(outcome.failures.items()):
-        say(f"left {number}: {failure}")
+        _say(f"left {number:,}: {failure}")
+    if outcome.num_passed_over:
+        _say(f"of these, {outcome.num_passed_over:,} known from earlier runs, not asked again")
     if not outcome.ended:
         for endpoint, why in outcome.usage.out.items():
-            say(f"{endpoint} was out, and its passages were asked of another: {why}")
+            _say(f"{endpoint} was out, and its passages were asked of another: {why}")
     for note in outcome.notes:
-        say(note)
-    if outcome.failures:
-        say(f"why, and how to ask again: synth runs show last -w {workspace}")
-    if outcome.ended:
-        say(f"{outcome.ended}; {_left(outcome, plan, again)}")
-    else:
-        say(f"next: synth mine -w {workspace}")
+        _say(note)
 
 
 def _samples(outcome: "Generated") -> str:
     return f"{counted(outcome.num_stored, 'sample')} of {counted(outcome.num_done, 'passage')}"
 
 
-def _left(outcome: "Generated", plan: "Plan", again: str) -> str:
+def _left(outcome: "Generated", plan: "Plan", opened: "Workspace", again: str) -> str:
     """What a run that ended early did not come to, and what does."""
+    from synth.store.sources import untried_passages
+
     left = outcome.num_seeds - outcome.num_done - sum(outcome.failures.values())
     limit = plan.config.get("limit")
+    if isinstance(limit, int):  # of all that there are
+        left = max(left, len(untried_passages(opened.store, plan.names, plan.stage_key)))
+    passages = f"{counted(left, 'passage')} {'is' if left == 1 else 'are'} left"
+    if outcome.exit_code == Stopped.exit_code and again == SAME:  # said of every command that is stopped
+        return passages
     follows = f"{again} takes the next {limit:,}" if isinstance(limit, int) else f"{again} goes on"
-    first = "raise the ceiling, then " if outcome.exit_code == BudgetSpent.exit_code else ""
-    return f"{counted(left, 'passage')} {'is' if left == 1 else 'are'} left: {first}{follows}"
+    return f"{passages}: {follows}"
 
 
-def _tell_paid(outcome: "Generated") -> None:
+def _tell_paid(usage: "Usage") -> None:
     from synth.llm.budget import dollars
 
-    usage = outcome.usage
     if usage.requests:
         cost = "no price stated" if usage.cost is None else dollars(usage.cost)
-        say(f"paid {usage.tokens_in:,} tokens in, {usage.tokens_out:,} out: {cost}")
+        _say(f"paid {usage.tokens_in:,} tokens in, {usage.tokens_out:,} out: {cost}")
     if usage.lost or usage.lost_tokens:
         cost = "" if usage.lost_cost is None else f", {dollars(usage.lost_cost)}"
         lost = f"{counted(usage.lost, 'reply was', 'replies were')} lost on the way; " if usage.lost else ""
-        say(f"{lost}at most {usage.lost_tokens:,} tokens{cost} that nobody counted may be charged too")
+        _say(f"{lost}at most {usage.lost_tokens:,} tokens{cost} that nobody counted may be charged too")

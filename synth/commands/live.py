@@ -25,7 +25,8 @@ from synth.units import finite
 
 if TYPE_CHECKING:
     from synth.commands.frames import Frames
-    from synth.llm.budget import Ceilings, Spent
+    from synth.llm.budget import Spent
+    from synth.llm.ceilings import Ceilings
     from synth.llm.usage import Usage
 
 FRAME_SECONDS = 0.25
@@ -39,7 +40,7 @@ class Live:
         self, total: int, read: "Callable[[], Usage]", left: Callable[[], dict[str, float]], unpriced: Sequence[str]
     ) -> None:
         self._total, self._read, self._left, self._unpriced = total, read, left, unpriced
-        self._done = 0
+        self._done = self._failed = 0
         self._state = ""
         self._noted: set[str] = set()
         self._unsaid: deque[str] = deque()
@@ -50,6 +51,10 @@ class Live:
     def advance(self, step: int = 1) -> None:
         """So many more seeds are done."""
         self._done += step
+
+    def fail(self, step: int = 1) -> None:
+        """So many of the seeds that are done gave nothing: they are left for another run."""
+        self._failed += step
 
     def note(self, text: str) -> None:
         """Something that people should know now, in one line; the same is said once."""
@@ -65,7 +70,14 @@ class Live:
         """The figures of this moment."""
         now, usage = time.monotonic(), self._read()
         seen = Figures(
-            self._done, self._total, now - self._began, usage, state=self._state, left=self._left(), over=over
+            self._done,
+            self._total,
+            now - self._began,
+            usage,
+            state=self._state,
+            left=self._left(),
+            over=over,
+            failed=self._failed,
         )
         if usage.replayed > self._replayed:  # replies from the journal come at a pace that will not last
             self._replayed = usage.replayed
@@ -130,7 +142,7 @@ def live(
 
 
 def _left(ceilings: "Ceilings | None", spent: "Callable[[], Spent] | None") -> dict[str, float]:
-    """What is left below each ceiling, what was lost counted as spent."""
+    """What is left below each ceiling, what was lost counted as spent; earlier runs may have passed it."""
     if ceilings is None or spent is None:
         return {}
     now = spent()
@@ -139,7 +151,7 @@ def _left(ceilings: "Ceilings | None", spent: "Callable[[], Spent] | None") -> d
         "tokens": None if ceilings.max_tokens is None else ceilings.max_tokens - now.tokens - now.lost_tokens,
         "requests": None if ceilings.max_requests is None else ceilings.max_requests - now.requests,
     }
-    return {name: amount for name, amount in left.items() if amount is not None}
+    return {name: max(amount, 0) for name, amount in left.items() if amount is not None}
 
 
 def _show(screen: "_Lines | Frames", shown: Live, *, over: bool = False) -> None:

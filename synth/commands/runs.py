@@ -1,6 +1,6 @@
 """`synth runs`: what was run, what it paid, and what failed."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ NARROWEST_MODEL = 12  # characters; the column of models gives way to the others
 WIDTH = 400  # characters of a line (--json has it whole)
 SHOWN = 20
 MODEL = "model"
+HOW_READ = {"repaired": "repaired", "cut": "cut and read in part", "asked_again": "asked again"}  # of replies, in words
 NUMERIC = ("samples", "requests", "tokens", "cost", "time")
 LEFT_OUT = ((), ("requests",), ("requests", "time"))  # of the columns, the narrower the terminal is
 
@@ -69,6 +70,7 @@ def runs_show(run: RunArgument, workspace: WorkspaceOption = Path("."), as_json:
 
     Example: synth runs show last
     """
+    from synth.store.failures import only_for
     from synth.store.run_history import find_run, story
     from synth.workspace import Workspace
 
@@ -80,15 +82,7 @@ def runs_show(run: RunArgument, workspace: WorkspaceOption = Path("."), as_json:
     for line in _lines(told):
         say(cell(line, width=WIDTH).plain)
     if left := {row["kind"] for row in told["failures"] if row["requests"] > row["finished_since"]}:
-        say(f"next: synth runs retry {told['ending']} --only {_what_to_retry(left)} -w {workspace}")
-
-
-def _what_to_retry(kinds: Set[str]) -> str:
-    """The value of `--only` that asks again for all of these kinds: `failed` is those that no reply was paid for."""
-    replied = kinds & {"cut", "unusable"}
-    if not replied:
-        return "failed"
-    return "all" if len(kinds) > 1 else min(replied)
+        say(f"next: synth runs retry {told['ending']} --only {only_for(left)} -w {workspace}")
 
 
 def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
@@ -138,7 +132,8 @@ def _columns_that_fit(runs: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield from _outcome(told)
-    for part, lines in (("models", _models), ("outcomes", _outcomes), ("failures", _failures)):
+    parts = {"models": _models, "outcomes": _outcomes, "rejections": _reasons, "failures": _failures}
+    for part, lines in parts.items():
         if told[part]:
             yield f"{part}:"
             yield from (f"  {line}" for line in lines(told[part]))
@@ -180,9 +175,9 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _outcomes(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in outcomes:
-        how = [f", {each[how]:,} of them {how.replace('_', ' ')}" for how in ("repaired", "asked_again") if each[how]]
+        how = [f", {each[how]:,} of them {told}" for how, told in HOW_READ.items() if each[how]]
         yield f"{each['calls']:,} {each['outcome']}{''.join(how)}"
-        yield from _reasons(each["reasons"])
+        yield from (f"  {line}" for line in _reasons(each["reasons"]))
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -190,11 +185,11 @@ def _failures(failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         again = "asked again by retry alone" if each["permanent"] else "asked again by the same command"
         since = each["finished_since"] and f", {each['finished_since']:,} of them finished since"
         yield f"{each['requests']:,} {each['kind']}, {again}{since or ''}"
-        yield from _reasons(each["reasons"])
+        yield from (f"  {line}" for line in _reasons(each["reasons"]))
 
 
 def _reasons(reasons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    return (f"  {each['n']:,} x {each['reason']}" for each in reasons)
+    return (f"{each['n']:,} x {each['reason']}" for each in reasons)
 
 
 def _count(number: int) -> str:

@@ -7,64 +7,18 @@ fewer requests are in flight, since each may still take its most; the run ends w
 """
 
 import asyncio
-import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from synth.llm.config import Endpoint
-from synth.records import BudgetSpent, UserError, composed
+from synth.llm.account import Account, Totals
+from synth.llm.ceilings import MOST_COUNT, MOST_DOLLARS, Ceilings
+from synth.records import BudgetSpent
 
 # Money is counted in whole millionths of a millionth of a dollar: sums are exact, in whatever order replies come.
 PICODOLLARS = 10**12
-# What is more is no ceiling, and no count that a store can sum up: it is refused, and what a server or an edited
-# journal says beyond it counts as this.
-MOST_DOLLARS = 10**12
-MOST_COUNT = 10**15
-# What servers put around the texts. Chat templates take 4 to 8 tokens for each message (its role, its marks), and up to
-# some 100 once: the model's own system prompt, the date, the start of the reply.
-MESSAGE_TOKENS, REQUEST_TOKENS = 16, 256
-
-
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """
-    What may be spent in all; None: as much as it takes. `max_cost` in US dollars, `max_tokens` sent and replied
-    together, `max_requests` as sent, those that had to be sent again included.
-
-    Raises:
-        UserError: a ceiling is not a number above 0, or one that no run could reach.
-    """
-
-    max_cost: float | None = None
-    max_tokens: int | None = None
-    max_requests: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, most in (
-            ("--max-cost", self.max_cost, MOST_DOLLARS),
-            ("--max-tokens", self.max_tokens, MOST_COUNT),
-            ("--max-requests", self.max_requests, MOST_COUNT),
-        ):
-            if value is not None and not 0 < value <= most:
-                raise UserError(f"{name} must be more than 0, and at most {most:,}; leave it out to set no ceiling")
-
-    def check_prices(self, endpoints: Sequence[Endpoint], *, batch: bool = False) -> None:
-        """
-        See that a ceiling on money can be kept.
-
-        Raises:
-            UserError: there is one, and an endpoint that may be asked has no price.
-        """
-        unpriced = [endpoint for endpoint in endpoints if endpoint.cost(0, 0, batch=batch) is None]
-        if self.max_cost is not None and unpriced:
-            prices = "batch_price_in and batch_price_out" if batch else "price_in and price_out"
-            raise UserError(
-                f"--max-cost needs the price of {unpriced[0].model} at {unpriced[0].base_url}: state {prices}, in"
-                " dollars per million tokens, in synth.toml (0 for what is free); prices are never guessed"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +82,29 @@ class Reservation:
     The most that one request can take, kept free until it is known what it took.
 
     Use it as a context manager around the sending: what is left without a word, by an error or a cancellation, is lost.
+    Say `sending` each time before it is sent, and then what became of it.
     """
 
-    __slots__ = ("_budget", "cost", "held", "tokens")
+    __slots__ = ("_budget", "cost", "held", "is_in_flight", "tokens")
 
     def __init__(self, budget: "Budget", tokens: int, cost: int) -> None:
         self._budget = budget
         self.tokens = tokens
         self.cost = cost  # in PICODOLLARS
         self.held = False
+        self.is_in_flight = False
+
+    def sending(self) -> None:
+        """It is sent now. Raises SkiffError if that cannot be written to the account of the run: then it may not be."""
+        self._budget._send(self)
+
+    def answered(self) -> None:
+        """It was refused or rejected, and nothing charged; it is held until it is sent again, or released."""
+        self._budget._land(self)
+
+    def unsent(self) -> None:
+        """It never left this machine."""
+        self._budget._unsend(self)
 
     def still_fits(self) -> bool:
         """
@@ -186,8 +154,11 @@ class Budget:
     What is left below the ceilings, for any number of tasks of one event loop.
 
     What earlier runs of the same configuration spent is handed in, and apart from it what they may have lost: running
-    a command again does not fill the budget again. So is `excess`: the largest reply that they got, in multiples of the
-    `max_tokens` it was asked with; below 1 it says nothing.
+    a command again does not fill the budget again. So is `excess`: how many times its reservation the worst of their
+    requests took; below 1 it says nothing.
+
+    Args:
+        account: where what this run spends is written as it does, for the next one if it is killed.
     """
 
     def __init__(
@@ -200,7 +171,10 @@ class Budget:
         lost_cost: float = 0.0,
         lost_tokens: int = 0,
         excess: float = 1,
+        account: Account | None = None,
     ) -> None:
+        self._account = account
+        self._own = account.totals if account else Totals()
         self._notes: dict[str, str] = {}  # by kind: each is said once
         self._has_ceilings = ceilings != Ceilings()
         most_cost = None if ceilings.max_cost is None else _picodollars(ceilings.max_cost)
@@ -213,11 +187,12 @@ class Budget:
         if excess > 1:
             self._note(
                 "earlier excess",
-                f"a reply to an earlier run had {excess:.3g} times max_tokens (does the server keep to it?); the budget"
-                " keeps so many times more free for each request",
+                f"a request of an earlier run took {excess:.3g} times the most it should take (does the server keep to"
+                " max_tokens?); the budget keeps so many times more free for each request",
             )
         self._is_priced = True
         self._over = ""  # the line that every task is told, once one request did not fit
+        self._refused: Reservation | None = None  # which did not
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
 
     @property
@@ -246,6 +221,16 @@ class Budget:
             in_flight_cost=in_flight_cost,
             in_flight_tokens=tokens.worst(tokens.held),
         )
+
+    @property
+    def over(self) -> str:
+        """Which ceiling ended it, in one line by the sums as they are now; "" as long as none has."""
+        return (self._passed_by(self._refused) or self._over) if self._refused else ""
+
+    @property
+    def excess(self) -> float:
+        """How many times its reservation the worst request took, in earlier runs or in this one; at least 1."""
+        return max(self._money.excess, self._tokens.excess)
 
     async def reserve(self, *, tokens: int, cost: float | None) -> Reservation:
         """
@@ -282,6 +267,8 @@ class Budget:
         self._requests.spent += 1
         self._tokens.spent += tokens
         self._money.spent += self._picodollars(cost)
+        self._own.requests += 1
+        self._spend(tokens, self._picodollars(cost))
         self._admit()
 
     def _still_fits(self) -> bool:
@@ -299,12 +286,17 @@ class Budget:
             self._note_excess(f"{taken:,} tokens", f"{reservation.tokens:,}")
         if paid > reservation.cost and self._money.learn(reservation.cost, paid):
             self._note_excess(dollars(paid / PICODOLLARS), dollars(reservation.cost / PICODOLLARS))
+        self._spend(taken, paid)
         self._admit()
 
     def _lose(self, reservation: Reservation) -> None:
         self._leave(reservation)
-        self._tokens.lost += self._tokens.worst(reservation.tokens)
-        self._money.lost += self._money.worst(reservation.cost)
+        tokens, cost = self._tokens.worst(reservation.tokens), self._money.worst(reservation.cost)
+        self._tokens.lost += tokens
+        self._money.lost += cost
+        self._own.lost_tokens += tokens
+        self._own.lost_cost += cost
+        self._changed()
         self._admit()
 
     def _release(self, reservation: Reservation, *, sent: bool) -> None:
@@ -320,7 +312,7 @@ class Budget:
         elif self._requests.can_fit(1):
             self._requests.spent += 1
         else:
-            self._end(self._passed_by(reservation))
+            self._end(self._passed_by(reservation), reservation)
             self._release(reservation, sent=True)
             raise BudgetSpent(self._over)
 
@@ -329,7 +321,7 @@ class Budget:
         if self._has_ceilings:
             passed = self._over or self._passed_by(reservation)
             if passed:
-                self._end(passed)
+                self._end(passed, reservation)
                 return False
             if not (self._money.fits(reservation.cost) and self._tokens.fits(reservation.tokens)):
                 return False
@@ -341,9 +333,37 @@ class Budget:
 
     def _leave(self, reservation: Reservation) -> None:
         assert reservation.held, "a reservation is settled, lost or released once for each time that it was made"
+        self._land(reservation)
         reservation.held = False
         self._tokens.held -= reservation.tokens
         self._money.held -= reservation.cost
+
+    def _send(self, reservation: Reservation) -> None:
+        reservation.is_in_flight = True
+        own = self._own
+        own.requests += 1
+        own.in_flight_tokens += reservation.tokens
+        own.in_flight_cost += reservation.cost
+        self._changed()
+
+    def _land(self, reservation: Reservation) -> None:
+        if reservation.is_in_flight:
+            reservation.is_in_flight = False
+            self._own.in_flight_tokens -= reservation.tokens
+            self._own.in_flight_cost -= reservation.cost
+
+    def _unsend(self, reservation: Reservation) -> None:
+        self._land(reservation)
+        self._own.requests -= 1
+
+    def _spend(self, tokens: int, cost: int) -> None:
+        self._own.tokens += tokens
+        self._own.cost += cost
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._account is not None:
+            self._account.changed()
 
     async def _wait(self, reservation: Reservation, *, ahead: bool) -> None:
         if not self._over:
@@ -369,8 +389,9 @@ class Budget:
                 place.set_result(None)
             self._waiting.popleft()
 
-    def _end(self, line: str) -> None:
+    def _end(self, line: str, reservation: Reservation) -> None:
         self._over = line
+        self._refused = self._refused or reservation
         while self._waiting:
             _, place = self._waiting.popleft()
             if not place.done():
@@ -383,8 +404,8 @@ class Budget:
         if not self._tokens.can_fit(reservation.tokens):
             return self._line("--max-tokens", self._tokens, reservation.tokens, "{:,} tokens".format)
         if not self._requests.can_fit(1):
-            sent = f"{self._requests.spent:,} of {self._requests.most:,} requests are sent"
-            return f"--max-requests is reached: {sent}{self._since}; raise it to go on"
+            sent = f"{self._requests.spent:,} requests are sent{self._since}; raise it to go on"
+            return f"--max-requests {self._requests.most:,} is reached: {sent}"
         return ""
 
     def _line(self, option: str, meter: _Meter, amount: int, said: Callable[[int], str]) -> str:
@@ -403,6 +424,7 @@ class Budget:
         return _picodollars(cost)
 
     def _note_excess(self, taken: str, reserved: str) -> None:
+        self._own.excess = self.excess
         self._note(
             "excess",
             f"a request took {taken} where {reserved} is the most it should take (does the server keep to max_tokens?);"
@@ -412,30 +434,6 @@ class Budget:
     def _note(self, kind: str, line: str) -> None:
         if self._has_ceilings:
             self._notes.setdefault(kind, line)
-
-
-def most_tokens(messages: Sequence[Mapping[str, str]], schema: Mapping[str, object] | None = None) -> int:
-    """
-    How many tokens a prompt can be at most, whatever the model: a bound, three to five times what it will be.
-
-    A byte-level BPE (GPT, Llama 3, Qwen, DeepSeek, Mistral's Tekken) starts from one token for each byte of UTF-8 and
-    only ever merges, and SentencePiece falls back to bytes: neither makes more tokens than a text has bytes. Some
-    compose the text first (NFC), which lengthens a few rare characters: the longer form counts. The schema is counted
-    twice over, since servers that put it into the prompt may indent it; the rest is what their templates add.
-    """
-    most = MESSAGE_TOKENS * len(messages) + REQUEST_TOKENS
-    for message in messages:
-        for text in message.values():
-            most += _most_bytes(text)
-    return most + 2 * len(json.dumps(schema)) if schema else most
-
-
-def _most_bytes(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    num_bytes = len(text.encode(errors="surrogatepass"))
-    nfc = composed(text)
-    return num_bytes if nfc == text else max(num_bytes, len(nfc.encode(errors="surrogatepass")))
 
 
 def _picodollars(cost: float) -> int:

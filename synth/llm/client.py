@@ -38,8 +38,8 @@ class ChatClient:
     """
     One endpoint, one key ("" for none), at most `endpoint.concurrency` connections. Open it with `async with`.
 
-    A proxy is taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY (or the system's settings on macOS and Windows); nothing
-    else of the environment is read.
+    A proxy is taken from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or the system's settings on macOS and
+    Windows); nothing else of the environment is read.
     """
 
     def __init__(self, endpoint: Endpoint, key: str, *, timeout_seconds: float) -> None:
@@ -126,12 +126,14 @@ class ChatClient:
         said = self._reader.line(str(error) or type(error).__name__)
         match error:
             case aiohttp.ClientHttpProxyError():
-                return Unreachable(self._reader.line(f"the proxy answers {error.status}: {error.message}"))
+                return self._unreachable(f"it answers {error.status}: {error.message}", self._proxy)
             case aiohttp.ClientConnectorError():
                 why = error.os_error.strerror or str(error.os_error)
-                return Unreachable(self._reader.line(f"{error.host}:{error.port}: {why}"))
+                if self._proxy and (error.host, error.port) == (self._proxy.raw_host, self._proxy.port):
+                    return self._unreachable(why, self._proxy)
+                return self._unreachable(f"{error.host}:{error.port}: {why}")
             case aiohttp.ConnectionTimeoutError():
-                return Unreachable("no connection in time")
+                return self._unreachable("no connection in time", self._proxy)
             case TimeoutError():
                 return TimedOut(f"no whole reply within {self._timeout_seconds:g} s")
             case aiohttp.ClientPayloadError():
@@ -141,6 +143,12 @@ class ChatClient:
         if _is_unsent(error):
             return Transient("the server hangs up before it has read the request", "reset")
         return Transient(f"the connection broke: {said}", "reset", paid=True)
+
+    def _unreachable(self, why: str, proxy: URL | None = None) -> Unreachable:
+        if proxy:  # by its address alone: it may have a password
+            names = f"HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; add {self._url.host} to NO_PROXY to go past it"
+            why = f"the proxy {proxy.host}:{proxy.port}, which the environment names ({names}): {why}"
+        return Unreachable(self._reader.line(why))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -15,9 +15,10 @@ import orjson
 
 from synth.llm.faults import Fault, Limits, Refused, Rejected, Transient, Unusable
 from synth.llm.journal import HALF_A_PAIR, MOST_NAME, MOST_TOKENS
-from synth.records import normalise
+from synth.records import FailureKind, normalise
 
 _MOST_SAID = 300
+_MOST_OF_END = 60
 # Of what a server says, this many times what is shown of it is read: white space may be most of it.
 _READ_PER_SHOWN = 8
 _MOST_NAMES = 100
@@ -46,7 +47,17 @@ _NO_CREDIT = (
     "arrearage",
 )
 # What servers say when it is this request's text that they will not take, not its settings.
-_ALONE = (
+_REFUSED_CONTENT = (
+    "content_filter",
+    "content_policy",
+    "content management policy",
+    "content exists risk",
+    "data_inspection_failed",
+    "datainspectionfailed",
+    "input was flagged",
+    "prompt was flagged",
+)
+_TOO_LONG = (
     "context_length",
     "context length",
     "context size",
@@ -58,13 +69,6 @@ _ALONE = (
     "maximum model length",
     "request too large",
     "string_above_max_length",
-    "content_filter",
-    "content_policy",
-    "content management policy",
-    "content exists risk",
-    "data_inspection_failed",
-    "datainspectionfailed",
-    "input was flagged",
 )
 
 
@@ -113,8 +117,10 @@ class Reader:
         try:
             return json.loads(content.removeprefix(_BYTE_ORDER_MARK).decode())
         except (ValueError, RecursionError):
-            said = self.line(content.decode(errors="replace"))
+            text = content.decode(errors="replace")
+            said = self.line(text)
             if said.startswith("{"):
+                said = f"{len(content):,} bytes, which end in {self._end_of(text)}"
                 raise Transient(f"a reply whose JSON is cut or broken: {said}", "cut body", paid=True) from None
             raise Transient(f"a reply that is no JSON: {said}", "no JSON", paid=True) from None
 
@@ -172,12 +178,14 @@ class Reader:
         words = f"{error.get('code')} {error.get('type')}".lower()
         if status == 402 or any(word in words for word in _NO_CREDIT) or "credit balance is too low" in said:
             return Rejected(said, status if status == 429 else 402)
-        alone = status == 413 or any(word in f"{words} {said.lower()}" for word in _ALONE)
+        alone = "too_long" if status == 413 else _alone(words) or _alone(said.lower())  # a message may quote the text
         if status in _BUSY and not (status == 429 and alone):  # more tokens than a minute's limit are refused for ever
             return Refused(f"{status}: {said}", status, seconds, limits)
         if status in _AGAIN or not 300 <= status < 500:
             return Transient(f"{status}: {said}", str(status), paid=status in _MAYBE_PAID)
-        return Rejected(said, status, alone=alone and status not in (401, 404))
+        if alone and status not in (401, 404):
+            return Rejected(said, status, alone=True, kind=alone)
+        return Rejected(said, status)
 
     def line(self, text: str, most: int = _MOST_SAID) -> str:
         """One printable line, the key taken out before it is cut: a cut key would still be most of a key."""
@@ -189,6 +197,18 @@ class Reader:
                 line = self._without_half_a_key(line)
         line = "".join(char if char.isprintable() else "\ufffd" for char in line[: most + 1])
         return line if len(line) <= most and len(read) == len(text) else line[: most - 1] + "…"
+
+    def _end_of(self, text: str) -> str:
+        """The last characters of a text on one printable line, the key taken out."""
+        read = text[-_READ_PER_SHOWN * _MOST_OF_END :]
+        line = normalise(read)
+        if self._masked:
+            line = line.replace(self._masked, "***")
+            halves = (self._masked[start:] for start in range(1, len(self._masked)))
+            line = line.removeprefix(next(filter(line.startswith, halves), ""))  # the rest of it is not read
+            line = self._without_half_a_key(line)  # nor need all of it have come
+        shown = line if len(line) <= _MOST_OF_END and len(read) == len(text) else "…" + line[1 - _MOST_OF_END :]
+        return "".join(char if char.isprintable() else "\ufffd" for char in shown)
 
     def _without_half_a_key(self, line: str) -> str:
         """A line without what may be the first characters of the key at its end, where more of it was cut off."""
@@ -227,6 +247,13 @@ class Reader:
         # a server that reports an error in place of a reply has not served
         paid = not (isinstance(body, dict) and body.get("error"))
         return Transient(f"a reply without choices: {said}", "no choices", paid=paid)
+
+
+def _alone(words: str) -> FailureKind | None:
+    """Why a server does not take a text, by its words for that; None if it says nothing of the kind."""
+    if any(word in words for word in _REFUSED_CONTENT):
+        return "refused_content"
+    return "too_long" if any(word in words for word in _TOO_LONG) else None
 
 
 def _joined(parts: Any) -> str:

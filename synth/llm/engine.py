@@ -23,13 +23,14 @@ from uuid import UUID
 import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.budget import Budget
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.crew import Crew
 from synth.llm.faults import Fault, TimedOut, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.journal import Journal, Reply
-from synth.llm.ledger import Ledger
+from synth.llm.prompt_size import most_tokens
 from synth.llm.receipts import NoReply, Receipt, explained, fault_of, told
 from synth.llm.server import Messages, OutOfService, Question, Server, reply_of
 from synth.llm.tally import Tally
@@ -59,7 +60,6 @@ class Engine:
         config: which servers and models.
         journal: an open journal; the engine neither opens nor closes it.
         budget: what may be spent; nothing is held back without one.
-        ledger: where what is in flight is written, if there is a ceiling that the next run has to know of it for.
         hopeless: requests, by key, of which an earlier run learnt that no reply comes, and why; they are not sent.
         on_note: told, in one line, of the first fault of each kind and of what is found out about the servers.
     """
@@ -70,7 +70,6 @@ class Engine:
         journal: Journal,
         *,
         budget: Budget | None = None,
-        ledger: Ledger | None = None,
         hopeless: Mapping[UUID, tuple[FailureKind, str]] | None = None,
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -78,7 +77,6 @@ class Engine:
         self.tally = Tally(config.endpoints, on_note)
         self.journal = journal
         self.budget = budget or Budget(Ceilings())
-        self._ledger = ledger
         self._hopeless = hopeless or {}
         self._broken = ""  # what every later request is told
         self.crew = Crew(sum(endpoint.concurrency for endpoint in config.endpoints))
@@ -186,6 +184,7 @@ class Engine:
             lost=tally.lost,
             lost_tokens=spent.lost_tokens,
             lost_cost=spent.lost_cost if tally.has_prices else None,
+            excess=self.budget.excess,
             last_error=tally.last_error,
             out={f"{each.endpoint.model} at {each.endpoint.base_url}": each.why for each in self.servers if each.why},
         )
@@ -204,13 +203,6 @@ class Engine:
         model, key = next(iter(keys.items()))
         is_known = key in self._hopeless or any(self.journal.has(each) for each in keys.values())
         return model, None if is_known else key
-
-    def earlier_reply(
-        self, messages: Messages, attempt: int = 0, *, schema: Mapping[str, Any] | None = None
-    ) -> Reply | None:
-        """What the journal has for this request, if anything."""
-        keys = self._keys(canonical(messages), schema, attempt)
-        return next((reply for key in keys.values() if (reply := self.journal.get(key)) is not None), None)
 
     def _keys(self, text: bytes, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
         """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
@@ -282,9 +274,6 @@ class Engine:
         tokens_in, most = most_tokens(question.messages, question.schema), self.config.max_tokens
         cost = None if self._dearest is None else self._dearest.cost(tokens_in, most)
         question.reservation = reservation = await self.budget.reserve(tokens=tokens_in + most, cost=cost)
-        question.key = next(iter(keys.values()))
-        question.most_tokens, question.most_cost = tokens_in + most, cost or 0.0
-        question.ledger = self._ledger
         with reservation:  # what leaves it without a word may have been paid for
             try:
                 try:
@@ -292,7 +281,7 @@ class Engine:
                 except Fault as fault:
                     completion, server = await self._asked_often(question, keys, fault, attempt, seed_id)
             except (NoReply, LLMError, Stopped, asyncio.CancelledError):
-                if not question.is_in_flight:
+                if not reservation.is_in_flight:
                     self._release(question)
                 raise
             key = keys[server.endpoint.model]
@@ -305,8 +294,6 @@ class Engine:
         self.tally.replies += 1
         self.tally.bought(reply.tokens_in, reply.tokens_out, reply.cost)
         self.journal.append(key, reply)
-        if self._ledger is not None:
-            self._ledger.known(question.key)
         return reply
 
     def _release(self, question: Question) -> None:
@@ -324,11 +311,6 @@ class Engine:
                 return await server.ask(question), server
             except OutOfService:
                 continue
-            except Transient as fault:
-                if fault.paid:
-                    self.tally.lost += 1
-                    question.reservation.lose()
-                raise
             except Unreachable as fault:
                 if any(not other.is_out for other in self.servers if other is not server):
                     server.take_out(f"cannot be reached: {fault}; start it, or correct base_url")
@@ -432,8 +414,6 @@ class Engine:
         self.tally.receipt(Receipt(new_id(), seed_id, attempt, "unusable", reply))
         if tokens_in and tokens_out:
             question.reservation.settle(tokens_in + tokens_out, cost)
-            if self._ledger is not None:
-                self._ledger.known(question.key)
         else:  # the server does not say
             question.reservation.lose()
 

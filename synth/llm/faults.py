@@ -7,6 +7,8 @@ BadReply. The text of each is one short line with the key taken out.
 
 from dataclasses import dataclass
 
+from synth.records import FailureKind
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -75,9 +77,13 @@ class Refused(Fault):
 
 
 class Rejected(Fault):
-    """Not to be sent again as it is. `alone`: for its own text (its length, a content filter), not for its settings."""
+    """
+    Not to be sent again as it is. `alone`: for its own text, not for its settings; `kind`: "too_long" or
+    "refused_content" where the server says that it is for that.
+    """
 
-    def __init__(self, said: str, status: int, *, alone: bool = False) -> None:
+    def __init__(self, said: str, status: int, *, alone: bool = False, kind: FailureKind = "rejected") -> None:
         super().__init__(said, str(status))
         self.status = status
         self.alone = alone
+        self.kind = kind

@@ -78,11 +78,7 @@ def told(fault: Fault, model: str) -> tuple[FailureKind, str]:
     """What kind of failure it is that a request ends with this fault, and a line that says so."""
     match fault:
         case Rejected():
-            words = str(fault).lower()
-            kind: FailureKind = "rejected"
-            if fault.alone:
-                kind = "refused_content" if "content_filter" in words or "content_policy" in words else "too_long"
-            return kind, f"model {model} does not take this request ({fault.status}): {fault}"
+            return fault.kind, f"model {model} does not take this request ({fault.status}): {fault}"
         case Unusable():
             return "unusable", f"no usable reply of model {model}: {fault}"
         case TimedOut():

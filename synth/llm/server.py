@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from synth.llm.budget import Budget, Reservation, most_tokens
+from synth.llm.budget import Budget, Reservation
 from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.crew import Crew
 from synth.llm.faults import Fault, Refused, Rejected, Transient, Unreachable, Unusable
 from synth.llm.formats import Formats
 from synth.llm.gate.gate import Gate
 from synth.llm.journal import Reply
-from synth.llm.ledger import Ledger
+from synth.llm.prompt_size import most_tokens
 from synth.llm.receipts import Receipt
 from synth.llm.tally import Tally
 from synth.records import Stopped, UserError, new_id
@@ -73,13 +73,8 @@ class Question:
     """
 
     __slots__ = (
-        "is_in_flight",
         "is_reserved",
-        "key",
-        "ledger",
         "messages",
-        "most_cost",
-        "most_tokens",
         "num_sent",
         "reservation",
         "schema",
@@ -91,12 +86,8 @@ class Question:
     def __init__(self, messages: Messages, text: bytes, schema: Mapping[str, Any] | None, tokens: int) -> None:
         self.messages, self.text, self.schema, self.tokens = messages, text, schema, tokens
         self.num_sent = 0
-        self.key: UUID
-        self.ledger: Ledger | None = None
-        self.most_tokens, self.most_cost = 0, 0.0
         self.reservation: Reservation
         self.is_reserved = True  # for the next time that it is sent
-        self.is_in_flight = False
         self.server: Server  # the last one that was asked
 
 
@@ -191,19 +182,17 @@ class Server:
                 question.num_sent += 1
                 self._tally.requests += 1
                 limit_name, sent = self._limit_name, self._format.wire(question.schema)
-                question.is_in_flight = True
-                if question.ledger is not None:
-                    question.ledger.sent(question.key, question.most_tokens, question.most_cost)
+                question.reservation.sending()
                 try:
                     completion = await self._client.post(self._body(question, limit_name, sent))
-                    question.is_in_flight = False
                 except Refused as fault:
-                    self._answered(question, fault)
+                    question.reservation.answered()
                     self._unreachable_since = None
                     self._tally.fault(fault)
                     seconds = turn.refused(fault.seconds, fault.limits)
                     self._refuse_long(fault, seconds)
                 except Fault as fault:
+                    self._count(question, fault)
                     if not self._is_mended(question, fault, limit_name, sent):
                         raise
                     continue
@@ -216,7 +205,6 @@ class Server:
 
     def _is_mended(self, question: Question, fault: Fault, limit_name: str, sent: Mapping[str, Any] | None) -> bool:
         """Whether the same request may be served when it is put in other words."""
-        self._answered(question, fault)
         if isinstance(fault, Unreachable):  # nothing has left this machine
             question.num_sent -= 1
             question.is_reserved = True
@@ -230,11 +218,15 @@ class Server:
             return True
         return self._format.downgrade(sent, fault)
 
-    def _answered(self, question: Question, fault: Fault) -> None:
-        question.is_in_flight = False
-        may_be_paid = isinstance(fault, Unusable) or (isinstance(fault, Transient) and fault.paid)
-        if question.ledger is not None and not may_be_paid:
-            question.ledger.known(question.key)
+    def _count(self, question: Question, fault: Fault) -> None:
+        """What the answer may have cost. What an unusable one took is settled by whoever asked."""
+        if isinstance(fault, Unreachable):
+            question.reservation.unsent()
+        elif isinstance(fault, Transient) and fault.paid:
+            self._tally.lost += 1
+            question.reservation.lose()
+        elif not isinstance(fault, Unusable):
+            question.reservation.answered()
 
     def body(self, question: Question) -> bytes:
         """What would be posted now."""
@@ -320,7 +312,7 @@ class Server:
                 try:
                     completion = await self.ask(question)
                 except (Fault, OutOfService) as fault:
-                    if not (isinstance(fault, Transient) and fault.paid):
+                    if reservation.held and not isinstance(fault, Unusable):
                         reservation.release()
                     return False
                 call_id = new_id()

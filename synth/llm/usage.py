@@ -27,5 +27,6 @@ class Usage:
     lost: int = 0
     lost_tokens: int = 0
     lost_cost: float | None = None
+    excess: float = 1  # how many times the most that it should have taken the worst request took, earlier ones included
     last_error: str = ""  # one printable line
     out: Mapping[str, str] = field(default_factory=dict)  # servers that were taken out, and why

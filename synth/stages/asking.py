@@ -4,7 +4,7 @@ read, and what became of each reply.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -14,21 +14,25 @@ from synth.llm.journal import Reply
 from synth.llm.receipts import NoReply
 from synth.llm.server import Messages
 from synth.recipes.recipe import Parsed, Recipe, asking_again
-from synth.records import BadReply, Draft, Passage
+from synth.records import BadReply, Draft, FailureKind, Passage
 from synth.store.calls import Call
 from synth.store.failures import Failure
+
+# Failures that the engine hands out without having said a word.
+UNSAID: frozenset[FailureKind] = frozenset({"cut", "withheld", "empty"})
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """
     What one seed gave: drafts, and rejected candidates by reason. With a `failure` the seed is not done: it is left for
-    another run.
+    another run. `passed_over`: an earlier run learnt that, and nothing was sent now.
     """
 
     drafts: Sequence[Draft] = ()
     rejections: Mapping[str, int] = field(default_factory=dict)
     failure: Failure | None = None
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,24 @@ class _Fate:
 
 
 class Asker:
-    """Asks `engine` what `recipe` wants; `attempts` are the numbers of those seeds that are asked anew."""
+    """
+    Asks `engine` what `recipe` wants; `attempts` are the numbers of those seeds that are asked anew, `hopeless` the
+    keys of the requests of which an earlier run learnt that no usable reply comes.
+    """
 
     def __init__(
-        self, engine: Engine, recipe: Recipe, num_queries: int, attempts: Mapping[UUID, int], stage_key: UUID
+        self,
+        engine: Engine,
+        recipe: Recipe,
+        num_queries: int,
+        attempts: Mapping[UUID, int],
+        stage_key: UUID,
+        hopeless: Collection[UUID] = (),
     ) -> None:
-        self._engine, self._recipe = engine, recipe
+        self._engine, self._recipe, self._hopeless = engine, recipe, hopeless
         self._num_queries, self._attempts, self._stage_key = num_queries, attempts, stage_key
         self._fates: dict[UUID, _Fate] = {}
+        self._num_cut = 0  # replies that were used in part
 
     def asked(self, seed: Passage) -> Asked:
         """The first request for a seed."""
@@ -72,7 +86,7 @@ class Asker:
                 parsed = self._read(reply, seed, repaired="asked again")
         except NoReply as error:
             error.num_attempts += num_bought
-            return Made(failure=self._failure(error, seed))
+            return self._left(error, seed, is_said=error.kind not in UNSAID)
         except _Unread as error:
             assert reply.call_id is not None
             last = NoReply(
@@ -83,7 +97,7 @@ class Asker:
                 server=reply.server,
                 num_attempts=num_bought,
             )
-            return Made(failure=self._failure(last, seed))
+            return self._left(last, seed, is_said=False)
         drafts = [replace(draft, model=reply.model, call_id=reply.call_id) for draft in parsed.drafts]
         return Made(drafts, Counter(rejection.reason for rejection in parsed.rejections))
 
@@ -137,6 +151,8 @@ class Asker:
             raise _Unread(str(error)) from None
         if was_cut and not parsed.drafts:
             raise self._cut(reply)
+        if was_cut:
+            self._used_in_part(reply)
         outcome = "used" if parsed.drafts else "rejected"
         self._fates[reply.call_id] = _Fate(outcome, _reasons(parsed), parsed.repaired or repaired)
         return parsed
@@ -146,6 +162,28 @@ class Asker:
         self._fates[reply.call_id] = _Fate("cut")
         said = f"the reply of {reply.model} was cut at max_tokens = {self._engine.config.max_tokens}; raise max_tokens"
         return NoReply(said, "cut", reply.call_id, asked=reply.asked, server=reply.server)
+
+    def _used_in_part(self, reply: Reply) -> None:
+        self._num_cut += 1
+        cut = f"a reply of {reply.model} was cut at max_tokens = {self._engine.config.max_tokens} and used in part"
+        self._engine.tally.note(f"{cut}; raise max_tokens for longer ones", once="cut in part")
+
+    @property
+    def found(self) -> list[str]:
+        """What there is to say of the replies at the end, one line each."""
+        if not self._num_cut:
+            return []
+        replies = "1 reply was" if self._num_cut == 1 else f"{self._num_cut:,} replies were"
+        return [f"{replies} cut at max_tokens and used in part: raise max_tokens for longer ones"]
+
+    def _left(self, error: NoReply, seed: Passage, *, is_said: bool) -> Made:
+        """Leave a seed. The first of each kind is said at once, unless it `is_said` already."""
+        passed_over = error.request_key in self._hopeless and not error.num_attempts
+        if not (is_said or passed_over):
+            only = "unusable" if error.kind == "unusable" else "failed"
+            again = f"; its passage is left, `synth runs retry last --only {only}` asks again"
+            self._engine.tally.note(f"{error}{'' if error.kind == 'cut' else again}", once=f"left {error.kind}")
+        return Made(failure=self._failure(error, seed), passed_over=passed_over)
 
     def _failure(self, error: NoReply, seed: Passage) -> Failure:
         return Failure(

@@ -1,14 +1,14 @@
 """What a generate stage will take, before it begins: an estimate from a sample of its prompts, and three of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from synth.llm.engine import Engine
 from synth.llm.estimate import Calibration, Estimate, PaidCall, Prompt, draw, estimate
 from synth.llm.journal import Journal
 from synth.stages.generate import Plan
-from synth.store import failures, sources
+from synth.store import failures, runs, sources
 from synth.store.calls import paid_calls
 from synth.store.connection import Store
 
@@ -29,9 +29,32 @@ class Forecast:
     prompts: Sequence[Sequence[Mapping[str, str]]]
 
 
-def sampled(plan: Plan, number: int, *, seed: int) -> list[UUID]:
-    """Some of a plan's seeds, drawn at random, in order."""
-    return sorted(draw(plan.seeds, number, seed=seed))
+def sampled(store: Store, plan: Plan, number: int, *, seed: int) -> list[UUID]:
+    """Some of a plan's seeds, drawn at random, in order; of those that never failed, as long as there are any."""
+    untried = set(sources.untried_passages(store, plan.names, plan.stage_key))
+    chosen = draw([each for each in plan.seeds if each in untried], number, seed=seed)
+    others = draw([each for each in plan.seeds if each not in untried], number - len(chosen), seed=seed)
+    return sorted(chosen + others)
+
+
+def remaining(store: Store, plan: Plan, asked: Collection[UUID]) -> Plan:
+    """The plan without those seeds that are done by now; of those `asked` for, what was not come to is left in it."""
+    untried = set(sources.untried_passages(store, plan.names, plan.stage_key))
+    return replace(plan, seeds=[each for each in plan.seeds if each in untried or each not in asked])
+
+
+def passed(store: Store, plan: Plan, found: Forecast) -> list[str]:
+    """The options whose ceilings a plan would pass, as it is estimated and with what earlier runs spent."""
+    if plan.asking is None or not found.estimate.requests:
+        return []
+    ceilings, estimate, spent = plan.asking.ceilings, found.estimate, runs.spent(store, plan.stage_key)
+    tokens = estimate.tokens_in + estimate.tokens_out + spent.tokens + spent.lost_tokens
+    sums = (
+        ("--max-cost", ceilings.max_cost, (estimate.cost or 0.0) + spent.cost + spent.lost_cost),
+        ("--max-tokens", ceilings.max_tokens, tokens),
+        ("--max-requests", ceilings.max_requests, estimate.requests + spent.requests),
+    )
+    return [f"{option} {most:.15g}" for option, most, amount in sums if most is not None and amount > most]
 
 
 def forecast(store: Store, plan: Plan, *, seed: int) -> Forecast:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from synth.llm.budget import Budget, Ceilings, Spent
+from synth.llm.budget import Budget, Spent
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.llm.crew import Crew
 from synth.llm.usage import Usage
@@ -39,10 +40,12 @@ class Watch:
     """
 
     advance: Callable[[int], None] = lambda number: None
+    fail: Callable[[int], None] = lambda number: None  # so many of them gave nothing
     note: Callable[[str], None] = lambda text: None
     state: Callable[[str], None] = lambda text: None
     usage: Callable[[], Usage] = Usage
     spent: Callable[[], Spent] = lambda: Budget(Ceilings()).spent
+    ended: Callable[["Generated"], None] = lambda outcome: None  # told the outcome, before an error too
 
 
 async def _nothing() -> None:
@@ -59,6 +62,7 @@ class Opened:
     take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
     stop: Callable[[], None] = lambda: None  # ask nothing more; what is in flight is finished
     found: Callable[[], Sequence[str]] = list  # what there is to say at the end
+    over: Callable[[], str] = str  # which ceiling has ended it, by the sums as they are now; "" if none has
     recorded: Callable[[], None] = lambda: None  # the run's end is in the store
 
 
@@ -86,7 +90,7 @@ class Plan:
     settings: Mapping[str, object]
     config: Mapping[str, object]
     names: Sequence[str]  # of the sources
-    opened: Callable[["Plan", Store, Watch, asyncio.Event], AbstractAsyncContextManager[Opened]]
+    opened: Callable[["Plan", Store, Watch, asyncio.Event, UUID], AbstractAsyncContextManager[Opened]]  # of a run
     seeds: Sequence[UUID] = ()  # text ids, in order
     asking: Asking | None = None  # None: no server is asked
     recipe: Recipe | None = None  # of what a server is asked
@@ -106,7 +110,8 @@ class Plan:
 class Generated:
     """
     The outcome: `num_known` drafts had content that the store has already; `failures` count the seeds that are left, by
-    kind and reason. `ended` says why the run ended before all was done, "" if it did not.
+    kind and reason, of which an earlier run had left `num_passed_over` that were not asked again. `ended` says why the
+    run ended before all was done, "" if it did not.
     """
 
     num_seeds: int
@@ -119,6 +124,7 @@ class Generated:
     notes: Sequence[str]
     ended: str = ""
     exit_code: int = 0
+    num_passed_over: int = 0
 
 
 async def generate_samples(
@@ -160,20 +166,11 @@ async def generate_samples(
             ended = error
         finally:
             if work is not None:
-                work.recorded()
+                watch.ended(work.outcome(ended))
+                if work.run.is_recorded:
+                    work.recorded()
     assert work is not None
-    return Generated(
-        num_seeds=len(plan.seeds),
-        num_done=work.num_done,
-        num_stored=work.num_stored,
-        num_known=work.num_known,
-        rejections=dict(work.rejections),
-        failures=dict(work.failures),
-        usage=work.usage,
-        notes=work.notes,
-        ended=str(ended or ""),
-        exit_code=ended.exit_code if ended else 0,
-    )
+    return work.outcome(ended)
 
 
 @dataclass
@@ -187,6 +184,7 @@ class _Work:
     num_done: int = 0
     num_stored: int = 0
     num_known: int = 0
+    num_passed_over: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
@@ -200,19 +198,36 @@ class _Work:
 
     async def done(self, stop: asyncio.Event) -> None:
         """Make and store what all seeds give. Raises Stopped, BudgetSpent, LLMError; what was made before is stored."""
-        async with self.plan.opened(self.plan, self.store, self.watch, stop) as opened:
+        async with self.plan.opened(self.plan, self.store, self.watch, stop, self.run.run_id) as opened:
             self.recorded = opened.recorded
             try:
                 await self._all(opened, stop)
             finally:
+                self._record_usage()  # first: the store may be what fails
                 self._calls += opened.take_calls()  # also those of seeds that the server's end left without a word
-                self._flush()
                 self.notes += opened.found()
-                self._record_usage()
+                self._flush()
         none_served = sum(self.failures.values()) == len(self.plan.seeds)
-        if none_served and not samples.any_done(self.store, self.plan.stage_key):
+        num_asked = len(self.plan.seeds) - self.num_passed_over
+        if none_served and num_asked and not samples.any_done(self.store, self.plan.stage_key):
             _, reason = next(iter(self.failures))
-            raise LLMError(f"not one of {len(self.plan.seeds)} passages got a reply that can be used: {reason}")
+            raise LLMError(f"not one of {num_asked} passages got a reply that can be used: {reason}")
+
+    def outcome(self, ended: SkiffError | None) -> Generated:
+        """What has become of the run, which ended early for this reason."""
+        return Generated(
+            num_seeds=len(self.plan.seeds),
+            num_done=self.num_done,
+            num_stored=self.num_stored,
+            num_known=self.num_known,
+            rejections=dict(self.rejections),
+            failures=dict(self.failures),
+            usage=self.usage,
+            notes=self.notes,
+            ended=str(ended or ""),
+            exit_code=ended.exit_code if ended else 0,
+            num_passed_over=self.num_passed_over,
+        )
 
     async def _all(self, opened: Opened, stop: asyncio.Event) -> None:
         ended: list[SkiffError] = []
@@ -221,24 +236,29 @@ class _Work:
         except (BudgetSpent, Stopped, LLMError) as error:
             ended.append(error)
             opened.stop()
-        only_journalled = bool(ended)  # what has come by now is stored, whatever came between
+        has_come = bool(ended)  # what has come by now is stored, whatever came between
+        is_spent = False
         pending = self.plan.passages(self.store)
 
         async def one() -> bool:
+            nonlocal is_spent
             for passage in pending:  # one shared iterator: every seed goes to exactly one worker
-                if (stop.is_set() or ended) and not only_journalled:
+                if not has_come and (stop.is_set() or (ended and not is_spent)):
                     return False
                 try:
                     made = await opened.make(passage)
                 except Stopped:
                     return True
-                except BudgetSpent as error:  # what others have begun is within the ceiling
+                except BudgetSpent as error:  # what others have begun is within the ceiling, and what is known is free
                     ended.append(error)
-                    return False
+                    is_spent = True
+                    await self._breathe()
+                    return True
                 except SkiffError as error:  # no server is of use, or the disk is full; what is in flight is paid for
                     if self.watch.usage().in_flight:  # else it is said in a moment anyway, as the last line
                         self.watch.note(str(error))
                     ended.append(error)
+                    is_spent = False
                     opened.stop()
                     return False
                 self._calls += opened.take_calls()
@@ -252,7 +272,8 @@ class _Work:
         except ExceptionGroup as errors:  # bugs: show one
             raise errors.exceptions[0] from None
         if ended:
-            raise min(ended, key=lambda error: isinstance(error, BudgetSpent))  # a failure tells more than a ceiling
+            why = min(ended, key=lambda error: isinstance(error, BudgetSpent))  # a failure tells more than a ceiling
+            raise BudgetSpent(opened.over() or str(why)) if isinstance(why, BudgetSpent) else why
         if stop.is_set():
             raise Stopped("stopped; what was in flight has been finished and stored")
 
@@ -265,6 +286,8 @@ class _Work:
     def _add(self, seed_id: UUID, made: Made) -> None:
         self.watch.advance(1)
         if made.failure is not None:
+            self.watch.fail(1)
+            self.num_passed_over += made.passed_over
             self.failures[made.failure.kind, made.failure.reason] += 1
             self._failed.append(made.failure)
         else:
@@ -300,4 +323,4 @@ class _Work:
         run = self.run
         run.requests = usage.requests
         run.tokens_in, run.tokens_out, run.cost = usage.tokens_in, usage.tokens_out, usage.cost
-        run.lost_tokens, run.lost_cost = usage.lost_tokens, usage.lost_cost
+        run.lost_tokens, run.lost_cost, run.excess = usage.lost_tokens, usage.lost_cost, usage.excess

@@ -1,24 +1,27 @@
 """What a generate stage is going to do: which recipe, which seeds, which engine."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from synth.llm.account import Account
+from synth.llm.account import earlier as earlier_accounts
 from synth.llm.batch.asking import Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.budget import PICODOLLARS, Budget
+from synth.llm.ceilings import Ceilings
 from synth.llm.crew import Crew
 from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
-from synth.llm.ledger import InFlight, Ledger
 from synth.recipes import RECIPES
 from synth.recipes.recipe import Recipe
 from synth.records import Draft, Passage, Retrieval, Task, Use, UserError
 from synth.stages.asking import Asker, Made
 from synth.stages.generate import Asking, Opened, Plan, Watch
-from synth.store import calls, failures, runs, sources
+from synth.store import failures, runs, sources
 from synth.store.connection import Store
 from synth.store.run_history import find_run, generate_config, num_not_reached
 
@@ -90,13 +93,16 @@ def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | No
     anew = failures.to_ask_again(store, told, kinds)
     if not anew:
         of = f" as {' or '.join(kinds)}" if kinds else ""
-        unreached = num_not_reached(store, told)
-        if unreached:
+        if others := failures.left(store, told):
+            left = " and ".join(f"{number:,} as {kind}" for kind, number in others.items())
+            only = failures.only_for(others.keys())
+            raise UserError(f"run {run} left nothing{of}, but {left}: `--only {only}` asks for that again")
+        if unreached := num_not_reached(store, told):
             raise UserError(
                 f"run {run} left nothing{of}, but did not come to {unreached:,} of its passages: run `synth generate`"
                 " again with its options"
             )
-        raise UserError(f"nothing of run {run} is left{of}; `synth runs show {run}` tells what became of it")
+        raise UserError(f"nothing of run {run} is left{of}; `synth runs show` tells what became of it")
     return plan_generate(store, wanted, asking, anew=anew)
 
 
@@ -119,7 +125,9 @@ def _config(wanted: Wanted) -> dict[str, object]:
 
 def _extractive_plan(wanted: Wanted) -> Plan:
     @asynccontextmanager
-    async def opened(plan: Plan, store: Store, watch: Watch, stop: asyncio.Event) -> AsyncIterator[Opened]:
+    async def opened(
+        plan: Plan, store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
+    ) -> AsyncIterator[Opened]:
         corpora = sources.corpora(store, wanted.names, declared_use=Use.TRAIN)
         engines = {
             name: ExtractiveEngine(corpus, seed=wanted.seed, num_queries=wanted.num_queries)
@@ -160,36 +168,26 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
     llm = asking.llm
 
     @asynccontextmanager
-    async def opened(plan: Plan, store: Store, watch: Watch, stop: asyncio.Event) -> AsyncIterator[Opened]:
-        with Journal(asking.journal) as journal:
+    async def opened(
+        plan: Plan, store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
+    ) -> AsyncIterator[Opened]:
+        has_ceilings = asking.ceilings != Ceilings()
+        with (
+            Journal(asking.journal) as journal,
+            Account(asking.journal, plan.stage_key, run_id, at_once=has_ceilings) as account,
+        ):
             for note in journal.notes:
                 watch.note(note)
-            spent, ledger, killed = runs.spent(store, plan.stage_key), None, InFlight()
-            if asking.ceilings != Ceilings():
-                ledger = Ledger(asking.journal, plan.stage_key)
-                killed = ledger.earlier()
-            budget = Budget(
-                asking.ceilings,
-                spent_cost=spent.cost,
-                spent_tokens=spent.tokens,
-                spent_requests=spent.requests + killed.num_requests,
-                lost_cost=spent.lost_cost + killed.cost,
-                lost_tokens=spent.lost_tokens + killed.tokens,
-                excess=spent.excess,
-            )
+            budget = _budget(store, plan.stage_key, asking, account)
             hopeless = failures.hopeless(store, plan.stage_key)
-            async with Engine(
-                llm, journal, budget=budget, ledger=ledger, hopeless=hopeless, on_note=watch.note
-            ) as engine:
-                asker = Asker(engine, recipe, wanted.num_queries, anew, plan.stage_key)
+            async with Engine(llm, journal, budget=budget, hopeless=hopeless, on_note=watch.note) as engine:
+                asker = Asker(engine, recipe, wanted.num_queries, anew, plan.stage_key, hopeless)
                 watch.usage, watch.spent = lambda: engine.usage, lambda: budget.spent
 
                 def questions() -> Iterator[Asked]:
                     return map(asker.asked, plan.passages(store))
 
                 async def prepare() -> None:
-                    if asking.ceilings != Ceilings():
-                        _count_unrecorded(store, engine, questions())
                     await _settle_batches(asking, engine, questions, watch)
 
                 stopping = asyncio.create_task(_when(stop, engine.stop))
@@ -200,8 +198,9 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
                         prepare,
                         asker.take_calls,
                         engine.stop,
-                        lambda: [*engine.found, *budget.notes],
-                        ledger.close if ledger else _nothing,
+                        lambda: [*asker.found, *engine.found, *budget.notes],
+                        lambda: budget.over,
+                        account.remove,
                     )
                 finally:
                     stopping.cancel()
@@ -224,18 +223,29 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
     )
 
 
-def _count_unrecorded(store: Store, engine: Engine, questions: Iterator[Asked]) -> None:
-    """Charge the budget with the replies that a killed run has journalled and could not record any more."""
-    found = {}
-    for asked in questions:
-        reply = engine.earlier_reply(asked.messages, asked.attempt, schema=asked.schema)
-        if reply is not None and reply.call_id is not None:
-            most = most_tokens(asked.messages, asked.schema) + engine.config.max_tokens
-            found[reply.call_id] = reply, most
-    for call_id in calls.unknown(store, list(found)):
-        reply, most = found[call_id]
-        tokens = reply.tokens_in + reply.tokens_out if reply.tokens_in and reply.tokens_out else most
-        engine.budget.add_earlier(tokens, reply.cost)
+def _budget(store: Store, stage_key: UUID, asking: Asking, account: Account) -> Budget:
+    """What earlier runs have left below the ceilings; a killed one is known by the account that it kept."""
+    killed = earlier_accounts(asking.journal, stage_key)
+    spent = runs.spent(store, stage_key, but_not=killed.keys())
+    excess = spent.excess
+    tokens, requests, lost_tokens, cost, lost_cost = spent.tokens, spent.requests, spent.lost_tokens, 0, 0
+    for totals in killed.values():
+        excess = max(excess, totals.excess)
+        requests += totals.requests
+        tokens += totals.tokens
+        cost += totals.cost
+        lost_tokens += totals.lost_tokens + math.ceil(totals.in_flight_tokens * totals.excess)
+        lost_cost += totals.lost_cost + math.ceil(totals.in_flight_cost * totals.excess)
+    return Budget(
+        asking.ceilings,
+        spent_cost=spent.cost + cost / PICODOLLARS,
+        spent_tokens=tokens,
+        spent_requests=requests,
+        lost_cost=spent.lost_cost + lost_cost / PICODOLLARS,
+        lost_tokens=lost_tokens,
+        excess=excess,
+        account=account,
+    )
 
 
 def _nothing() -> None:
@@ -251,6 +261,6 @@ async def _settle_batches(
     asking: Asking, engine: Engine, questions: Callable[[], Iterator[Asked]], watch: Watch
 ) -> None:
     if asking.in_batches:
-        await ask_in_batches(engine, questions, asking.batches, state=watch.state)
+        await ask_in_batches(engine, questions, asking.batches, ceilings=asking.ceilings, state=watch.state)
     elif asking.batches.exists():
         refuse_pending(asking.batches, engine)

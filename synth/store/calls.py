@@ -96,13 +96,3 @@ def paid_calls(store: Store, models: Sequence[str], prompt_version: str, *, num_
             },
         ).fetchall()
     return [Paid(*row) for row in rows]
-
-
-def unknown(store: Store, call_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these calls that are not stored."""
-    with store.read() as cursor:
-        rows = cursor.execute(
-            "SELECT id FROM (SELECT unnest($ids::UUID[]) AS id) ANTI JOIN llm_call ON call_id = id ORDER BY id",
-            {"ids": [str(each) for each in call_ids]},
-        ).fetchall()
-    return [call_id for (call_id,) in rows]

@@ -169,7 +169,7 @@ class Store:
         try:
             with (
                 closing(self._instance.cursor()) as cursor,
-                self._admitted(lambda: attach(cursor, self.path, writing=writing), exclusive=writing),
+                self._admitted(lambda: self._attach(cursor, writing=writing), exclusive=writing),
             ):
                 try:
                     with _told(self.path):
@@ -178,6 +178,11 @@ class Store:
                     detach(cursor, self.path)
         finally:
             self._one_lease.release()
+
+    def _attach(self, cursor: duckdb.DuckDBPyConnection, *, writing: bool) -> None:
+        if not self.path.exists():  # DuckDB would make an empty one
+            raise StoreError(f"{self.path}: the store is not there any more; put it back, then run the same again")
+        attach(cursor, self.path, writing=writing)
 
     def _admitted(self, enter: Callable[[], None], *, exclusive: bool) -> ExitStack:
         """

@@ -1,6 +1,6 @@
 """Failures: requests to an LLM that got no reply, so that people see why, and a later run knows what to ask again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -72,6 +72,28 @@ def hopeless(store: Store, stage_key: UUID) -> dict[UUID, tuple[FailureKind, str
             [stage_key],
         ).fetchall()
     return {key: (kind, reason) for key, kind, reason in rows}
+
+
+def only_for(kinds: Set[str]) -> str:
+    """
+    The value of `--only` with which `synth runs retry` asks again for all of these kinds: `failed` is those that no
+    reply with anything in it came for.
+    """
+    replied = kinds & {"cut", "unusable"}
+    if not replied:
+        return "failed"
+    return "all" if len(kinds) > 1 else min(replied)
+
+
+def left(store: Store, run_id: UUID) -> dict[str, int]:
+    """How many seeds failed in a run and are not finished since, by kind, the most frequent first."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT kind, count(DISTINCT seed_id) AS seeds FROM failures WHERE run_id = ? AND NOT is_finished"
+            " GROUP BY kind ORDER BY seeds DESC, kind",
+            [run_id],
+        ).fetchall()
+    return dict(rows)
 
 
 def to_ask_again(store: Store, run_id: UUID, kinds: Collection[str] = ()) -> dict[UUID, int]:

@@ -56,13 +56,20 @@ SELECT coalesce(asked, model) AS model, server, count(*) AS calls, count(*) FILT
 FROM llm_call WHERE run_id = $id GROUP BY ALL ORDER BY calls DESC, 1, 2
 """
 OUTCOMES = f"""
-SELECT outcome, sum(n)::BIGINT AS calls, sum(repaired)::BIGINT AS repaired, sum(again)::BIGINT AS asked_again, {REASONS}
+SELECT outcome, sum(n)::BIGINT AS calls, sum(repaired)::BIGINT AS repaired, sum(cut)::BIGINT AS cut,
+       sum(again)::BIGINT AS asked_again, {REASONS}
 FROM (
-    SELECT outcome, reason, count(*) AS n, count(*) FILTER (repaired IN ('found', 'cut')) AS repaired,
+    SELECT outcome, reason, count(*) AS n, count(*) FILTER (repaired = 'found') AS repaired,
+           count(*) FILTER (repaired = 'cut') AS cut,
            count(*) FILTER (repaired = 'asked again') AS again
     FROM llm_call WHERE run_id = $id GROUP BY ALL
 )
 GROUP BY outcome ORDER BY calls DESC, outcome
+"""
+REJECTIONS = """
+SELECT each.key AS reason, sum(each.value)::BIGINT AS n
+FROM (SELECT unnest(map_entries(rejections::MAP(VARCHAR, BIGINT))) AS each FROM generated WHERE run_id = $id)
+GROUP BY 1 ORDER BY n DESC, reason
 """
 FAILURES = f"""
 SELECT kind, permanent, sum(n)::BIGINT AS requests, sum(finished)::BIGINT AS finished_since, {REASONS}
@@ -145,7 +152,8 @@ def num_not_reached(store: Store, run_id: UUID) -> int:
 def story(store: Store, run_id: UUID) -> Row:
     """
     A run as `recent` tells it, and `models` (what each model at each server was asked and paid), `outcomes` (what
-    became of the replies) and `failures` (requests without one, by kind), both with their most frequent reasons.
+    became of the replies) and `failures` (requests without one, by kind), both with their most frequent reasons, and
+    `rejections` (how much of what the replies offered failed which check).
     """
     with store.read() as cursor:
         [run] = read_rows(cursor, SUMMARIES, kind=None, id=run_id, limit=1)
@@ -153,6 +161,7 @@ def story(store: Store, run_id: UUID) -> Row:
             **run,
             "models": read_rows(cursor, MODELS, id=run_id),
             "outcomes": read_rows(cursor, OUTCOMES, id=run_id),
+            "rejections": read_rows(cursor, REJECTIONS, id=run_id),
             "failures": read_rows(cursor, FAILURES, id=run_id),
         }
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -24,7 +24,8 @@ class Run:
     A run under way: stages add what they counted and spent; both are stored when it ends, however it ends.
 
     `requests` counts what was sent to an LLM. Replies that never arrived may be charged all the same: `lost_tokens` and
-    `lost_cost` are the most that they can have cost, and are in none of the other numbers.
+    `lost_cost` are the most that they can have cost, and are in none of the other numbers. `excess`: how many times the
+    most that was expected of it the worst request took. `is_recorded`: its end is stored.
     """
 
     run_id: UUID = field(default_factory=new_id)
@@ -35,7 +36,9 @@ class Run:
     requests: int = 0
     lost_tokens: int = 0
     lost_cost: float | None = None
+    excess: float = 1
     reason: str = ""  # why it failed or stopped
+    is_recorded: bool = False
 
     def count(self, **numbers: int) -> None:
         """Add to the named counts."""
@@ -100,14 +103,16 @@ def _add_end(store: Store, run: Run, status: str, seconds: float) -> None:
         "reason": one_line(run.reason),
         "counts": json.dumps(run.counts),
     }
+    del end["is_recorded"]
     with store.write() as cursor:
         insert(cursor, "run_end", [end])
+    run.is_recorded = True
 
 
 class Spent(NamedTuple):
     """
     What runs have spent, and apart from it the most that lost replies can have taken; tokens are those sent and replied
-    together. `excess`: how many times max_tokens the longest reply was, at least 1.
+    together. `excess`: how many times the most that was expected of it the worst request took, at least 1.
     """
 
     cost: float  # US dollars; replies without a stated price count as nothing
@@ -118,22 +123,23 @@ class Spent(NamedTuple):
     excess: float
 
 
-def spent(store: Store, stage_key: UUID) -> Spent:
+def spent(store: Store, stage_key: UUID, *, but_not: Collection[UUID] = ()) -> Spent:
     """
-    What all runs of one configuration (those whose config has this `stage_key`) have spent. Requests are at least the
-    replies that are stored: a run that was killed, or is under way, says no more.
+    What all runs of one configuration (those whose config has this `stage_key`) have spent, `but_not` those of these
+    ids. A run that was killed, or is under way, says no more than the replies that are stored as its own.
     """
     with store.read() as cursor:
         [row] = cursor.execute(
-            "WITH chosen AS (SELECT run_id FROM run WHERE json_extract_string(config, '$.stage_key') = $key),"
-            " paid AS (SELECT run_id, count(*) AS calls, sum(tokens_in + tokens_out) AS tokens, sum(cost) AS cost,"
-            " max(tokens_out / (sampling->>'$.max_tokens')::BIGINT) AS excess"
-            " FROM llm_call SEMI JOIN chosen USING (run_id) GROUP BY run_id)"
-            " SELECT coalesce(sum(p.cost), 0)::DOUBLE, coalesce(sum(p.tokens), 0)::BIGINT,"
-            " coalesce(sum(greatest(coalesce(e.requests, 0), coalesce(p.calls, 0))), 0)::BIGINT,"
-            " coalesce(sum(e.lost_cost), 0)::DOUBLE, coalesce(sum(e.lost_tokens), 0)::BIGINT,"
-            " greatest(1, coalesce(max(p.excess), 1))::DOUBLE"
-            " FROM chosen LEFT JOIN paid p USING (run_id) LEFT JOIN run_end e USING (run_id)",
-            {"key": str(stage_key)},
+            "WITH chosen AS (SELECT run_id FROM run WHERE json_extract_string(config, '$.stage_key') = $key"
+            " AND run_id NOT IN (SELECT unnest($but_not::UUID[]))),"
+            " ended AS (SELECT e.* FROM run_end e SEMI JOIN chosen USING (run_id)),"
+            " paid AS (SELECT cost, tokens_in + tokens_out AS tokens FROM llm_call SEMI JOIN chosen USING (run_id)"
+            " WHERE run_id NOT IN (SELECT run_id FROM ended)),"
+            " spent AS (SELECT cost, tokens_in + tokens_out AS tokens, requests, lost_cost, lost_tokens, excess"
+            " FROM ended UNION ALL SELECT cost, tokens, 1, 0, 0, 1 FROM paid)"
+            " SELECT coalesce(sum(cost), 0)::DOUBLE, coalesce(sum(tokens), 0)::BIGINT,"
+            " coalesce(sum(requests), 0)::BIGINT, coalesce(sum(lost_cost), 0)::DOUBLE,"
+            " coalesce(sum(lost_tokens), 0)::BIGINT, greatest(1, coalesce(max(excess), 1))::DOUBLE FROM spent",
+            {"key": str(stage_key), "but_not": [str(each) for each in but_not]},
         ).fetchall()
     return Spent(*row)

@@ -122,13 +122,37 @@ def has_train_passages(store: Store, names: Sequence[str]) -> bool:
         return first(cursor.execute(f"{TRAIN_PASSAGES} LIMIT 1", {"names": list(names)})) is not None
 
 
+# Those of them that a generate stage of one configuration has not finished, with whether a request for them is known to
+# fail again as it is.
+PENDING = f"""
+SELECT p.text_id, bool_or(f.permanent) AS permanent
+FROM ({TRAIN_PASSAGES}) p LEFT JOIN llm_failure f ON f.stage_key = $key AND f.seed_id = p.text_id
+WHERE p.text_id NOT IN (SELECT text_id FROM generated WHERE stage_key = $key)
+GROUP BY p.text_id
+"""
+
+
 def pending_passages(store: Store, names: Sequence[str], stage_key: UUID, *, limit: int | None) -> list[UUID]:
-    """The passages to train on that a generate stage of this configuration has not finished, by their text ids."""
+    """
+    The passages to train on that a generate stage of this configuration has not finished, by their text ids.
+
+    Those that failed come last, those whose request may fail again as it is (`permanent`) at the very end: else they
+    would fill every `limit` again.
+    """
     with store.read() as cursor:
         rows = cursor.execute(
-            f"SELECT text_id FROM ({TRAIN_PASSAGES}) WHERE text_id NOT IN"
-            " (SELECT text_id FROM generated WHERE stage_key = $key) ORDER BY text_id LIMIT $limit",
+            f"SELECT text_id FROM ({PENDING}) ORDER BY permanent NULLS FIRST, text_id LIMIT $limit",
             {"names": list(names), "key": stage_key, "limit": 1 << 62 if limit is None else limit},
+        ).fetchall()
+    return [text_id for (text_id,) in rows]
+
+
+def untried_passages(store: Store, names: Sequence[str], stage_key: UUID) -> list[UUID]:
+    """Those of the pending passages that never failed, by their text ids."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            f"SELECT text_id FROM ({PENDING}) WHERE permanent IS NULL ORDER BY text_id",
+            {"names": list(names), "key": stage_key},
         ).fetchall()
     return [text_id for (text_id,) in rows]
 

@@ -23,6 +23,8 @@ from tests.conftest import REPOSITORY
 from tests.synth.conftest import Run
 from tests.synth.llm.batch.batches import AT_ONCE, MODEL, requests
 
+PRICES = "batch_price_in = 0.5\nbatch_price_out = 1.0\n"
+
 
 @pytest.fixture
 def lasts() -> dict[str, float]:
@@ -50,7 +52,7 @@ def server(tmp_path: Path, lasts: dict[str, float]) -> Iterator[str]:
 def hand_in(workspace: Workspace, base_url: str, *, name: bool = True) -> None:
     """Three requests; `name`: synth.toml names the server."""
     if name:
-        (workspace.root / "synth.toml").write_text(f'[llm]\nbase_url = "{base_url}"\nmodel = "{MODEL}"\n')
+        (workspace.root / "synth.toml").write_text(f'[llm]\nbase_url = "{base_url}"\nmodel = "{MODEL}"\n{PRICES}')
 
     async def submit() -> None:
         with Journal(workspace.journal) as journal:
@@ -89,11 +91,18 @@ def test_a_batch_that_ends_when_it_is_cancelled_is_fetched_by_the_same_command(
 ) -> None:
     hand_in(workspace, server)
     time.sleep(1.5)
+    listed = json.loads(synth("batches", "--json")[1])
+    assert [batch["cost"] for batch in listed] == [None]
     code, out, _ = synth("batches", "cancel", "batch_0")
-    assert code == 0 and "batch_0 is cancelled: 2 of 3 requests are done and paid for; their replies are in" in out
+    paid = "2 of 3 requests are done and paid for, 4 tokens in, 10 out, $0.0000120"
+    counts = "which the next run that asks this model there counts"
+    assert code == 0 and f"batch_0 is cancelled: {paid}, {counts}; their replies are in the journal" in out
     with Journal(workspace.journal) as journal:
         assert len(journal) == 2
-    assert "cancelled, fetched" in synth("batches")[1]
+    shown = synth("batches")[1]
+    assert "cancelled, fetched" in shown and "$0.0000120" in shown
+    [batch] = json.loads(synth("batches", "--json")[1])
+    assert batch["cost"] == pytest.approx(12e-6) and "unbooked" not in batch
     assert synth("batches", "cancel", "batch_0")[0] == 2
 
 
@@ -110,7 +119,7 @@ def test_a_batch_that_is_still_being_cancelled_is_fetched_when_the_command_is_gi
     )
     time.sleep(1)
     code, out, _ = synth("batches", "cancel", "batch_0")
-    assert code == 0 and "batch_0 is cancelled: 0 of 3" in out and "in the journal" in out
+    assert code == 0 and "batch_0 is cancelled: 0 of 3 requests are done and paid for; their replies" in out
     assert online_is_refused(workspace, server) == ""
 
 
@@ -120,7 +129,7 @@ def test_a_batch_that_was_over_before_it_could_be_cancelled_is_fetched(
 ) -> None:
     hand_in(workspace, server)
     code, out, _ = synth("batches", "cancel", "batch_0")
-    assert code == 0 and "batch_0 is completed: 3 of 3 requests are done and paid for; their replies are in" in out
+    assert code == 0 and "batch_0 is completed: 3 of 3 requests are done and paid for, 6 tokens in" in out
 
 
 def test_a_batch_that_another_process_waits_for_is_cancelled_and_left_to_it(

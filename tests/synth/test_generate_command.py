@@ -109,7 +109,7 @@ def test_a_sample_is_stored_and_the_two_estimates_stand_side_by_side(
     before = num_asked(server)
     code, out, _ = synth("generate", "--dry-run", "--sample", 2)
     assert (code, num_asked(server) - before) == (0, 2)
-    said = out.splitlines()[-4:]
+    said = out.splitlines()
     starts = (
         "about 6 requests, ",
         "asked for a sample of 2 passages; stored ",
@@ -117,7 +117,6 @@ def test_a_sample_is_stored_and_the_two_estimates_stand_side_by_side(
         "the rest: about 4 requests, ",
     )
     assert all(line.startswith(start) for line, start in zip(said, starts, strict=True)), said
-    assert out.index("=== prompt 3") < out.index("about 6 requests")
     found = json.loads(synth("generate", "--dry-run", "--sample", 1, "--json")[1])
     assert (found["before"]["requests"], found["num_seeds"], found["sample"]["num_done"]) == (4, 3, 1)
     assert json.loads(synth("generate", "--json")[1])["num_seeds"] == 3
@@ -127,15 +126,35 @@ def test_a_sample_is_stored_and_the_two_estimates_stand_side_by_side(
 def test_a_sample_that_reaches_a_ceiling_says_so(synth: Run, workspace: Workspace, server: str) -> None:
     configure(workspace, server)
     code, out, _ = synth("generate", "--dry-run", "--sample", 3, "--max-requests", 2)
-    assert code == 3 and "--max-requests is reached: 2 of 2 requests are sent" in out
-    assert out.splitlines()[-1].startswith("the rest: about ")
+    assert code == 3 and "--max-requests 2 is reached: 2 requests are sent" in out
+    assert out.splitlines()[-2].startswith("the rest: about 4 requests, ")  # and none of them is known already
+    assert out.splitlines()[-1] == "--max-requests 2 would end the run before all of it"
+
+
+def test_a_dry_run_says_which_ceilings_the_run_would_not_keep_below(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    configure(workspace, server)
+    assert synth("generate", "--limit", 2)[0] == 0
+    code, out, _ = synth("generate", "--dry-run", "--max-requests", 5, "--max-cost", 0.0001)
+    assert code == 0
+    assert out.splitlines()[-1] == "--max-cost 0.0001 and --max-requests 5 would end the run before all of it"
+    assert "would end" not in synth("generate", "--dry-run", "--max-requests", 6)[1]
+    assert json.loads(synth("generate", "--dry-run", "--max-requests", 5, "--json")[1])["passed"] == [
+        "--max-requests 5"
+    ]
+
+
+def test_a_dry_run_without_an_llm_says_where_to_name_one(synth: Run) -> None:
+    code, _, err = synth("generate", "--dry-run")
+    assert code == 2 and "name base_url and model in [llm] of synth.toml, or leave --dry-run out" in err
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "4 passages are left: raise the ceiling, then the same command goes on"),
-        (("--limit", 3), "1 passage is left: raise the ceiling, then the same command takes the next 3"),
+        ((), "4 passages are left: the same command goes on"),
+        (("--limit", 3), "4 passages are left: the same command takes the next 3"),
     ],
 )
 def test_a_ceiling_ends_with_code_3_and_says_how_to_go_on(
@@ -230,6 +249,23 @@ def test_failures_are_counted_and_explained_and_a_retry_asks_again(
         assert err.startswith(f"asking again for {left} passage") and "nothing is left" not in err
 
 
+def test_what_earlier_runs_left_is_told_apart_and_is_no_error(synth: Run, workspace: Workspace, tmp_path: Path) -> None:
+    with serving(tmp_path, "--fault", "withheld=1") as base_url:
+        configure(workspace, base_url)
+        code, out, err = synth("generate", "--json", "--limit", 4)
+        told = json.loads(out)
+        assert (code, told["num_done"], told["usage"]["requests"]) == (1, 0, 4)
+        assert told["failures"][0]["seeds"] == 4 and told["error"].startswith("not one of 4 passages")
+        assert json.loads(err.splitlines()[-2])["failed"] == 4
+        code, out, err = synth("generate")
+        assert code == 1 and err.splitlines()[-1].startswith("error: not one of 2 passages")
+        assert out.startswith("engine: small at ") and "\nstored 0 samples of 0 passages" in out and "\npaid " in out
+        assert "\nof these, 4 known from earlier runs, not asked again\n" in out
+        code, out, _ = synth("generate")
+        assert code == 0 and "of these, 6 known from earlier runs, not asked again" in out and "paid" not in out
+        assert num_asked(base_url) == 6
+
+
 def test_what_was_lost_on_the_way_is_said_beside_what_was_paid(
     synth: Run, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -247,9 +283,7 @@ def test_a_retry_that_was_stopped_names_the_run_that_goes_on(synth: Run, workspa
         assert synth("generate")[0] == 1
         told = json.loads(synth("runs", "show", "last", "--json")[1])["run_id"]
         code, out, _ = synth("runs", "retry", "last", "--max-requests", 8)
-        again = re.findall(
-            r"4 passages are left: raise the ceiling, then `synth (runs retry (\S+) --only failed) ", out
-        )
+        again = re.findall(r"4 passages are left: `synth (runs retry (\S+) --only failed) ", out)
         assert (code, [run_id for _, run_id in again]) == (3, [told])
 
 
@@ -290,7 +324,8 @@ def test_ctrl_c_says_what_is_left_and_what_may_be_lost(workspace: Workspace, tmp
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     if presses == 1:
-        assert out.splitlines()[-1].endswith("5 passages are left: the same command goes on")
+        assert out.splitlines()[-1].endswith("; 5 passages are left")
+        assert (out + err).count("again to go on") == 1
     else:
         assert re.search(r"^generate with small: 0 of 6 after .*; 1 sent; .*at most \$0\.0\d+ lost", err, re.MULTILINE)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from synth.commands.figures import Figures, as_json, duration, line
 from synth.commands.frames import SPARE_COLUMNS, frame
 from synth.commands.live import live
-from synth.llm.budget import Ceilings, Spent
+from synth.llm.budget import Spent
+from synth.llm.ceilings import Ceilings
 from synth.llm.usage import Usage
 from synth.screen import printable
 from tests.conftest import REPOSITORY
@@ -70,6 +71,12 @@ spent     $0.150 · about $0.374 at the end · $0.400 left""",
 )
 def test_a_frame_says_what_matters_in_the_columns_there_are(columns: int, shown: str) -> None:
     assert frame(replace(HALF_WAY, left={"cost": 0.4}), columns).plain == shown
+
+
+def test_what_failed_is_counted_beside_what_is_done() -> None:
+    assert line(replace(HALF_WAY, failed=12)).startswith("1,204 of 3,000; 12 failed; 41/s; ")
+    assert line(replace(HALF_WAY, failed=12, over=True)).startswith("1,204 of 3,000 after 30 s; 12 failed; ")
+    assert "12 failed" not in frame(replace(HALF_WAY, failed=12), 60).plain  # what comes to the end is worth more
 
 
 def test_a_budget_that_will_not_do_says_how_far_it_goes() -> None:
@@ -239,14 +246,18 @@ def test_a_long_run_says_now_and_then_where_it_stands_and_each_note_once(capsys:
 
 def test_with_json_every_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
     ceilings = Ceilings(max_cost=5.0, max_requests=2000)
-    spent = Spent(3.15, 622_400, 1900, 0.05, 1000, 0.1, 9000)
+    spent = Spent(3.15, 622_400, 2031, 0.05, 1000, 0.1, 9000)
     with live("ask", 3000, of(BUSY), as_json=True, ceilings=ceilings, spent=of(spent)) as shown:
         shown.advance(1204)
+        shown.fail()
         shown.note('a "note"')
     note, figures = [json.loads(each) for each in capsys.readouterr().err.splitlines()]
     assert note == {"note": 'a "note"'}
-    assert figures.items() >= {"done": 1204, "total": 3000, "requests": 1310, "replayed": 0, "cost": 0.15}.items()
-    assert figures["left"] == {"cost": 1.8, "requests": 100}
+    assert (
+        figures.items()
+        >= {"done": 1204, "failed": 1, "total": 3000, "requests": 1310, "replayed": 0, "cost": 0.15}.items()
+    )
+    assert figures["left"] == {"cost": 1.8, "requests": 0}  # an earlier run was allowed more
     assert figures["retries"] == {"429": 30, "500": 8, "reset": 3, "timeout": 1}
 
 

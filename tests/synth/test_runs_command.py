@@ -45,6 +45,7 @@ def generated(workspace: Workspace) -> str:
             CALL, asked=MODELS[1], outcome="unusable", reason=f"no JSON {HOSTILE}", cost=3.5, repaired="asked again"
         ),
         replace(CALL, outcome="cut", batch="batch_1", seconds=None),
+        replace(CALL, repaired="cut", cost=0.0, tokens_in=0, tokens_out=0),
     ]
     failures = [FAILURE, replace(FAILURE, seed_id=key_of("b"), kind="broken", reason="500", permanent=False)]
     with (
@@ -54,6 +55,8 @@ def generated(workspace: Workspace) -> str:
         with workspace.store.write() as cursor:
             add_calls(cursor, [replace(call, call_id=new_id()) for call in calls], run.run_id)
             add_failures(cursor, failures, run.run_id)
+            done = [(key_of("c"), [], {"language": 2, f"as {HOSTILE}": 1}), (key_of("d"), [], {"language": 1})]
+            samples.add_generated(cursor, key_of("another configuration"), run.run_id, done)
         run.count(seeds=5, stored=1)
         run.requests, run.tokens_in, run.tokens_out, run.cost = 7, 3_000_000, 150, 7.5
         run.lost_tokens, run.lost_cost = 1500, 1.25
@@ -141,13 +144,16 @@ def test_show_tells_configuration_models_outcomes_failures_and_the_remedy(
         "7 requests, 3,000,000 tokens in, 150 out, $7.50",
         "what was lost or not counted may be charged as well: at most 1,500 tokens, $1.25",
         "models:",
-        f"  gpt-5-nano at {SERVER}: 2 replies (1 in batches), 2,000 tokens in, 100 out, $4.00, median 2.00 s",
+        f"  gpt-5-nano at {SERVER}: 3 replies (1 in batches), 2,000 tokens in, 100 out, $4.00, median 2.00 s",
         f"  Qwen/Qwen2.5-7B-Instruct at {SERVER}: 1 reply, 1,000 tokens in, 50 out, $3.50, median 2.00 s",
         "outcomes:",
+        "  2 used, 1 of them cut and read in part",
         "  1 cut",
         "  1 unusable, 1 of them asked again",
         f"    1 x no JSON {shown}",
-        "  1 used",
+        "rejections:",
+        "  3 x language",
+        f"  1 x as {shown}",
         "failures:",
         "  1 broken, asked again by the same command",
         "    1 x 500",
@@ -188,12 +194,13 @@ def test_json_is_one_line_with_the_whole_of_it(synth: Run, generated: str) -> No
     code, out, _ = synth("runs", "--json")
     assert (code, out.count("\n")) == (0, 1)
     [listed] = json.loads(out)
+    parts = ("models", "outcomes", "rejections", "failures")
     code, out, _ = synth("runs", "show", "last", "--json")
     assert (code, out.count("\n")) == (0, 1)
     told = json.loads(out)
-    assert listed == {key: value for key, value in told.items() if key not in ("models", "outcomes", "failures")}
+    assert listed == {key: value for key, value in told.items() if key not in parts}
     assert (told["run_id"], told["ending"], told["config"]["note"]) == (generated, generated[-8:], HOSTILE)
-    assert [each["calls"] for each in told["models"]] == [2, 1]
+    assert [each["calls"] for each in told["models"]] == [3, 1]
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def test_a_slip_in_the_endpoints_is_one_line_that_names_it(tmp_path: Path, old: 
         ({"base_url": "http://one/v1"}, ["small at http://one/v1: 1.0"]),
         ({"model": "small"}, ["small at http://one/v1: 1.0", "small at http://three/v1: 1.0"]),
         ({"model": "small", "base_url": "http://three/v1"}, ["small at http://three/v1: 1.0"]),
-        ({"model": "new", "base_url": "http://one/v1"}, ["new at http://one/v1: 1.0"]),
+        ({"model": "new", "base_url": "http://one/v1"}, ["new at http://one/v1: None"]),
+        ({"model": "large", "base_url": "http://one/v1"}, ["large at http://one/v1: None"]),
     ],
 )
 def test_an_option_asks_the_endpoints_that_it_names_alone_and_with_their_settings(
@@ -173,6 +174,65 @@ def test_an_option_asks_the_endpoints_that_it_names_alone_and_with_their_setting
     llm = Workspace.open(tmp_path).llm(**{"base_url": None, "model": None, **options})
     assert llm is not None
     assert [f"{each.model} at {each.base_url}: {each.price_in}" for each in llm.endpoints] == asked
+
+
+ONE = """
+[llm]
+base_url = "http://one/v1"
+model = "small"
+api_key_env = "MY_KEY"
+temperature = 0.5
+concurrency = 7
+requests_per_minute = 500
+tokens_per_minute = 90000
+price_in = 1
+price_out = 2
+batch_price_in = 0.5
+batch_price_out = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "prices", "rates"),
+    [
+        ({}, (1.0, 2.0, 0.5, 1.0), (500, 90_000)),
+        ({"model": "small"}, (1.0, 2.0, 0.5, 1.0), (500, 90_000)),
+        ({"base_url": "http://one/v1", "model": "small"}, (1.0, 2.0, 0.5, 1.0), (500, 90_000)),
+        ({"model": "huge"}, (None, None, None, None), (500, 90_000)),
+        ({"base_url": "http://two/v1"}, (None, None, None, None), (None, None)),
+        ({"base_url": "http://two/v1", "model": "huge"}, (None, None, None, None), (None, None)),
+    ],
+)
+def test_another_model_has_no_price_and_another_server_no_limits_that_are_stated_of_the_first(
+    tmp_path: Path, options: dict[str, str], prices: tuple[float | None, ...], rates: tuple[int | None, ...]
+) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text(ONE)
+    llm = Workspace.open(tmp_path).llm(**{"base_url": None, "model": None, **options})
+    assert llm is not None
+    [found] = llm.endpoints
+    assert (found.price_in, found.price_out, found.batch_price_in, found.batch_price_out) == prices
+    assert (found.requests_per_minute, found.tokens_per_minute) == rates
+    assert (found.concurrency, found.api_key_env, llm.temperature) == (7, "MY_KEY", 0.5)
+
+
+@pytest.mark.parametrize("stated", ["", 'base_url = "http://one/v1"\n', 'model = "small"\n'])
+def test_an_option_that_only_completes_what_is_stated_keeps_its_price(tmp_path: Path, stated: str) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text(f"[llm]\n{stated}price_in = 1\nprice_out = 2\nrequests_per_minute = 9\n")
+    llm = Workspace.open(tmp_path).llm(base_url="http://one/v1", model="small")
+    assert llm is not None
+    assert (llm.endpoints[0].price_in, llm.endpoints[0].requests_per_minute) == (1.0, 9)
+
+
+def test_the_limits_of_listed_servers_are_not_those_of_one_that_is_not_listed(tmp_path: Path) -> None:
+    Workspace.create(tmp_path)
+    (tmp_path / CONFIG).write_text(ENDPOINTS.replace("price_in = 1\n", "requests_per_minute = 9\nprice_in = 1\n"))
+    opened = Workspace.open(tmp_path)
+    for server, rate in (("http://one/v1", 9), ("http://elsewhere/v1", None)):
+        llm = opened.llm(base_url=server, model="new")
+        assert llm is not None
+        assert (llm.endpoints[0].price_in, llm.endpoints[0].requests_per_minute) == (None, rate)
 
 
 def test_an_option_that_names_no_endpoint_is_told_those_that_there_are(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from synth.llm.batch.booking import book_fetched
 from synth.llm.batch.desk import POLL_SECONDS, Batch, BatchDesk, Settled, was_asked
 from synth.llm.batch.files import BatchFolder, Request, Step, kept_batches
-from synth.llm.budget import Reservation, dollars, most_tokens
+from synth.llm.budget import Reservation, dollars
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import Endpoint
 from synth.llm.engine import UNCOUNTED, Engine, canonical
 from synth.llm.faults import Fault, Rejected
 from synth.llm.journal import Reply
+from synth.llm.prompt_size import most_tokens
 from synth.llm.receipts import Receipt
 from synth.llm.server import Messages, Question, Server, key_of
 from synth.records import BudgetSpent, UserError, new_id
@@ -43,7 +46,12 @@ class Asked:
 
 
 async def ask_in_batches(
-    engine: Engine, questions: Callable[[], Iterator[Asked]], folder: Path, *, state: Callable[[str], None]
+    engine: Engine,
+    questions: Callable[[], Iterator[Asked]],
+    folder: Path,
+    *,
+    ceilings: Ceilings | None = None,
+    state: Callable[[str], None],
 ) -> None:
     """
     Put the replies to these questions into the engine's journal, as far as batches bring them; batches of earlier runs
@@ -52,15 +60,18 @@ async def ask_in_batches(
     Args:
         questions: gives them all, as often as it is called: they are too many to keep.
         folder: of the workspace's batches.
+        ceilings: those of the engine's budget, to name them.
         state: told in a line how far the servers are.
 
     Raises:
-        BudgetSpent: no further batch that is worth it fits below a ceiling. Stopped: the batches go on at the server.
+        BudgetSpent: no further batch that is worth it fits below a ceiling, or there were enough for one run.
+        Stopped: the batches go on at the server.
         LLMError: a server does not take batches, or does not let us in.
         UserError: batches of the same model are under way at an address that is not configured any more.
     """
     firsts = {server.endpoint.model: server for server in reversed(engine.servers)}
     _refuse_elsewhere(folder, engine)
+    book_fetched(folder, engine)
     async with AsyncExitStack() as stack:
         desks = {}
         for server in engine.servers:
@@ -70,7 +81,7 @@ async def ask_in_batches(
                 )
                 desks[server] = await stack.enter_async_context(desk)
         stopping = asyncio.create_task(_stop_with(engine.stopping, list(desks.values())))
-        rounds = _Rounds(engine, questions, desks, list(firsts.values()), state)
+        rounds = _Rounds(engine, questions, desks, list(firsts.values()), ceilings, state)
         try:
             while await rounds.another():
                 pass
@@ -81,7 +92,11 @@ async def ask_in_batches(
 
 
 def refuse_pending(folder: Path, engine: Engine) -> None:
-    """Raise UserError if requests of an earlier run are in batches: asked online now, they would be paid for twice."""
+    """
+    See that nothing is asked online that a batch may bring, and count what batches took, as `book_fetched`.
+
+    Raises UserError if requests of an earlier run are in batches: asked online now, they would be paid for twice.
+    """
     for batch in _pending_of(folder, engine.config.models):
         if batch.status in ("cancelling", "cancelled"):
             raise UserError(
@@ -92,6 +107,7 @@ def refuse_pending(folder: Path, engine: Engine) -> None:
             f"{batch.num_requests:,} requests for model {batch.model} are in batch {batch.name} at {batch.base_url}"
             f" since an earlier run; take it up with --batch, or give it up with `synth batches cancel {batch.name}`"
         )
+    book_fetched(folder, engine)
 
 
 @dataclass(slots=True)
@@ -124,10 +140,11 @@ class _Rounds:
         questions: Callable[[], Iterator[Asked]],
         desks: Mapping[Server, BatchDesk],
         firsts: Sequence[Server],
+        ceilings: Ceilings | None,
         state: Callable[[str], None],
     ) -> None:
         self._engine, self._questions, self._state = engine, questions, state
-        self._desks, self._firsts = desks, firsts
+        self._desks, self._firsts, self._ceilings = desks, firsts, ceilings or Ceilings()
         self._sent: dict[UUID, _Sent] = {}
         self._unanswered: dict[UUID, str] = {}  # of those handed in now: why their batch has no reply
         self._num = self._most = 0  # rounds so far; requests of the largest
@@ -139,11 +156,12 @@ class _Rounds:
         held = await self._hold(earlier)
         self._most = max(self._most, len(held.keys) + len(earlier & self._sent.keys()))
         if held.num_left and self._is_too_little(held.keys):
+            num_fitting = len(held.keys)
             for key in held.keys:
                 self._release(self._sent.pop(key))
             held.keys.clear()
             if not earlier:
-                raise held.why or self._too_little(held.num_left)
+                raise self._ended(num_fitting, held.why)
         elif held.num_left and not self._has_told:
             self._has_told = True
             self._tell_first(len(held.keys), held.num_left)
@@ -207,14 +225,42 @@ class _Rounds:
         """Whether so few of those that are left are not worth a batch."""
         return not keys or len(keys) * LEAST_SHARE < self._most or self._num >= MOST_ROUNDS
 
-    def _too_little(self, num_left: int) -> BudgetSpent:
-        spent, most = self._engine.budget.spent, self._engine.config.max_tokens
-        cost = "" if spent.cost is None else f" and {dollars(spent.cost)}"
+    def _ended(self, num_fitting: int, why: BudgetSpent | None) -> BudgetSpent:
+        """Why there is no further batch."""
+        if num_fitting and self._num >= MOST_ROUNDS:
+            return BudgetSpent(
+                f"batches were waited for {MOST_ROUNDS} times after one another, as often as one run does;"
+                f" {self._standing()}, and more requests fit: the same command goes on as it is"
+            )
+        if why:
+            return why
+        options = " or ".join(option for option, most in self._options() if most is not None) or "the ceiling"
         return BudgetSpent(
-            f"too few of the {num_left:,} requests that are left fit below the ceiling for another batch after"
-            f" {self._num}, a reply of max_tokens = {most:,} set aside for each; {spent.tokens:,} tokens{cost} are"
-            " spent; raise the ceiling, or lower max_tokens in synth.toml"
+            f"only {num_fitting:,} more fit below the ceiling now, with a reply of max_tokens ="
+            f" {self._engine.config.max_tokens:,} set aside for each: too few for another batch, which may take a day;"
+            f" {self._standing()}; raise {options}, or lower max_tokens in synth.toml"
         )
+
+    def _options(self) -> list[tuple[str, float | None]]:
+        ceilings = self._ceilings
+        return [
+            ("--max-cost", ceilings.max_cost),
+            ("--max-tokens", ceilings.max_tokens),
+            ("--max-requests", ceilings.max_requests),
+        ]
+
+    def _standing(self) -> str:
+        """What is spent of each ceiling."""
+        spent, ceilings, parts = self._engine.budget.spent, self._ceilings, []
+        if ceilings.max_cost is not None and spent.cost is not None:
+            parts.append(f"{dollars(spent.cost)} of --max-cost {dollars(ceilings.max_cost)}")
+        if ceilings.max_tokens is not None or not parts:
+            of = "" if ceilings.max_tokens is None else f" of --max-tokens {ceilings.max_tokens:,}"
+            parts.append(f"{spent.tokens:,} tokens{of}")
+        if ceilings.max_requests is not None:
+            parts.append(f"{spent.requests:,} requests of --max-requests {ceilings.max_requests:,}")
+        lost = f", beside at most {spent.lost_tokens:,} tokens of lost replies" if spent.lost_tokens else ""
+        return f"{' and '.join(parts)} are spent{lost}"
 
     def _tell_first(self, num_fitting: int, num_left: int) -> None:
         most = self._engine.config.max_tokens
@@ -273,13 +319,18 @@ class _Rounds:
             else:
                 del self._sent[key]
                 again = True
+        for desk in self._desks.values():  # last: if we are killed before, it is counted twice rather than never
+            desk.booked()
         return again
 
     def _pay(self, sent: _Sent, reply: Reply | None, fault: Fault | None, *, is_lost: bool) -> None:
         """Settle for what one request took; where the server does not say what, for the most that it can take."""
         budget, reservation = self._engine.budget, sent.reservation
+        is_asked = reply is not None or is_lost or (fault is not None and was_asked(fault))
+        if reservation is not None and is_asked:
+            reservation.sending()  # the run's account counts it from now on: until now its batch said that it is paid
         if reply is None and not is_lost:
-            self._release(sent, sent_to_server=fault is not None and was_asked(fault))
+            self._release(sent, sent_to_server=is_asked)
             return
         tokens: int | None = None
         cost: float | None = None

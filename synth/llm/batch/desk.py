@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -196,6 +196,12 @@ class BatchDesk:
             if self._folder.pending:
                 await self._pause(seconds)
         return settled
+
+    def booked(self) -> None:
+        """What the batches that are fetched took is counted by a run. Raises SkiffError if that cannot be written."""
+        for batch in self._folder.current:
+            if batch.unbooked:
+                self._folder.save(replace(batch, unbooked=False))
 
     def stop(self) -> None:
         """Wait no longer: `submit` and `settle` raise Stopped. What was handed in goes on at the server."""

@@ -78,6 +78,7 @@ class Batch:
     uploaded: float = 0.0  # by the server's clock
     earlier: tuple[str, ...] = ()  # ids of the batches of this file that the server had no room for
     whole: str = ""  # the tag of the batch that this one is half of
+    unbooked: bool = False  # fetched, and no run has counted yet what it took
 
     @property
     def name(self) -> str:
@@ -373,6 +374,7 @@ def _is_sound(batch: Batch) -> bool:
     numbers = (batch.created, batch.uploaded, batch.submitted or 0.0, batch.cost or 0.0)
     return (
         all(isinstance(text, str) and (text.isprintable() or not text) for text in (*texts, *batch.earlier))
+        and type(batch.unbooked) is bool
         and all(type(count) is int for count in counts)
         and all(type(number) in (int, float) and 0 <= number <= LARGEST for number in (*counts, *numbers))
     )

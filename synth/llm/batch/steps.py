@@ -147,7 +147,8 @@ class Steps:
             return
         for problem, fault in zip(problems, faults, strict=True):
             assert problem.line is not None
-            harvest.take(keys[problem.line - 1], Rejected(str(fault), 400, alone=True))
+            kind = fault.kind if isinstance(fault, Rejected) else "rejected"
+            harvest.take(keys[problem.line - 1], Rejected(str(fault), 400, alone=True, kind=kind))
         harvest.close(Transient("not asked, because of other requests in its batch", "batch"))
 
     async def _fetch(self, batch: Batch, harvest: Harvest, seen: Seen) -> bool:
@@ -189,6 +190,7 @@ class Steps:
                 tokens_in=harvest.tokens_in,
                 tokens_out=harvest.tokens_out,
                 cost=harvest.cost,
+                unbooked=True,
             )
         )
 

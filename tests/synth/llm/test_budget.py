@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from synth.llm.budget import MESSAGE_TOKENS, REQUEST_TOKENS, Budget, Ceilings, Reservation, dollars, most_tokens
+from synth.llm.budget import Budget, Reservation, dollars
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import Endpoint
+from synth.llm.prompt_size import MESSAGE_TOKENS, REQUEST_TOKENS, most_tokens
 from synth.records import BudgetSpent, UserError
 
 
@@ -195,9 +197,9 @@ async def test_a_refused_request_keeps_its_place_and_counts_again() -> None:
     waiting = await soon(budget, 60)
     await in_time(reservation.again())  # it cannot have to wait for those that wait for it
     await in_time(reservation.again())
-    with pytest.raises(BudgetSpent, match="3 of 3 requests"):
+    with pytest.raises(BudgetSpent, match="3 requests are sent"):
         await reservation.again()
-    with pytest.raises(BudgetSpent, match="3 of 3 requests"):
+    with pytest.raises(BudgetSpent, match="3 requests are sent"):
         await waiting
     assert budget.spent.requests == 3 and budget.spent.in_flight_tokens == 0
 
@@ -214,7 +216,7 @@ async def test_what_was_released_can_be_reserved_again() -> None:
 async def test_one_that_may_not_be_sent_again_is_told_why() -> None:
     budget = Budget(Ceilings(max_requests=1))
     with await budget.reserve(tokens=1, cost=0) as reservation:
-        with pytest.raises(BudgetSpent, match="--max-requests is reached: 1 of 1 requests are sent; raise it"):
+        with pytest.raises(BudgetSpent, match="--max-requests 1 is reached: 1 requests are sent; raise it"):
             await reservation.again()
         assert not reservation.held
     assert budget.spent.lost_tokens == 0

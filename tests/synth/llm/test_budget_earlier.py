@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from synth.llm.budget import Budget, Ceilings, Reservation
+from synth.llm.budget import Budget, Reservation
+from synth.llm.ceilings import Ceilings
 from synth.records import BudgetSpent
 
 
@@ -29,7 +30,7 @@ async def in_time(waiting: Coroutine[Any, Any, Any]) -> Any:
 async def test_a_run_goes_on_where_the_last_one_stopped() -> None:
     budget = Budget(Ceilings(max_requests=2), spent_requests=1)
     await settled(budget, 1)
-    with pytest.raises(BudgetSpent, match=r"2 of 2 requests are sent \(earlier runs .* included\); raise it"):
+    with pytest.raises(BudgetSpent, match=r"2 is reached: 2 requests are sent \(earlier runs .* included\); raise it"):
         await budget.reserve(tokens=1, cost=0)
 
 
@@ -91,5 +92,5 @@ async def test_what_an_earlier_run_learnt_of_the_server_holds_from_the_first_req
     with pytest.raises(BudgetSpent, match="may take up to 1,005 tokens"):
         await budget.reserve(tokens=201, cost=0)
     held.settle(100, 0.5)
-    assert len(budget.notes) == 1 and "had 5 times max_tokens" in budget.notes[0]
+    assert len(budget.notes) == 1 and "took 5 times the most" in budget.notes[0]
     assert not Budget(Ceilings(max_tokens=1000), excess=0.3).notes

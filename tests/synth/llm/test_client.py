@@ -279,7 +279,8 @@ async def test_the_proxy_of_a_server_with_tls_never_sees_the_key(user: str, monk
         address = url.removeprefix("http://").removesuffix("/v1")
         monkeypatch.setenv("HTTPS_PROXY", f"http://{user}{address}")
         found = await fault_of(post("https://llm.example/v1"))
-    assert isinstance(found, Unreachable) and "the proxy answers 407: Proxy Authentication Required" in str(found)
+    assert isinstance(found, Unreachable) and "it answers 407: Proxy Authentication Required" in str(found)
+    assert f"the proxy {address}, " in str(found) and "pass" not in str(found)
     assert asked[0].startswith(b"CONNECT llm.example:443 ") and KEY.encode() not in asked[0]
     assert (b"Proxy-Authorization: Basic " in asked[0]) == bool(user)
 
@@ -287,7 +288,42 @@ async def test_the_proxy_of_a_server_with_tls_never_sees_the_key(user: str, monk
 async def test_a_proxy_that_is_not_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
     found = await fault_of(post("https://llm.example/v1"))
-    assert isinstance(found, Unreachable) and "127.0.0.1:9" in str(found) and "secret" not in str(found)
+    said = str(found)
+    assert (
+        isinstance(found, Unreachable)
+        and "secret" not in said
+        and said.startswith(
+            "the proxy 127.0.0.1:9, which the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY;"
+            " add llm.example to NO_PROXY to go past it): "
+        )
+    )
+
+
+@pytest.mark.parametrize("url", ["http://llm.example/v1", "https://llm.example/v1"])
+async def test_a_proxy_whose_name_nobody_knows_is_named_and_not_the_server(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setenv("ALL_PROXY", "http://me:secret@proxy.example:3128")
+    found = await fault_of(post(url))
+    assert isinstance(found, Unreachable) and "secret" not in str(found)
+    assert str(found).startswith("the proxy proxy.example:3128, ") and "not known" in str(found)
+
+
+async def test_a_proxy_that_accepts_no_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "ADDRESS_SECONDS", 0.2)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):  # the one that may wait
+            port = full.getsockname()[1]
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+            found = await fault_of(post("http://llm.example/v1"))
+    assert isinstance(found, Unreachable) and str(found).startswith(f"the proxy 127.0.0.1:{port}, ")
+    assert str(found).endswith(": no connection in time")
 
 
 @pytest.mark.parametrize(

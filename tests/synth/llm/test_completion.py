@@ -9,6 +9,7 @@ import pytest
 
 from synth.llm.completion import Reader
 from synth.llm.faults import Fault, Limits, Refused, Rejected, Transient, Unusable
+from synth.llm.receipts import told
 from tests.chat_server import completion
 
 KEY = "sk-SECRETKEY-/0123456789"
@@ -167,6 +168,69 @@ def test_an_account_without_credit_is_rejected_as_such_whatever_the_status(
     assert isinstance(fault, Rejected) and fault.status == shown and not fault.alone
 
 
+# The words of Azure, OpenAI, OpenRouter, DeepSeek and DashScope; then those of servers that are sent too much.
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (
+            400,
+            {
+                "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management"
+                " policy. Please modify your prompt and retry.",
+                "type": None,
+                "param": "prompt",
+                "code": "content_filter",
+                "innererror": {"code": "ResponsibleAIPolicyViolation"},
+            },
+            "refused_content",
+        ),
+        (400, {"message": "The prompt triggers Azure OpenAI's content management policy"}, "refused_content"),
+        (400, {"message": "Your request was rejected", "code": "content_policy_violation"}, "refused_content"),
+        (400, {"message": "filtered", "type": "content_filter"}, "refused_content"),
+        (
+            400,
+            {
+                "message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+                "code": "invalid_prompt",
+            },
+            "refused_content",
+        ),
+        (
+            403,
+            {"message": "model requires moderation on Z. Your input was flagged for 'violence'", "code": 403},
+            "refused_content",
+        ),
+        (400, {"message": "Content Exists Risk", "code": "invalid_request_error"}, "refused_content"),
+        (400, {"message": "may be inappropriate", "code": "data_inspection_failed"}, "refused_content"),
+        (400, {"message": "may be inappropriate", "code": "DataInspectionFailed"}, "refused_content"),
+        (400, {"message": "too long", "code": "context_length_exceeded"}, "too_long"),
+        (400, {"message": "This model's maximum context length is 8192 tokens", "code": 400}, "too_long"),
+        (400, {"message": "the request exceeds the available context size", "code": 400}, "too_long"),
+        (400, {"message": "9000 of 8192", "type": "exceed_context_size_error"}, "too_long"),
+        (400, {"message": "litellm.ContextWindowExceededError: the context window is full"}, "too_long"),
+        (400, {"message": "too many tokens: 9000"}, "too_long"),
+        (400, {"message": "prompt is too long: 210000 tokens > 200000 maximum"}, "too_long"),
+        (400, {"message": "The input token count (1048577) exceeds the maximum"}, "too_long"),
+        (400, {"message": "the prompt is longer than the maximum model length of 4096"}, "too_long"),
+        (400, {"message": "string too long", "code": "string_above_max_length"}, "too_long"),
+        (429, {"message": "Request too large for gpt-x: Limit 30000, Requested 40000"}, "too_long"),
+        (413, {"message": "Payload Too Large"}, "too_long"),
+        # the code is the server's own word; its message may repeat words of the text it was sent
+        (400, {"message": "too long: 'how a content_filter works'", "code": "context_length_exceeded"}, "too_long"),
+        (400, {"message": "filtered: 'the context window'", "code": "content_filter"}, "refused_content"),
+        (400, {"message": "temperature is too high"}, "rejected"),
+        (401, {"message": "no key for this content_filter"}, "rejected"),
+    ],
+)
+def test_a_text_that_is_too_long_is_told_from_one_that_a_filter_refuses(
+    status: int, error: dict[str, Any], kind: str
+) -> None:
+    fault = Reader("").fault(status, {"error": error})
+    assert isinstance(fault, Rejected) and fault.alone == (kind != "rejected")
+    found, said = told(fault, "small")
+    assert found == kind and said.startswith(f"model small does not take this request ({status}): {error['message']}")
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -275,6 +339,36 @@ def test_what_a_server_says_is_one_short_line_without_the_key() -> None:
 def test_megabytes_of_combining_marks_are_said_in_time() -> None:
     fault = Reader(KEY).fault(400, "a" + "\u0315" * 700_000 + "\u0300" * 700_000)
     assert len(str(fault)) == 300 and str(fault).endswith("…")
+
+
+def test_of_a_reply_that_is_cut_its_length_is_said_and_its_end() -> None:
+    content = json.dumps(completion("a reply of some length " * 40 + "with\ta tab")).encode()
+    cut = content[: content.index(b"tab")]
+    with pytest.raises(Transient) as caught:
+        Reader(KEY).read(cut, 0.1)
+    said = str(caught.value)
+    assert said.startswith(f"a reply whose JSON is cut or broken: {len(cut):,} bytes, which end in …")
+    assert said.endswith(r"with\ta") and len(said) < 140
+    with pytest.raises(Transient) as caught:
+        Reader(KEY).read(b'{"choices":', 0.1)
+    assert str(caught.value) == 'a reply whose JSON is cut or broken: 11 bytes, which end in {"choices":'
+
+
+@pytest.mark.parametrize("shown", range(25))
+@pytest.mark.parametrize("blank", [" ", "x"])
+def test_a_key_is_not_shown_where_the_end_of_a_reply_begins_within_it(shown: int, blank: str) -> None:
+    for read in (60, 480):  # what is shown, and what is read of it
+        with pytest.raises(Transient) as caught:
+            Reader(KEY).read(f'{{"a": "{KEY}{blank * (read - shown)}'.encode(), 0.1)
+        said = str(caught.value).partition("which end in ")[2]
+        assert "0123" not in said and "SECRET" not in said and len(said) <= 60
+
+
+@pytest.mark.parametrize("length", range(4, len(KEY) + 1))
+def test_a_key_in_which_a_reply_breaks_off_is_not_shown(length: int) -> None:
+    with pytest.raises(Transient, match="which end in") as caught:
+        Reader(KEY).read(f'{{"a": "{KEY[:length]}'.encode(), 0.1)
+    assert "sk-" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shown", range(25))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.budget import Budget
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.llm.engine import Engine
 from synth.llm.journal import Journal
+from synth.llm.prompt_size import most_tokens
 from synth.records import BudgetSpent
 from tests.chat_server import ChatServer, Fault
 from tests.synth.llm.asking import asking, config_for, echo

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from synth.llm.budget import Ceilings
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.stages.generate import Asking, Generated, Plan, generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate

@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from synth.llm.engine import UNCOUNTED
 from synth.recipes import RECIPES
 from synth.records import LLMError, Source, Task, Use, UserError, new_id, text_id
+from synth.stages.forecast import sampled
+from synth.stages.generate import Watch, generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate, plan_retry
 from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.failures import Failure, add_failures
 from synth.store.sources import NewPassage
 from tests.chat_server import ChatServer, Fault, completion, queries_about
 from tests.synth.stages.generating import CALLS, PRICES, TEXTS, asking, plan, run, samples
@@ -124,6 +128,62 @@ async def test_a_reply_cut_too_early_is_left_until_max_tokens_is_raised(with_pas
         raised = asking(tmp_path, server.base_url, max_tokens=4096)
         outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), raised))
         assert (server.paid, outcome.num_done) == (1, 1)
+
+
+async def test_a_limit_takes_passages_that_never_failed_before_those_that_did(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    async with ChatServer(lambda _: " ") as server:
+        for num_asked, num_new in ((2, 2), (4, 2), (5, 1)):
+            with pytest.raises(LLMError, match=f"not one of {num_new} passages"):
+                await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=2))
+            assert len(server.asked) == num_asked
+        outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url, limit=2))
+        assert (outcome.num_passed_over, sum(outcome.failures.values()), len(server.asked)) == (2, 2, 5)
+        raised = asking(tmp_path, server.base_url, max_tokens=4096)
+        with pytest.raises(LLMError, match="not one of 2 passages"):
+            await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3, limit=2), raised))
+        assert len(server.asked) == 7  # they are another request now
+
+
+async def test_a_passage_whose_server_broke_comes_before_one_whose_request_is_known_to_fail(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    first, second = sorted(text_id(text) for text in TEXTS)[:2]
+    made = plan(with_passages, tmp_path, "http://127.0.0.1:9/v1")
+    failure = Failure(
+        made.stage_key, first, new_id(), "test-model", "", "", 0, "empty", "empty", permanent=True, attempts=1
+    )
+    broken = replace(failure, seed_id=second, kind="broken", permanent=False)
+    with with_passages.write() as cursor:
+        add_failures(cursor, [failure, broken, broken], new_id())
+    pending = sources.pending_passages(with_passages, (), made.stage_key, limit=None)
+    assert (len(pending), pending[3:]) == (5, [second, first])
+    assert pending[:3] == sources.untried_passages(with_passages, (), made.stage_key)
+    assert set(sampled(with_passages, replace(made, seeds=pending), 3, seed=0)) == set(pending[:3])
+    assert len(sampled(with_passages, replace(made, seeds=pending), 4, seed=0)) == 4
+
+
+async def test_the_first_reply_of_each_kind_that_is_of_no_use_is_said_at_once(
+    with_passages: Store, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    replies = iter([queries_about, *[lambda _: " "] * 2, *[lambda _: "no JSON"] * 4])
+    async with ChatServer(lambda messages: next(replies)(messages), script=[Fault.CUT_REPLY]) as server:
+        one_by_one = {**PRICES, "concurrency": 1}
+        made = plan(with_passages, tmp_path, server.base_url, one_by_one)
+        outcome = await generate_samples(with_passages, made, watch=Watch(note=notes.append))
+        assert "1 reply was cut at max_tokens and used in part: raise max_tokens for longer ones" in outcome.notes
+        notes_of_the_second: list[str] = []
+        second = plan(with_passages, tmp_path, server.base_url, one_by_one)
+        again = await generate_samples(with_passages, second, watch=Watch(note=notes_of_the_second.append))
+        assert (again.num_passed_over, notes_of_the_second) == (4, [])
+    cut, empty, unusable = (each for each in notes if each != UNCOUNTED)
+    assert cut.startswith("a reply of test-model was cut at max_tokens = 2048 and used in part; raise max_tokens")
+    assert empty.startswith("the reply of test-model is empty")
+    assert "is not as asked, nor is the one to a second request" in unusable
+    assert empty.endswith("; its passage is left, `synth runs retry last --only failed` asks again")
+    assert unusable.endswith("; its passage is left, `synth runs retry last --only unusable` asks again")
 
 
 async def test_a_run_in_which_no_seed_got_a_reply_is_an_error(with_passages: Store, tmp_path: Path) -> None:
@@ -283,3 +343,11 @@ def test_what_cannot_be_made_is_said(
 ) -> None:
     with pytest.raises(UserError, match=message):
         plan(with_passages, tmp_path, **changes)
+
+
+async def test_a_retry_of_what_a_run_did_not_leave_names_what_it_left(with_passages: Store, tmp_path: Path) -> None:
+    async with ChatServer(lambda _: "no JSON") as server:
+        with pytest.raises(LLMError):
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        with pytest.raises(UserError, match="left nothing as timeout or empty, but 5 as unusable: `--only"):
+            plan_retry(with_passages, "last", ("timeout", "empty"), asking(tmp_path, server.base_url))

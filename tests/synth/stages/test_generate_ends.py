@@ -7,16 +7,16 @@ from asyncio.subprocess import PIPE
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from synth.llm.budget import Ceilings
+from synth.llm.account import Account
+from synth.llm.ceilings import Ceilings
 from synth.llm.journal import Journal
-from synth.llm.ledger import Ledger
-from synth.records import LLMError, SkiffError, StoreLocked
+from synth.records import LLMError, SkiffError, StoreError, StoreLocked, new_id
 from synth.stages.generate import generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate
+from synth.store import runs
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.chat_server import ChatServer, Fault
@@ -67,7 +67,7 @@ async def test_a_ceiling_ends_the_run_cleanly_and_counts_what_earlier_runs_spent
                 with_passages, Wanted(num_queries=3), asking(tmp_path, server.base_url, ceilings=ceilings)
             )
             outcome = await run(with_passages, made)
-            assert outcome.exit_code == 3 and "--max-requests is reached" in outcome.ended
+            assert outcome.exit_code == 3 and "--max-requests 3 is reached" in outcome.ended
             assert len(server.asked) == server.paid == 3
     statuses = query(with_passages, "SELECT status, reason FROM runs").to_pylist()
     assert all(row["status"] == "stopped" and "--max-requests" in row["reason"] for row in statuses)
@@ -90,31 +90,45 @@ async def test_a_stop_stores_what_was_in_flight_and_the_same_command_goes_on(
     assert server.paid == 5
 
 
-async def test_what_a_killed_run_had_bought_counts_against_the_ceiling(with_passages: Store, tmp_path: Path) -> None:
-    async with ChatServer() as server:
-        made = plan(with_passages, tmp_path, server.base_url, limit=3)
-        await run(with_passages, made)
-        with with_passages.write() as cursor:  # as if killed between the last reply and the first lease
-            for table in ("generated", "revision", "sample_state", "llm_call", "run", "run_end"):
-                cursor.execute(f"DELETE FROM {table}")
-        bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=4))
-        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), bounded))
-    assert (server.paid, outcome.num_done, outcome.exit_code) == (4, 4, 3)
-
-
-async def test_what_was_in_flight_at_a_kill_counts_against_the_ceiling_of_the_next_run(
+async def test_what_a_killed_run_had_spent_and_in_flight_counts_against_the_ceiling_of_the_next(
     with_passages: Store, tmp_path: Path
 ) -> None:
     async with ChatServer() as server:
         bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=5))
         made = plan_generate(with_passages, Wanted(num_queries=3), bounded)
         (tmp_path / "journal").mkdir()
-        killed = Ledger(tmp_path / "journal", made.stage_key)
-        for number in range(3):
-            killed.sent(UUID(int=number), 100, 0.0)
+        with Account(tmp_path / "journal", made.stage_key, new_id(), at_once=True) as killed:
+            killed.totals.requests = 3
+            killed.changed()
         outcome = await run(with_passages, made)
     assert (server.paid, outcome.num_done, outcome.exit_code) == (2, 2, 3)
-    assert len(list((tmp_path / "journal").glob("*.ledger"))) == 1  # that of the killed run, for those that follow
+    assert len(list((tmp_path / "journal").glob("*.account"))) == 1  # that of the killed run, for those that follow
+
+
+async def test_what_is_paid_for_is_stored_though_the_ceiling_is_reached(with_passages: Store, tmp_path: Path) -> None:
+    async with ChatServer() as server:
+        await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        with with_passages.write() as cursor:  # as if killed between the replies and the first lease
+            for table in ("generated", "revision", "sample_state", "llm_call"):
+                cursor.execute(f"DELETE FROM {table}")
+        [path] = (tmp_path / "journal").glob("*.jsonl")
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))  # one is not known
+        bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=5))
+        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), bounded))
+    assert (server.paid, outcome.num_done, outcome.exit_code) == (5, 4, 3)
+
+
+async def test_a_run_whose_end_cannot_be_recorded_leaves_its_account(
+    with_passages: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    async with ChatServer() as server:
+        with monkeypatch.context() as patched, pytest.raises(StoreError):
+            patched.setattr(runs, "_add_end", fails)
+            await run(with_passages, plan(with_passages, tmp_path, server.base_url))
+        assert len(list((tmp_path / "journal").glob("*.account"))) == 1
 
 
 ASKING = """

@@ -122,6 +122,14 @@ def test_the_failures_of_a_run_are_those_of_the_named_kinds_that_nobody_finished
     assert failures.to_ask_again(store, RUN, ["empty"]) == failures.to_ask_again(store, new_id()) == {}
 
 
+def test_what_a_run_left_is_counted_by_kind_without_what_was_finished_since(store: Store) -> None:
+    cut = [replace(FAILURE, seed_id=key_of(number), kind="cut") for number in range(3)]
+    add(store, FAILURE, BROKEN, *cut)
+    add(store, replace(BROKEN, kind="timeout"), run_id=new_id())
+    finish(store, [BROKEN.seed_id, cut[0].seed_id])
+    assert list(failures.left(store, RUN).items()) == [("cut", 2), ("too_long", 1)]
+
+
 def test_the_seeds_to_retry_come_in_the_order_of_their_ids(store: Store) -> None:
     many = [replace(BROKEN, seed_id=key_of(number)) for number in range(50)]
     add(store, *many)

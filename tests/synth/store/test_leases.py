@@ -301,3 +301,13 @@ def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(tmp_path: Path
     with pytest.raises(StoreError, match="not a Skiff store"):
         Store.open(path)
     assert path.read_bytes() == before
+
+
+def test_a_store_that_was_taken_away_is_not_made_anew(store: Store) -> None:
+    away = store.path.rename(store.path.with_suffix(".away"))
+    with pytest.raises(StoreError, match="is not there any more"), store.write():
+        pass
+    assert not store.path.exists()
+    away.rename(store.path)
+    with store.read():
+        pass

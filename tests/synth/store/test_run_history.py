@@ -170,17 +170,31 @@ def test_outcomes_are_told_with_their_three_most_frequent_reasons(store: Store) 
     reasons = ["no JSON"] * 3 + ["cut"] * 2 + ["a", "b"]
     add(store, run_id, [replace(CALL, outcome="unusable", reason=reason) for reason in reasons[:-1]])
     add(store, run_id, [replace(CALL, outcome="unusable", reason=reasons[-1], repaired="asked again")])
-    add(store, run_id, [CALL, replace(CALL, repaired="found")])
+    add(store, run_id, [CALL, replace(CALL, repaired="found"), replace(CALL, repaired="cut")])
     assert story(store, run_id)["outcomes"] == [
         {
             "outcome": "unusable",
             "calls": 7,
             "repaired": 0,
+            "cut": 0,
             "asked_again": 1,
             "reasons": [{"n": 3, "reason": "no JSON"}, {"n": 2, "reason": "cut"}, {"n": 1, "reason": "b"}],
         },
-        {"outcome": "used", "calls": 2, "repaired": 1, "asked_again": 0, "reasons": []},
+        {"outcome": "used", "calls": 3, "repaired": 1, "cut": 1, "asked_again": 0, "reasons": []},
     ]
+
+
+def test_what_replies_offered_and_checks_rejected_is_told_by_reason_of_this_run_alone(store: Store) -> None:
+    run_id, other = add_run(store), add_run(store)
+    with store.write() as cursor:
+        for run, seed, rejections in (
+            (run_id, 1, {'a "b".c': 1, "language": 2}),
+            (run_id, 2, {"language": 3}),
+            (run_id, 3, {}),
+            (other, 4, {"language": 7}),
+        ):
+            samples.add_generated(cursor, key_of("a configuration"), run, [(key_of(seed), [], rejections)])
+    assert story(store, run_id)["rejections"] == [{"reason": "language", "n": 5}, {"reason": 'a "b".c', "n": 1}]
 
 
 def test_failures_are_told_by_kind_and_with_how_many_were_finished_since(store: Store) -> None:
@@ -216,7 +230,9 @@ def test_calls_of_before_servers_were_stored_are_told_by_what_the_server_called_
         cursor.execute("UPDATE llm_call SET server = NULL, asked = NULL, reason = NULL, repaired = NULL, batch = NULL")
     told = story(store, run_id)
     assert (told["models"][0]["model"], told["models"][0]["server"]) == ("small-2026", None)
-    assert told["outcomes"] == [{"outcome": "used", "calls": 1, "repaired": 0, "asked_again": 0, "reasons": []}]
+    assert told["outcomes"] == [
+        {"outcome": "used", "calls": 1, "repaired": 0, "cut": 0, "asked_again": 0, "reasons": []}
+    ]
 
 
 def test_the_configuration_of_a_generate_run_is_what_it_was_told(store: Store) -> None:
@@ -233,4 +249,4 @@ def test_a_run_that_asked_no_llm_cannot_be_asked_again(store: Store, kind: str, 
 
 def test_a_run_that_asked_nothing_has_no_models_outcomes_or_failures(store: Store) -> None:
     told = story(store, add_run(store, kind="mine"))
-    assert (told["models"], told["outcomes"], told["failures"]) == ([], [], [])
+    assert [told[part] for part in ("models", "outcomes", "rejections", "failures")] == [[], [], [], []]

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
+from synth.llm.account import Account
 from synth.llm.batch import asking as asking_module
 from synth.llm.batch import steps
 from synth.llm.batch.asking import MOST_ROUNDS, Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import Budget, Ceilings, most_tokens
+from synth.llm.batch.watch import cancel_batch
+from synth.llm.budget import Budget
+from synth.llm.ceilings import Ceilings
 from synth.llm.config import Endpoint, LLMConfig
 from synth.llm.engine import Engine
 from synth.llm.journal import Journal
-from synth.records import BudgetSpent, LLMError, Stopped, UserError, key_of
+from synth.llm.prompt_size import most_tokens
+from synth.records import BudgetSpent, LLMError, Stopped, UserError, key_of, new_id
 from tests.batch_server import BatchServer, Fate, Trouble
 from tests.chat_server import ChatServer
 from tests.synth.llm.asking import asking, config_for, echo
@@ -50,10 +54,11 @@ async def opened(
         yield engine
 
 
-async def ask(engine: Engine, journal: Journal, number: int) -> list[str]:
+async def ask(engine: Engine, journal: Journal, number: int, *, ceilings: Ceilings | None = None) -> list[str]:
     """Ask so many questions in batches; returns the states that were told."""
     states: list[str] = []
-    await ask_in_batches(engine, questions(number), batches_of(journal), state=states.append)
+    folder = batches_of(journal)
+    await ask_in_batches(engine, questions(number), folder, ceilings=ceilings, state=states.append)
     return states
 
 
@@ -140,9 +145,14 @@ async def test_a_ceiling_makes_a_handful_of_batches_and_says_so(journal: Journal
     notes: list[str] = []
     ceilings = Ceilings(max_tokens=40 * (MOST_PROMPT + 100))
     async with BatchServer(reply=echo) as server, opened(server, journal, ceilings=ceilings, notes=notes) as engine:
-        with pytest.raises(BudgetSpent, match=r"too few of the .* that are left fit below the ceiling .* after 5"):
-            await ask(engine, journal, 2000)
+        with pytest.raises(BudgetSpent) as raised:
+            await ask(engine, journal, 2000, ceilings=ceilings)
         spent = engine.budget.spent
+        assert str(raised.value) == (
+            "batches were waited for 5 times after one another, as often as one run does;"
+            f" {spent.tokens:,} tokens of --max-tokens {ceilings.max_tokens:,} are spent, and more requests fit: the"
+            " same command goes on as it is"
+        )
         assert len(server.batches) == MOST_ROUNDS
         assert len(server.batches[0].lines) == 40 and server.paid == sum(len(each.lines) for each in server.batches)
         assert server.paid == spent.requests == engine.usage.requests and spent.in_flight_tokens == 0
@@ -158,10 +168,14 @@ async def test_a_batch_that_is_far_smaller_than_the_first_is_not_handed_in(journ
             each["response"]["body"]["usage"] = {"prompt_tokens": MOST_PROMPT - 10, "completion_tokens": 95}
         return [json.dumps(each).encode() for each in found]
 
-    ceilings = Ceilings(max_tokens=40 * (MOST_PROMPT + 100))
+    ceilings = Ceilings(max_cost=1.0, max_tokens=40 * (MOST_PROMPT + 100))
     async with BatchServer(reply=echo, results=dear) as server, opened(server, journal, ceilings=ceilings) as engine:
-        with pytest.raises(BudgetSpent, match="another batch after 1, a reply of max_tokens = 100 set aside"):
-            await ask(engine, journal, 100)
+        with pytest.raises(
+            BudgetSpent,
+            match=r"^only [1-3] more fit below the ceiling now, .*: too few for another batch, .*; \$0\.0[\d]+ of"
+            r" --max-cost \$1\.00 and [\d,]+ tokens of --max-tokens [\d,]+ are spent; raise --max-cost or",
+        ):
+            await ask(engine, journal, 100, ceilings=ceilings)
         assert len(server.batches) == 1 and engine.budget.spent.requests == 40
 
 
@@ -272,6 +286,73 @@ async def test_what_was_fetched_before_a_stop_is_counted(journal: Journal) -> No
                 await asked
             assert engine.usage.replies == engine.usage.requests == 3
             assert engine.budget.spent.tokens == engine.usage.tokens_in + engine.usage.tokens_out > 0
+
+
+@pytest.mark.parametrize("in_batches", [True, False])
+async def test_what_cancel_has_fetched_is_counted_by_the_next_run_and_once(journal: Journal, in_batches: bool) -> None:
+    async with BatchServer(reply=echo, lasts={"in_progress": 60}) as server:
+        first = await hand_in_and_stop(server, journal, 10)
+        server.let_end()
+        cancelled = await cancel_batch(batches_of(journal), first.config.endpoints, "batch_0", journal.folder)
+        assert cancelled is not None and cancelled.cost
+        for cost, requests in ((cancelled.cost, 10), (0.0, 0)):
+            notes: list[str] = []
+            with Journal(journal.folder) as later:
+                async with opened(server, later, ceilings=Ceilings(max_cost=1.0), notes=notes) as engine:
+                    if in_batches:
+                        await ask(engine, later, 10)
+                    else:
+                        refuse_pending(batches_of(later), engine)
+                    assert await replies_to(engine, 10) == server.paid == 10
+                    usage, spent = engine.usage, engine.budget.spent
+            assert usage.cost == spent.cost == pytest.approx(cost)
+            assert usage.requests == usage.replies == spent.requests == requests
+            assert [
+                note.endswith("of batch batch_0, which was fetched before, are counted in this run") for note in notes
+            ] == [True] * bool(cost)
+
+
+async def test_what_was_fetched_by_a_run_that_was_killed_before_it_counted_it_is_counted_by_the_next(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    async with BatchServer(reply=echo) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(asking_module._Rounds, "_book", killed)
+            async with opened(server, journal) as engine:
+                with pytest.raises(Killed):
+                    await ask(engine, journal, 10)
+                assert (len(journal), engine.usage.requests) == (10, 0)
+        async with opened(server, journal) as engine:
+            await ask(engine, journal, 10)
+            assert engine.usage.requests == engine.budget.spent.requests == server.paid == 10
+            assert engine.usage.cost == engine.budget.spent.cost and engine.budget.spent.cost
+
+
+async def test_what_a_run_has_counted_is_not_counted_by_the_next(journal: Journal) -> None:
+    async with BatchServer(reply=echo) as server:
+        for requests in (10, 0):
+            async with opened(server, journal) as engine:
+                await ask(engine, journal, 10)
+                assert engine.usage.requests == engine.budget.spent.requests == requests
+
+
+async def test_the_account_of_a_run_counts_what_its_batches_took(journal: Journal) -> None:
+    with Account(journal.folder, key_of("a stage"), new_id(), at_once=True) as account:
+        budget = Budget(Ceilings(max_tokens=10**6), account=account)
+        async with (
+            BatchServer(reply=echo, fates=[Fate.EXPIRED]) as server,
+            Engine(config_for(server, max_tokens=100, **PRICES), journal, budget=budget) as engine,
+        ):
+            await ask(engine, journal, 10)
+    totals, spent = account.totals, budget.spent
+    assert (totals.requests, totals.tokens, totals.in_flight_tokens) == (spent.requests, spent.tokens, 0)
+    assert totals.requests == server.paid == 5
 
 
 async def test_online_a_pending_batch_is_refused_however_the_address_is_written(journal: Journal) -> None:

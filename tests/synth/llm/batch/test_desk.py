@@ -297,7 +297,8 @@ def test_a_damaged_batch_stops_everything_since_it_may_be_paid_for(tmp_path: Pat
     path = folder.path / f"{batch.tag}.json"
     good = path.read_text()
     bad = [good[:50], "[]", good.replace('"created": 0.0', '"created": NaN'), good.replace("test-model", "\\u001b[2J")]
-    for damaged in (*bad, good.replace('"step": "written"', '"step": "paid"'), json.dumps(json.loads(good) | {"x": 1})):
+    bad += [good.replace('"step": "written"', '"step": "paid"'), good.replace('"unbooked": false', '"unbooked": "no"')]
+    for damaged in (*bad, json.dumps(json.loads(good) | {"x": 1})):
         path.write_text(damaged)
         with (
             pytest.raises(SkiffError, match="is damaged, which stands for a batch that may be paid for"),
