@@ -250,7 +250,8 @@ class _Work:
                 except Stopped:
                     return True
                 except BudgetSpent as error:  # what others have begun is within the ceiling, and what is known is free
-                    ended.append(error)
+                    if not is_spent:
+                        ended.append(error)
                     is_spent = True
                     await self._breathe()
                     return True
