@@ -26,7 +26,7 @@ from aiohttp import web
 if __name__ == "__main__":  # run as a file, it finds its neighbours where the tests do
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.chat_server import ChatServer
+from tests.chat_server import ChatServer, serve_for_ever
 
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
 
@@ -323,12 +323,7 @@ def _lasting(option: str) -> tuple[str, float]:
 
 async def _serve(options: argparse.Namespace) -> None:
     server = BatchServer(lasts=dict(options.lasts), most_enqueued=options.most_enqueued, key=options.key)
-    async with server:
-        # the file appears whole: a reader that finds it may connect
-        partial = options.port_file.with_suffix(".partial")
-        partial.write_text(server.base_url.removesuffix("/v1").rpartition(":")[2])
-        partial.rename(options.port_file)
-        await asyncio.Event().wait()
+    await serve_for_ever(server, options.port_file)
 
 
 def _options() -> argparse.Namespace:

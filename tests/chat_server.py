@@ -373,11 +373,16 @@ async def _serve(options: argparse.Namespace) -> None:
         models=options.model,
         takes=options.takes,
     )
+    await serve_for_ever(server, options.port_file)
+
+
+async def serve_for_ever(server: ChatServer, port_file: Path) -> None:
+    """Serve, and write the port to a file once it listens."""
     async with server:
         # the file appears whole: a reader that finds it may connect
-        partial = options.port_file.with_suffix(".partial")
+        partial = port_file.with_suffix(".partial")
         partial.write_text(server.base_url.removesuffix("/v1").rpartition(":")[2])
-        partial.rename(options.port_file)
+        partial.rename(port_file)
         await asyncio.Event().wait()
 
 

@@ -8,7 +8,8 @@ from synth.llm.engine import Engine
 from synth.llm.estimate import Calibration, Estimate, PaidCall, Prompt, draw, estimate
 from synth.llm.journal import Journal
 from synth.stages.generate import Plan
-from synth.store import failures, runs, sources
+from synth.stages.spending import spent_before
+from synth.store import failures, sources
 from synth.store.calls import paid_calls
 from synth.store.connection import Store
 
@@ -47,7 +48,8 @@ def passed(store: Store, plan: Plan, found: Forecast) -> list[str]:
     """The options whose ceilings a plan would pass, as it is estimated and with what earlier runs spent."""
     if plan.asking is None or not found.estimate.requests:
         return []
-    ceilings, estimate, spent = plan.asking.ceilings, found.estimate, runs.spent(store, plan.stage_key)
+    ceilings, estimate = plan.asking.ceilings, found.estimate
+    spent = spent_before(store, plan.stage_key, plan.asking.journal)
     tokens = estimate.tokens_in + estimate.tokens_out + spent.tokens + spent.lost_tokens
     sums = (
         ("--max-cost", ceilings.max_cost, (estimate.cost or 0.0) + spent.cost + spent.lost_cost),

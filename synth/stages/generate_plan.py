@@ -1,16 +1,14 @@
 """What a generate stage is going to do: which recipe, which seeds, which engine."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from synth.llm.account import Account
-from synth.llm.account import earlier as earlier_accounts
 from synth.llm.batch.asking import Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import PICODOLLARS, Budget
+from synth.llm.budget import Budget
 from synth.llm.ceilings import Ceilings
 from synth.llm.crew import Crew
 from synth.llm.engine import Engine
@@ -21,7 +19,8 @@ from synth.recipes.recipe import Recipe
 from synth.records import Draft, Passage, Retrieval, Task, Use, UserError
 from synth.stages.asking import Asker, Made
 from synth.stages.generate import Asking, Opened, Plan, Watch
-from synth.store import failures, runs, sources
+from synth.stages.spending import spent_before
+from synth.store import failures, sources
 from synth.store.connection import Store
 from synth.store.run_history import find_run, generate_config, num_not_reached
 
@@ -224,26 +223,15 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
 
 
 def _budget(store: Store, stage_key: UUID, asking: Asking, account: Account) -> Budget:
-    """What earlier runs have left below the ceilings; a killed one is known by the account that it kept."""
-    killed = earlier_accounts(asking.journal, stage_key)
-    spent = runs.spent(store, stage_key, but_not=killed.keys())
-    excess = spent.excess
-    tokens, requests, lost_tokens, cost, lost_cost = spent.tokens, spent.requests, spent.lost_tokens, 0, 0
-    for totals in killed.values():
-        excess = max(excess, totals.excess)
-        requests += totals.requests
-        tokens += totals.tokens
-        cost += totals.cost
-        lost_tokens += totals.lost_tokens + math.ceil(totals.in_flight_tokens * totals.excess)
-        lost_cost += totals.lost_cost + math.ceil(totals.in_flight_cost * totals.excess)
+    spent = spent_before(store, stage_key, asking.journal)
     return Budget(
         asking.ceilings,
-        spent_cost=spent.cost + cost / PICODOLLARS,
-        spent_tokens=tokens,
-        spent_requests=requests,
-        lost_cost=spent.lost_cost + lost_cost / PICODOLLARS,
-        lost_tokens=lost_tokens,
-        excess=excess,
+        spent_cost=spent.cost,
+        spent_tokens=spent.tokens,
+        spent_requests=spent.requests,
+        lost_cost=spent.lost_cost,
+        lost_tokens=spent.lost_tokens,
+        excess=spent.excess,
         account=account,
     )
 

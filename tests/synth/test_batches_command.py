@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +17,9 @@ from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from synth.records import UserError
 from synth.workspace import Workspace
-from tests.conftest import REPOSITORY
 from tests.synth.conftest import Run
 from tests.synth.llm.batch.batches import AT_ONCE, MODEL, requests
+from tests.synth.serving import serving
 
 PRICES = "batch_price_in = 0.5\nbatch_price_out = 1.0\n"
 
@@ -34,19 +32,9 @@ def lasts() -> dict[str, float]:
 @pytest.fixture
 def server(tmp_path: Path, lasts: dict[str, float]) -> Iterator[str]:
     """A server whose batches take their time, in a process of its own; its base_url."""
-    port_file = tmp_path / "port"
-    script = REPOSITORY / "tests" / "batch_server.py"
     options = [f"--lasts={status}={seconds}" for status, seconds in lasts.items()]
-    process = subprocess.Popen([sys.executable, str(script), *options, "--port-file", str(port_file)])
-    try:
-        deadline = time.monotonic() + 30
-        while not port_file.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port_file.read_text()}/v1"
-    finally:
-        process.kill()
-        process.wait()
+    with serving(tmp_path, *options, program="batch_server.py") as base_url:
+        yield base_url
 
 
 def hand_in(workspace: Workspace, base_url: str, *, name: bool = True) -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,28 +17,11 @@ import pytest
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY, SAMPLE
 from tests.synth.conftest import Run
+from tests.synth.serving import serving
 
 NAMES = ("Alder", "Birch", "Cedar", "Dogwood", "Elm", "Fir")
 PRICES = "price_in = 2.0\nprice_out = 8.0\n"
 GONE = "http://127.0.0.1:9/v1"
-
-
-@contextmanager
-def serving(folder: Path, *options: str, program: str = "chat_server.py") -> Iterator[str]:
-    """A server in a process of its own; its base_url."""
-    port_file = folder / "port"
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "tests" / program), "--port-file", port_file, *options]
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not port_file.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port_file.read_text()}/v1"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
