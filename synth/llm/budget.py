@@ -262,12 +262,12 @@ class Budget:
             raise BudgetSpent(self._over)
         return None
 
-    def add_earlier(self, tokens: int, cost: float | None) -> None:
-        """One request and its reply, bought by an earlier run that could not record it any more."""
-        self._requests.spent += 1
+    def add_earlier(self, tokens: int, cost: float | None, *, num_requests: int = 1) -> None:
+        """Requests and their replies, bought by an earlier run that could not record them any more."""
+        self._requests.spent += num_requests
         self._tokens.spent += tokens
         self._money.spent += self._picodollars(cost)
-        self._own.requests += 1
+        self._own.requests += num_requests
         self._spend(tokens, self._picodollars(cost))
         self._admit()
 

@@ -50,7 +50,7 @@ async def ask_in_batches(
     questions: Callable[[], Iterator[Asked]],
     folder: Path,
     *,
-    ceilings: Ceilings | None = None,
+    ceilings: Ceilings,
     state: Callable[[str], None],
 ) -> None:
     """
@@ -140,11 +140,11 @@ class _Rounds:
         questions: Callable[[], Iterator[Asked]],
         desks: Mapping[Server, BatchDesk],
         firsts: Sequence[Server],
-        ceilings: Ceilings | None,
+        ceilings: Ceilings,
         state: Callable[[str], None],
     ) -> None:
         self._engine, self._questions, self._state = engine, questions, state
-        self._desks, self._firsts, self._ceilings = desks, firsts, ceilings or Ceilings()
+        self._desks, self._firsts, self._ceilings = desks, firsts, ceilings
         self._sent: dict[UUID, _Sent] = {}
         self._unanswered: dict[UUID, str] = {}  # of those handed in now: why their batch has no reply
         self._num = self._most = 0  # rounds so far; requests of the largest

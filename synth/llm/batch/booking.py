@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from synth.llm.batch.files import MOST_REQUESTS, Batch, BatchFolder, InUse
+from synth.llm.batch.files import Batch, BatchFolder, InUse
 from synth.llm.budget import dollars
 from synth.llm.engine import Engine
 
@@ -36,8 +36,6 @@ def _book(engine: Engine, batch: Batch) -> None:
     tally.requests += batch.done
     tally.replies += batch.done
     tally.bought(batch.tokens_in, batch.tokens_out, batch.cost)
-    engine.budget.add_earlier(tokens, batch.cost or 0.0)
-    for _ in range(1, min(batch.done, MOST_REQUESTS)):  # each is a request
-        engine.budget.add_earlier(0, 0.0)
+    engine.budget.add_earlier(tokens, batch.cost or 0.0, num_requests=batch.done)
     cost = "" if batch.cost is None else f" and {dollars(batch.cost)}"
     tally.note(f"{tokens:,} tokens{cost} of batch {batch.name}, which was fetched before, are counted in this run")

@@ -58,7 +58,7 @@ async def ask(engine: Engine, journal: Journal, number: int, *, ceilings: Ceilin
     """Ask so many questions in batches; returns the states that were told."""
     states: list[str] = []
     folder = batches_of(journal)
-    await ask_in_batches(engine, questions(number), folder, ceilings=ceilings, state=states.append)
+    await ask_in_batches(engine, questions(number), folder, ceilings=ceilings or Ceilings(), state=states.append)
     return states
 
 
