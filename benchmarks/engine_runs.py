@@ -25,7 +25,7 @@ PEERS = {  # by the folder of their environment
     "distilabel LLM": "distilabel",
     "data-designer": "designer",
 }
-PATIENCE = 180.0  # seconds after which a client counts as stalled
+PATIENCE = 240.0  # seconds after which a client counts as stalled
 
 
 @dataclass(frozen=True, slots=True)
