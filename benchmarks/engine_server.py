@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import math
+import random
 import socket
 import struct
 import sys
@@ -90,15 +91,26 @@ class Server:
     """What all connections share: the settings and the counts."""
 
     def __init__(
-        self, *, latency: float, faults: bool, limit: Limit, write: Callable[[list[dict[str, str]]], Written]
+        self,
+        *,
+        latency: float,
+        spread: float,
+        faults: bool,
+        limit: Limit,
+        write: Callable[[list[dict[str, str]]], Written],
     ) -> None:
-        self.latency, self.limit = latency, limit
+        self._latency, self._spread, self._chance = latency, spread, random.Random(0)
+        self.limit = limit
         self._faults, self._write = faults, write
         self._asked: Counter[str] = Counter()
         self._paid: Counter[str] = Counter()
         self._fault_counts: Counter[str] = Counter()
         self._tokens_in = self._tokens_out = 0
         self.refused = self.connections = self.busy_connections = self.in_flight = self._most_in_flight = 0
+
+    def latency(self) -> float:
+        """Seconds that the next reply takes."""
+        return self._latency * (1 + self._chance.uniform(-self._spread, self._spread))
 
     def stats(self) -> dict[str, Any]:
         """
@@ -207,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._send(500, b'{"error": {"message": "The server had an error", "type": "server_error"}}')
         else:
             server.starts(row)
-            asyncio.get_running_loop().call_later(server.latency, self._reply, body, fault)
+            asyncio.get_running_loop().call_later(server.latency(), self._reply, body, fault)
 
     def _reply(self, body: bytes, fault: str | None) -> None:
         self._server.ends()
@@ -231,7 +243,9 @@ class Connection(asyncio.Protocol):
 
 async def _serve(options: argparse.Namespace) -> None:
     write = Writer(options.tokens).write if options.tokens else fixed
-    server = Server(latency=options.latency, faults=options.faults, limit=_limit(options), write=write)
+    server = Server(
+        latency=options.latency, spread=options.spread, faults=options.faults, limit=_limit(options), write=write
+    )
     listening = await asyncio.get_running_loop().create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"{listening.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
@@ -248,7 +262,8 @@ def _limit(options: argparse.Namespace) -> Limit:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
-    parser.add_argument("--latency", type=float, default=0.2, help="seconds from request to reply")
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds from request to reply, in the mean")
+    parser.add_argument("--spread", type=float, default=0.0, metavar="SHARE", help="at most so much more or less")
     parser.add_argument("--faults", action="store_true", help="10 %% 429, 2 %% 500, 0.5 %% resets, 0.5 %% cut bodies")
     parser.add_argument("--at-once", type=int, help="refuse what is more than so many at a time")
     parser.add_argument("--bucket", type=int, metavar="PER_MINUTE", help="a token bucket, by --burst")
