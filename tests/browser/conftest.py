@@ -136,10 +136,15 @@ def review(page: Page, server: Server) -> Opened:
     def opened(reviewer: str, queue: str = "unreviewed") -> Page:
         page.goto(f"{server.url}?reviewer={reviewer}&queue={queue}")
         page.wait_for_selector(".query .text:not(:empty)")
-        page.wait_for_timeout(150)  # painted: keys count from here
+        until_painted(page)
         return page
 
     return opened
+
+
+def until_painted(page: Page) -> None:
+    """Until what the page shows now has been on the screen for a frame: from here keys and clicks count."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
 
 def shown(page: Page) -> str:

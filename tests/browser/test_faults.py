@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from synth.store.connection import Store
-from tests.browser.conftest import Opened, Server, shown, wait_until_stored
+from tests.browser.conftest import Opened, Server, shown, until_painted, wait_until_stored
 from tests.review_app.seeding import add_samples, approve_by_policy, num_events, verdicts
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def decide(page: Page, *keys: str) -> list[str]:
     for key in keys:
         seen.append(shown(page))
         page.keyboard.press(key)
-        page.wait_for_timeout(150)
+        until_painted(page)
     return seen
 
 
@@ -111,7 +111,7 @@ def test_an_empty_queue_leads_to_the_other_one_without_scrolling(page: Page, ser
     expect(page.get_by_text("Who lights the lighthouse?")).to_be_visible()
     expect(page.locator(".card")).to_have_count(1)  # the other queue's card has gone
     expect(page.locator(".chips")).to_contain_text("approved by policy:everything")
-    page.wait_for_timeout(150)
+    until_painted(page)
     decide(page, "a")
     wait_until_stored(page)
     assert ("Who lights the lighthouse?", "approve") in verdicts(server.store, "last")

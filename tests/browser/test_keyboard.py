@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Opened, Server, shown, wait_until_stored
+from tests.browser.conftest import Opened, Server, shown, until_painted, wait_until_stored
 from tests.review_app.seeding import add_samples, num_events, verdicts
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def samples(server: Server) -> None:
 def press(page: Page, *keys: str) -> None:
     for key in keys:
         page.keyboard.press(key)
-        page.wait_for_timeout(120)
+        until_painted(page)
 
 
 def test_everything_is_on_one_screen(review: Opened) -> None:
@@ -72,7 +72,7 @@ def test_buttons_do_what_the_keys_do(review: Opened, server: Server) -> None:
         seen.append(shown(page))
         for name in names:
             page.get_by_role("button", name=re.compile(f"{name}$")).click()
-            page.wait_for_timeout(120)
+            until_painted(page)
     wait_until_stored(page)
     assert verdicts(server.store, "buttons") == list(zip(seen, ["approve", "skip", "reject", "reject"], strict=True))
     page.get_by_role("button", name="Undo").click()
@@ -84,7 +84,7 @@ def test_buttons_do_what_the_keys_do(review: Opened, server: Server) -> None:
 def test_space_after_a_click_does_not_click_again(review: Opened, server: Server) -> None:
     page = review("space")
     page.get_by_role("button", name="Approve").click()
-    page.wait_for_timeout(150)
+    until_painted(page)
     press(page, " ")
     wait_until_stored(page)
     assert len(verdicts(server.store, "space")) == 1
@@ -132,10 +132,10 @@ def test_undo_goes_back_any_number_also_after_a_reload(review: Opened, server: S
 def test_a_burst_of_keys_gives_as_many_events_none_doubled_none_unseen(review: Opened, server: Server) -> None:
     page = review("burst")
     page.evaluate(RECORD_FRAMES)
-    page.wait_for_timeout(100)
+    until_painted(page)
     for _ in range(20):
         page.keyboard.press("a")
-        page.wait_for_timeout(25)
+        until_painted(page)
     wait_until_stored(page)
     judged = [query for query, _ in verdicts(server.store, "burst")]
     assert len(judged) == len(set(judged)) == 20
@@ -194,7 +194,7 @@ def test_the_name_is_asked_once_and_the_counts_follow(page: Page, server: Server
     page.get_by_role("button", name="Start reviewing").click()
     page.wait_for_selector(".query .text:not(:empty)")
     assert "reviewer=Ada+Lovelace" in page.url
-    page.wait_for_timeout(150)
+    until_painted(page)
     left = int(page.locator(".pace strong").nth(1).inner_text())
     press(page, "a", "x", "1", "s")
     wait_until_stored(page)
