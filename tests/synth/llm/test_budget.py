@@ -3,34 +3,18 @@
 import asyncio
 import math
 import random
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from synth.llm.budget import Budget, Reservation, dollars
+from synth.llm.budget import Budget, dollars
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import Endpoint
 from synth.llm.prompt_size import MESSAGE_TOKENS, REQUEST_TOKENS, most_tokens
 from synth.records import BudgetSpent, UserError
-
-
-async def soon(budget: Budget, tokens: int, cost: float = 0.0) -> "asyncio.Task[Reservation]":
-    """A task that asks for a reservation, once it has got as far as it gets."""
-    task = asyncio.create_task(budget.reserve(tokens=tokens, cost=cost))
-    await asyncio.sleep(0)
-    return task
-
-
-async def settled(budget: Budget, tokens: int, cost: float = 0.0) -> None:
-    (await budget.reserve(tokens=tokens, cost=cost)).settle(tokens, cost)
-
-
-async def in_time(waiting: Coroutine[Any, Any, Any]) -> Any:
-    return await asyncio.wait_for(waiting, 1)
+from tests.synth.llm.budgeting import in_time, settled, soon
 
 
 @pytest.mark.parametrize("most", [0, -1, math.nan, math.inf])

@@ -1,30 +1,13 @@
-"""The budget: what is spent and in flight never passes a ceiling, and nobody waits for nothing."""
+"""What earlier runs spent, lost and found worse than expected counts for the budget of the next."""
 
-import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
-from synth.llm.budget import Budget, Reservation
+from synth.llm.budget import Budget
 from synth.llm.ceilings import Ceilings
 from synth.records import BudgetSpent
-
-
-async def soon(budget: Budget, tokens: int, cost: float = 0.0) -> "asyncio.Task[Reservation]":
-    """A task that asks for a reservation, once it has got as far as it gets."""
-    task = asyncio.create_task(budget.reserve(tokens=tokens, cost=cost))
-    await asyncio.sleep(0)
-    return task
-
-
-async def settled(budget: Budget, tokens: int, cost: float = 0.0) -> None:
-    (await budget.reserve(tokens=tokens, cost=cost)).settle(tokens, cost)
-
-
-async def in_time(waiting: Coroutine[Any, Any, Any]) -> Any:
-    return await asyncio.wait_for(waiting, 1)
+from tests.synth.llm.budgeting import in_time, settled, soon
 
 
 async def test_a_run_goes_on_where_the_last_one_stopped() -> None:
