@@ -2,7 +2,7 @@
 What is looked at in a text that an LLM wrote, before it becomes a sample. Pure functions of texts.
 
 Each returns what it found, in a few words, or None. A recipe lists the checks it asks for and turns a finding into a
-Rejection, whose reason is one word, counted in the outcome of the run.
+Rejection, whose reason is a word or two, counted in the outcome of the run.
 
 Texts are measured in words, so that one bound serves all scripts: a run of letters is a word, a Chinese character or
 Japanese kana half a word, a letter of a script without spaces (Thai, Lao, Khmer, Burmese) a fifth.
@@ -11,15 +11,19 @@ Japanese kana half a word, a letter of a script without spaces (Thai, Lao, Khmer
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
+from synth.languages import KNOWN, language_of, other_than
+from synth.phrases import PHRASES
 from synth.records import composed, normalise
 
 IDEOGRAPHS = "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_UNITS = re.compile(rf"(?P<half>[{IDEOGRAPHS}])|(?P<fifth>[{UNSPACED}])|[^\W{IDEOGRAPHS}{UNSPACED}]+")
+IDEOGRAPH = re.compile(f"[{IDEOGRAPHS}]")
+UNITS = re.compile(rf"(?P<half>[{IDEOGRAPHS}])|(?P<fifth>[{UNSPACED}])|[^\W{IDEOGRAPHS}{UNSPACED}]+")
 _UNIT_SIZES = {"half": 0.5, "fifth": 0.2, None: 1.0}
 
 # A script with at least this share of the passage's words is one that the passage is written in.
@@ -30,31 +34,54 @@ MOST_COPIED = 0.7
 LONGEST_WORD = 20
 # A shared run of fewer words is a name, a term or an idiom, not a copy.
 SHORTEST_COPY = 5
+MOST_RUNS = 100  # that are looked at, of a text that says the same over and over
+MOST_KEPT = 4_000  # characters of a text that was not taken
+LONGEST_LABEL = 200  # characters that are looked for
 
-_LEAKS = re.compile(
-    r"\bas an? (?:ai|artificial intelligence|large)(?: language)? (?:model|assistant)\b"
-    r"|\bas a language model\b|^as an ai\b"
-    r"|^(?:here (?:are|is)|sure[,!]|certainly[,!]|of course[,!]|i(?:'m| am) sorry|query ?\d+ ?:)"
-    r"|\b(?:the|this|given|above|provided) (?:passage|excerpt|paragraph)\b"
-    r"|\baccording to (?:the|this) (?:text|article|document|author)\b"
-    r"|作为一?[个名]?(?:ai|人工智能|语言模型)|^(?:以下是|好的[,，])|根据(?:上文|本文|该文|文章|以上|这段)|这(?:段|篇)(?:文字|文章|话)"
-    r'|```|</?think>|^[\[{]\s*["{\[]|"queries"|"\s*:\s*["\[{]',
-    re.IGNORECASE,
-)
+# The scripts of the languages that are not written in Latin letters alone, and of some that are.
+SCRIPTS = {
+    language: script
+    for script, languages in {
+        "Chinese or Japanese": "chinese japanese mandarin cantonese",
+        "Hangul": "korean",
+        "Cyrillic": "russian ukrainian bulgarian belarusian macedonian",
+        "Arabic": "arabic persian farsi urdu",
+        "Devanagari": "hindi marathi nepali",
+        "Bengali": "bengali bangla",
+        "Tamil": "tamil",
+        "Telugu": "telugu",
+        "Thai": "thai",
+        "Greek": "greek",
+        "Hebrew": "hebrew",
+        "Latin": "english french german spanish portuguese italian dutch polish turkish vietnamese indonesian swedish"
+        " danish norwegian finnish czech romanian hungarian swahili yoruba",
+    }.items()
+    for language in languages.split()
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A text that was not taken: one word why, the text, and what was found."""
+    """A text that was not taken: why in a word or two, the text, and what was found."""
 
     reason: str
     text: str
     found: str
 
 
+def rejected(reason: str, text: str, found: str) -> Rejection:
+    """A rejection that can be stored: of a long text the beginning, and half a surrogate pair spelt out."""
+    return Rejection(reason, text[:MOST_KEPT].encode(errors="backslashreplace").decode(), found)
+
+
+def folded(text: str) -> str:
+    """The text without differences of case, width of characters and white space."""
+    return normalise(composed(text, "NFKC")).casefold()
+
+
 def num_words(text: str) -> float:
     """The length of a text in words, as this module counts them."""
-    return sum(_UNIT_SIZES[unit.lastgroup] for unit in _UNITS.finditer(text))
+    return sum(_UNIT_SIZES[unit.lastgroup] for unit in UNITS.finditer(text))
 
 
 def wrong_length(text: str, *, fewest: float, most: float) -> str | None:
@@ -71,7 +98,7 @@ def other_script(text: str, passage: str) -> str | None:
     """
     Written mostly in a script that the passage is not written in: an English query of a Chinese passage.
 
-    A passage of two scripts may be asked about in either. Languages that share a script are not told apart.
+    A passage of two scripts may be asked about in either.
     """
     ours, theirs = scripts(text), scripts(passage)
     if not ours or not theirs:
@@ -80,17 +107,76 @@ def other_script(text: str, passage: str) -> str | None:
     expected = max(theirs, key=lambda name: (theirs[name], name))
     if script == expected or theirs[script] / theirs.total() >= SHARE_OF_A_SCRIPT:
         return None
-    return f"written in {script}, the passage in {expected}"
+    return f"written in {script}, not in {expected}"
+
+
+def wrong_script(text: str, original: str, language: str = "") -> str | None:
+    """Written mostly in a script that is not that of a language that was asked for, or, by default, of the original."""
+    if not language:
+        return other_script(text, original)
+    expected, ours = SCRIPTS.get(language.casefold().split()[-1]), scripts(text)
+    if not ours or expected is None:
+        return None
+    script = max(ours, key=lambda name: (ours[name], name))
+    return None if script == expected else f"written in {script}, not in {language}"
+
+
+def wrong_language(text: str, original: str, language: str = "") -> str | None:
+    """
+    Written in another script, or in another language, than was asked for, or, by default, than the original.
+
+    Languages of one script are told apart as far as `synth.languages` can: what it cannot tell passes.
+    """
+    if found := wrong_script(text, original, language):
+        return found
+    theirs = _named(language) if language else language_of(original)
+    ours = other_than(theirs, text) if theirs else ""
+    if not ours or _script_of(ours) != _script_of(theirs):
+        return None
+    return f"written in {ours.title()}, not in {theirs.title()}"
+
+
+def _named(language: str) -> str:
+    """A language that a user named, as `synth.languages` calls it; "" for one that it does not know."""
+    named = language.casefold()
+    last = named.split()[-1]
+    known = {"danish": "scandinavian", "norwegian": "scandinavian", "swedish": "scandinavian", "mandarin": "chinese"}
+    name = named if last == "chinese" else known.get(last, last)
+    return name if name.endswith("chinese") or name in KNOWN else ""
+
+
+def _script_of(language: str) -> str:
+    return SCRIPTS.get(language.split()[-1], "Latin")
+
+
+def names_class(text: str, original: str, label: str) -> str | None:
+    """
+    Names its class where the original does not: all words of the label in a row, whatever stands between them. Of a
+    label like "science/technology" either part is a name; one without letters is none.
+    """
+    text, original = folded(text), folded(original)
+    for name in re.split(r"[/|,;]", folded(label[:LONGEST_LABEL])):
+        words = re.findall(r"[^\W_]+", name)
+        if not any(word.isalpha() for word in words):
+            continue
+        inner = r"[\W_]*".join(map(re.escape, words))
+        named = re.compile(inner if IDEOGRAPH.search(name) else rf"(?<![^\W_]){inner}(?![^\W_])")
+        if named.search(text) and not named.search(original):
+            return f"names the class, {name.strip()}"
+    return None
 
 
 def copied(text: str, passage: str) -> str | None:
     """Equal to the passage, or for more than 70 % one run of it that is longer than a name or a term."""
-    text, passage = _folded(text), _folded(passage)
-    run = _longest_shared(text, passage)
-    share = len(run) / len(text) if text else 0.0
-    if text != passage and (share <= MOST_COPIED or num_words(run) < SHORTEST_COPY):
+    text, passage = folded(text), folded(passage)
+    if text == passage:
+        return "100% copied from the passage"
+    if num_words(text) < SHORTEST_COPY:
         return None
-    return f"{share:.0%} copied from the passage"
+    for run in islice(_long_runs(text, passage, int(MOST_COPIED * len(text)) + 1), MOST_RUNS):
+        if num_words(run) >= SHORTEST_COPY:
+            return f"{len(run) / len(text):.0%} copied from the passage"
+    return None
 
 
 def repeated(text: str, earlier: Set[str]) -> str | None:
@@ -100,15 +186,20 @@ def repeated(text: str, earlier: Set[str]) -> str | None:
 
 def same_as(text: str) -> str:
     """Equal for texts that differ only in case, punctuation, width of characters and white space."""
-    return "".join(char for char in _folded(text) if char.isalnum() or unicodedata.category(char)[0] == "M")
+    return "".join(char for char in folded(text) if char.isalnum() or unicodedata.category(char)[0] == "M")
 
 
 def leaked(text: str, passage: str) -> str | None:
-    """Something of the conversation with the LLM that the passage has not: a preamble, JSON, talk of the passage."""
-    for found in _LEAKS.finditer(normalise(text)):
-        if found.group().casefold() not in _folded(passage):
-            return f"contains {found.group().strip()!r}"
-    return None
+    """
+    Something of the conversation with the LLM that the passage has not: a preamble, a refusal, talk of the task, JSON.
+    """
+    phrases = [found.group() for found in PHRASES.finditer(_for_phrases(text))]
+    passage = _for_phrases(passage) if phrases else ""
+    return next((f"contains {phrase.strip()!r}" for phrase in phrases if phrase not in passage), None)
+
+
+def _for_phrases(text: str) -> str:
+    return folded(text).replace("\u2019", "'")
 
 
 def hidden(text: str) -> str | None:
@@ -120,23 +211,38 @@ def hidden(text: str) -> str | None:
     return None
 
 
-def _folded(text: str) -> str:
-    return normalise(composed(text, "NFKC")).casefold()
+def _long_runs(text: str, passage: str, fewest: int) -> Iterator[str]:
+    """
+    The runs of `text` of at least so many characters, more than half of it, that are in `passage`, as long as they go.
+
+    Each of them holds the middle of the text: where that stands in the passage, it is lengthened to both sides.
+    """
+    start, end = len(text) - fewest, fewest
+    place = passage.find(text[start:end]) if 0 <= start < end else -1
+    while place >= 0:
+        before = _num_shared(text[:start][::-1], passage[max(place - start, 0) : place][::-1])
+        after = _num_shared(text[end:], passage[place + end - start : place + len(text) - start])
+        if before + end - start + after >= fewest:
+            yield text[start - before : end + after]
+        place = passage.find(text[start:end], place + 1)
 
 
-def _longest_shared(text: str, passage: str) -> str:
-    """The longest run of characters of `text` that is in `passage`. One look-up for each character of `text`."""
-    longest, end_of_longest = 0, 0
-    for end in range(1, len(text) + 1):
-        if text[end - longest - 1 : end] in passage:
-            longest, end_of_longest = longest + 1, end
-    return text[end_of_longest - longest : end_of_longest]
+def _num_shared(one: str, other: str) -> int:
+    """How many characters two texts have in common from their beginnings."""
+    fewest, most = 0, min(len(one), len(other))
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if one[:middle] == other[:middle]:
+            fewest = middle
+        else:
+            most = middle - 1
+    return fewest
 
 
 def scripts(text: str) -> Counter[str]:
     """Words by script. Digits, punctuation and signs have none."""
     words: Counter[str] = Counter()
-    for unit in _UNITS.finditer(composed(text, "NFKC")):
+    for unit in UNITS.finditer(composed(text, "NFKC")):
         script = _script(unit.group()[0])
         if script:
             words[script] += int(10 * _UNIT_SIZES[unit.lastgroup])

@@ -161,6 +161,44 @@ class Passage:
     title: str
     source_id: UUID
 
+    @property
+    def seed_id(self) -> UUID:
+        """What names it as a seed."""
+        return self.text_id
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample as a recipe starts from it: its latest revision. `passage_id`: the passage it was made from, if any."""
+
+    revision_id: UUID
+    sample_id: UUID
+    content: Content
+    source_id: UUID
+    passage_id: UUID | None = None
+
+    @property
+    def seed_id(self) -> UUID:
+        """What names it as a seed."""
+        return self.revision_id
+
+
+Seed = Passage | Sample
+
+# How a passage that was written to be a negative is worse than the positive (QZhou-Embedding, arXiv 2508.21632): it
+# does not meet all that the query asks, holds much that has nothing to do with it, or is about another aspect of it.
+NegativeKind = Literal["inadequate", "unnecessary", "other_aspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A passage written as a hard negative. `requirement`: what the query asks and it does not meet, in a few words."""
+
+    text: str
+    kind: NegativeKind
+    requirement: str = ""
+    call_id: UUID | None = None  # the LLM's reply that it was made of
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -175,6 +213,8 @@ class Draft:
     prompt_version: str = ""
     external_id: str = ""  # the id the source itself gave, if any
     call_id: UUID | None = None  # the LLM's reply that it was made of
+    parent_id: UUID | None = None  # the revision of another sample that it was made from
+    written: tuple[Written, ...] = ()  # its own hard negatives
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from itertools import zip_longest
 
 from synth.llm.salience import inverse_frequencies, ngrams, stop_words, terms, word_like_ngrams
 from synth.records import Passage, normalise
+from synth.sentences import Sentence, end_of_marker, sentences
 from synth.units import CJK, CJK_RUN, WORD, count_units
 
 MIN_QUERY_UNITS = 3  # units: words, and characters of Chinese, Japanese and Korean
@@ -24,10 +25,7 @@ MIN_ALONE_UNITS = 5  # of a heading that is a query without its document's title
 MIN_POSITIVE_UNITS = 20
 
 _NAME = re.compile(rf"(?<=[a-z,;)] )[A-Z][^\W{CJK}]+|[^\W{CJK}]+(?:[_.-][^\W{CJK}]+)+")
-_LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•]|\d{1,3}[.)、])(?:\s+|$))?")
 _NUMBERING = re.compile(r"\A(?:#?\d+[.:)、]\s*)+")
-_SENTENCE_BREAK = re.compile(r"[。！？；]+[”’」』）]*|[.!?]+[\"'”’)\]]*(?=\s)")
-_ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:e\.g|i\.e|etc|vs|cf|al|Mr|Mrs|Ms|Dr|St|No|Fig|Inc|Jr|approx))\.$")
 _CLAUSE_BREAK = re.compile(r"[，；：]|[,;:](?=\s)")
 _SENTENCE_END = re.compile(r"[.!?。！？；…][\"'”’」』）)\]]*$")
 _CODE = re.compile(r"[{}<>=$\\`|@\[\]]|::|\(\)|\w\(|//|(?:^|\s)--?\w|/\w+/|https?:|;$")
@@ -56,13 +54,6 @@ class ExtractedQuery:
     query: str
     positive: str
     method: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    text: str
-    start: int
-    end: int
 
 
 class ExtractiveEngine:
@@ -107,9 +98,9 @@ class ExtractiveEngine:
         (arXiv 1906.00300), who take any sentence; here one that shares rare terms with the rest of its passage.
         """
         body = _body(passage)
-        sentences = {sentence.text: sentence for sentence in self._own_sentences(body) if _is_whole(sentence.text)}
-        best = self._by_salience(list(sentences), passage)[: max(3, self._num_queries)]
-        for sentence in (sentences[text] for text in rng.sample(best, len(best))):
+        whole = {sentence.text: sentence for sentence in self._own_sentences(body) if _is_whole(sentence.text)}
+        best = self._by_salience(list(whole), passage)[: max(3, self._num_queries)]
+        for sentence in (whole[text] for text in rng.sample(best, len(best))):
             removed = rng.random() < 0.9
             rest = _tidy(body[: sentence.start] + body[sentence.end :]) if removed else body
             yield ExtractedQuery(sentence.text.rstrip("；;"), _with_title(passage, rest), "inverse-cloze")
@@ -123,14 +114,14 @@ class ExtractiveEngine:
         people read them.
         """
         body = _body(passage)
-        sentences = list(_sentences(body))
+        spans = list(sentences(body))
         crops = [crop for sentence in self._own_sentences(body) for crop in _clause_runs(sentence.text)]
         ranked = self._by_salience(crops, passage)
         best = ranked[: max(math.ceil(len(ranked) / 2), self._num_queries)]
         for crop in rng.sample(best, min(len(best), self._num_queries)):
-            num_kept = rng.randint(math.ceil(len(sentences) / 2), len(sentences))
-            first = rng.randint(0, len(sentences) - num_kept)
-            span = body[sentences[first].start : sentences[first + num_kept - 1].end]
+            num_kept = rng.randint(math.ceil(len(spans) / 2), len(spans))
+            first = rng.randint(0, len(spans) - num_kept)
+            span = body[spans[first].start : spans[first + num_kept - 1].end]
             yield ExtractedQuery(crop, _with_title(passage, _tidy(span)), "cropping")
 
     def title(self, passage: Passage, rng: random.Random) -> Iterator[ExtractedQuery]:
@@ -192,9 +183,9 @@ class ExtractiveEngine:
             weights[gram] = weight * math.sqrt(len(gram) / 2)
         return weights
 
-    def _own_sentences(self, body: str) -> Iterator[_Sentence]:
+    def _own_sentences(self, body: str) -> Iterator[Sentence]:
         """The sentences that stand in this passage alone: what several passages say answers to none of them."""
-        return (sentence for sentence in _sentences(body) if normalise(sentence.text) not in self._repeated)
+        return (sentence for sentence in sentences(body) if normalise(sentence.text) not in self._repeated)
 
     def _by_salience(self, pieces: Sequence[str], passage: Passage) -> list[str]:
         """Pieces of a passage, those first whose tf-idf vectors have the highest cosine to the rest of the passage."""
@@ -242,34 +233,11 @@ def _leaf(title: str) -> str:
 def _tidy(text: str) -> str:
     """A text without what the removal of a sentence leaves behind: double spaces, empty lines, lone bullets."""
     lines = (re.sub(r"[ \t]{2,}", " ", line).rstrip() for line in text.split("\n"))
-    return "\n".join(line for line in lines if line[_end_of_marker(line) :]).strip()
-
-
-def _end_of_marker(line: str) -> int:
-    marker = _LIST_MARKER.match(line)
-    return marker.end() if marker else 0
-
-
-def _sentences(text: str) -> Iterator[_Sentence]:
-    """The sentences of each line, list markers left out; `start` and `end` count in `text`."""
-    offset = 0
-    for line in text.split("\n"):
-        start = _end_of_marker(line)
-        ends = [found.end() for found in _SENTENCE_BREAK.finditer(line) if _ends_sentence(line, found.end())]
-        for end in [*ends, len(line)]:
-            if line[start:end].strip():
-                yield _Sentence(line[start:end].strip(), offset + start, offset + end)
-            start = end
-        offset += len(line) + 1
-
-
-def _ends_sentence(line: str, end: int) -> bool:
-    following = line[end:].lstrip()[:1]
-    return not (_ABBREVIATION.search(line[max(0, end - 12) : end]) or following.islower())
+    return "\n".join(line for line in lines if line[end_of_marker(line) :]).strip()
 
 
 def _repeated_sentences(corpus: Sequence[Passage]) -> frozenset[str]:
-    counts = Counter(normalise(sentence.text) for passage in corpus for sentence in _sentences(_body(passage)))
+    counts = Counter(normalise(sentence.text) for passage in corpus for sentence in sentences(_body(passage)))
     return frozenset(text for text, count in counts.items() if count > 1)
 
 
