@@ -10,6 +10,7 @@ A workspace: a folder with synth.toml and the store, and what commands leave bes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from synth.store.connection import Store
 
 if TYPE_CHECKING:
     from synth.llm.config import LLMConfig
+    from synth.recipes import Recipes
 
 # Settings that hold for one model at one server alone, and for one server.
 _OF_A_MODEL = ("price_in", "price_out", "batch_price_in", "batch_price_out")
@@ -27,6 +29,8 @@ _OF_A_SERVER = ("requests_per_minute", "tokens_per_minute")
 
 TEMPLATE = """\
 # A Skiff workspace. Every setting may be left out; what stands here in comments are the defaults or examples.
+
+# recipes = "recipes"           # a folder of recipes of your own; docs/recipes.md
 
 [llm]
 # Any OpenAI-compatible server: a hosted API, vLLM, Ollama, llama.cpp. Without one, `synth generate` uses the
@@ -71,6 +75,7 @@ class Config:
 
     llm: dict[str, Any] = field(default_factory=dict)
     mine: MineConfig = field(default_factory=MineConfig)
+    recipes: str = ""  # a folder of one's own, from the workspace's
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,14 @@ class Workspace:
             return None
         return record_of(LLMConfig, common, where, endpoints=tuple(found))
 
+    @cached_property
+    def recipes(self) -> "Recipes":
+        """What can be made, with the recipes of one's own folder, if synth.toml names one. Raises UserError."""
+        from synth.recipes import RECIPES
+        from synth.recipes.folder import recipes_with
+
+        return recipes_with(self.root / self.config.recipes) if self.config.recipes else RECIPES
+
     @property
     def journal(self) -> Path:
         """Where replies of the LLM are kept."""
@@ -225,10 +238,11 @@ def _read_config(path: Path) -> Config:
         return Config()
     table = read_toml(path)
     top = record_of(_Tables, table, str(path))
-    return Config(top.llm, record_of(MineConfig, top.mine, f"{path}: [mine]"))
+    return Config(top.llm, record_of(MineConfig, top.mine, f"{path}: [mine]"), top.recipes)
 
 
 @dataclass(frozen=True)
 class _Tables:
     llm: dict[str, Any] = field(default_factory=dict)
     mine: dict[str, Any] = field(default_factory=dict)
+    recipes: str = ""

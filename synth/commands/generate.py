@@ -57,8 +57,17 @@ def generate(
     task: Annotated[Task, typer.Option(help="What the samples train.")] = Task.RETRIEVAL,
     operation: Annotated[str, typer.Option(help="How samples are made.")] = "query",
     source: SourceOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seed passages.")] = None,
-    num_queries: Annotated[int, typer.Option(min=1, max=20, help="Queries of one passage.")] = 4,
+    limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seeds.")] = None,
+    per_seed: Annotated[
+        int | None, typer.Option(min=1, max=20, help="Samples (or negatives) of one seed; else as the recipe says.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of what is written, as in `French`; else that of the seed.")] = "",
+    max_tries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Requests about a seed of which too little was accepted; else as the recipe says."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the extractive engine's choices.")] = 0,
     base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")] = None,
     model: Annotated[str | None, typer.Option(help="The LLM to ask, over synth.toml's.")] = None,
@@ -73,7 +82,7 @@ def generate(
         typer.Option(
             min=1,
             max=1000,
-            help="With --dry-run: instead of prompts, measure on so many of the passages. They are asked for, paid and"
+            help="With --dry-run: instead of prompts, measure on so many of the seeds. They are asked about, paid and"
             " stored as by a run; the next sample is of others.",
         ),
     ] = None,
@@ -84,13 +93,14 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Make samples of passages: by an LLM where one is configured, else by the extractive engine, which needs none.
+    Make samples of passages or of samples: by an LLM with a recipe (`synth recipes` lists them), or, where none is
+    configured, queries of passages by the extractive engine.
 
     The key is read from the environment (OPENAI_API_KEY, or what api_key_env in synth.toml names). Every reply is kept
     in the workspace's journal before anything else, so the same command again asks nothing twice. Ctrl-C finishes what
     is in flight; a second one ends at once. Exit code 3: a ceiling was reached. docs/llm.md tells the rest.
 
-    Example: synth generate --task retrieval --source squad-en --limit 100
+    Example: synth generate --operation paraphrase --source squad-en --limit 100
     """
     from synth.llm.ceilings import Ceilings
     from synth.stages.forecast import forecast
@@ -102,13 +112,15 @@ def generate(
     opened = Workspace.open(workspace)
     llm = opened.llm(base_url=base_url, model=model)
     asking = _asking(opened, llm, Ceilings(max_cost, max_tokens, max_requests), in_batches=batch)
-    wanted = Wanted(task, operation, tuple(source or ()), num_queries, seed, limit)
+    wanted = Wanted(task, operation, tuple(source or ()), per_seed, language, max_tries, seed, limit, opened.recipes)
     plan = plan_generate(opened.store, wanted, asking)
     if dry_run:
         _tell_forecast(opened, plan, sample, as_json=as_json)
     else:
         asks = plan.asking is not None and plan.seeds
-        _carry_out(opened, plan, _estimated(forecast(opened.store, plan, seed=0)) if asks else "", as_json=as_json)
+        _carry_out(
+            opened, plan, _estimated(forecast(opened.store, plan, seed=0), plan) if asks else "", as_json=as_json
+        )
 
 
 def _asking(
@@ -140,7 +152,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Ask again for the passages that a run left, each under a new attempt number: for another reply than the last.
+    Ask again about the seeds that a run left, each under a new attempt number: for another reply than the last.
     What the run was told is told again; server, key and prices are those of synth.toml.
 
     Example: synth runs retry last --only failed
@@ -154,11 +166,11 @@ def retry(
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
     asking = _asking(opened, opened.llm(base_url=None, model=None), ceilings)
     told = find_run(opened.store, run)
-    plan = plan_retry(opened.store, str(told), KINDS_OF[only], asking)
+    plan = plan_retry(opened.store, str(told), KINDS_OF[only], asking, opened.recipes)
     # `last` will be the run that begins now
     again = f"`synth runs retry {told} --only {only} -w {workspace}`"
-    passages = f"asking again for {counted(len(plan.seeds), 'passage')}"
-    _carry_out(opened, plan, passages, as_json=as_json, again=again)
+    seeds = f"asking again for {counted(len(plan.seeds), plan.of.kind[:-1])}"
+    _carry_out(opened, plan, seeds, as_json=as_json, again=again)
 
 
 def _carry_out(opened: "Workspace", plan: "Plan", note: str, *, as_json: bool, again: str = SAME) -> None:
@@ -239,11 +251,11 @@ def _tell_forecast(opened: "Workspace", plan: "Plan", sample: int | None, *, as_
             print_json(asdict(before) | {"passed": over})
         else:
             _tell_prompts(before)
-            _say(_estimated(before))
+            _say(_estimated(before, plan))
             _tell_passed(over)
         return
     if not as_json:
-        _say(_estimated(before))
+        _say(_estimated(before, plan))
     chosen = sampled(opened.store, plan, sample, seed=0)
     asked = _run(opened, replace(plan, seeds=chosen), "", as_json=as_json)
     rest = remaining(opened.store, plan, chosen)
@@ -253,11 +265,12 @@ def _tell_forecast(opened: "Workspace", plan: "Plan", sample: int | None, *, as_
         told = {"before": asdict(before.estimate), "sample": _as_json(asked, plan), "passed": over}
         print_json(asdict(after) | told)
     else:
-        _say(f"asked for a sample of {counted(len(chosen), 'passage')}; stored {_samples(asked)}")
+        _say(f"asked for a sample of {counted(len(chosen), plan.of.kind[:-1])}; stored {_samples(asked, plan)}")
         _tell_paid(asked.usage)
+        _tell_rejections(asked, plan)
         if asked.ended:
             _say(asked.ended)
-        _say(f"the rest: {_estimated(after)}")
+        _say(f"the rest: {_estimated(after, plan)}")
         _tell_passed(over)
     if asked.exit_code:
         raise typer.Exit(asked.exit_code)
@@ -274,17 +287,19 @@ def _tell_passed(options: Sequence[str]) -> None:
         _say(f"{' and '.join(options)} would end the run before all of it")
 
 
-def _estimated(found: "Forecast") -> str:
+def _estimated(found: "Forecast", plan: "Plan") -> str:
     from synth.llm.budget import dollars
+    from synth.llm.estimate import ENOUGH_TO_MEASURE
 
     estimate = found.estimate
-    known = f" ({found.num_known:,} more are known already)" if found.num_known else ""
+    known = f" ({found.num_known:,} of the seeds are asked about already)" if found.num_known else ""
     cost = "no price stated, so tokens only"
     if estimate.cost is not None and estimate.cost_low is not None and estimate.cost_high is not None:
         cost = f"{dollars(estimate.cost)} ({dollars(estimate.cost_low)} to {dollars(estimate.cost_high)})"
+    hint = f"; `--sample {ENOUGH_TO_MEASURE}` asks so many for real and measures it"
     return (
         f"about {counted(estimate.requests, 'request')}{known}, {estimate.tokens_in:,} tokens in,"
-        f" {estimate.tokens_out:,} out: {cost}; {estimate.basis}"
+        f" {estimate.tokens_out:,} out: {cost}; {estimate.basis}{hint if estimate.is_rough and plan.can_sample else ''}"
     )
 
 
@@ -321,45 +336,58 @@ def _tell(outcome: "Generated", plan: "Plan", opened: "Workspace", again: str) -
         wrapped = _say if again == SAME else say
         wrapped(f"{outcome.ended}; {_left(outcome, plan, opened, again)}")
     else:
-        say(f"next: synth mine -w {opened.root}")
+        if plan.recipe and plan.seeds:
+            say(f"what was made, and what was rejected: synth report -w {opened.root}")
+        follows = "mine" if plan.of.task is Task.RETRIEVAL else "review"
+        say(f"next: synth {follows} -w {opened.root}")
 
 
 def _tell_outcome(outcome: "Generated", plan: "Plan") -> None:
     _say(f"engine: {plan.engine}")
     if not plan.seeds:
-        _say("every passage is done with these settings")
-    _say(f"stored {_samples(outcome)}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known")
+        _say(f"every {plan.of.kind[:-1]} is done with these settings")
+    _say(f"stored {_samples(outcome, plan)}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known")
     _tell_paid(outcome.usage)
-    for reason, number in sorted(outcome.rejections.items()):
-        _say(f"rejected {number:,}: {reason}")
+    if outcome.num_short and plan.recipe:
+        _say(f"{counted(outcome.num_short, plan.of.kind[:-1])} gave fewer than {plan.per_seed}")
+    _tell_rejections(outcome, plan)
     for (_, failure), number in sorted(outcome.failures.items()):
         _say(f"left {number:,}: {failure}")
     if outcome.num_passed_over:
         _say(f"of these, {outcome.num_passed_over:,} known from earlier runs, not asked again")
     if not outcome.ended:
         for endpoint, why in outcome.usage.out.items():
-            _say(f"{endpoint} was out, and its passages were asked of another: {why}")
+            is_one = plan.asking is None or len(plan.asking.llm.endpoints) == 1
+            _say(f"{endpoint} was out{' for a while' if is_one else ', and its requests were asked of another'}: {why}")
     for note in outcome.notes:
         _say(note)
 
 
-def _samples(outcome: "Generated") -> str:
-    return f"{counted(outcome.num_stored, 'sample')} of {counted(outcome.num_done, 'passage')}"
+def _tell_rejections(outcome: "Generated", plan: "Plan") -> None:
+    for reason, number in sorted(outcome.rejections.items(), key=lambda each: (-each[1], each[0])):
+        _say(f"rejected {number:,}: {reason}")
+    made, num_rejected = outcome.num_stored + outcome.num_negatives, sum(outcome.rejections.values())
+    if plan.recipe and num_rejected > 9 * (made + outcome.num_known):
+        _say("less than a tenth was accepted: `synth report` shows what was rejected and why")
+
+
+def _samples(outcome: "Generated", plan: "Plan") -> str:
+    made = [counted(outcome.num_stored, "sample")] if outcome.num_stored or not outcome.num_negatives else []
+    made += [counted(outcome.num_negatives, "negative")] if outcome.num_negatives else []
+    return f"{' and '.join(made)} from {counted(outcome.num_done, plan.of.kind[:-1])}"
 
 
 def _left(outcome: "Generated", plan: "Plan", opened: "Workspace", again: str) -> str:
     """What a run that ended early did not come to, and what does."""
-    from synth.store.sources import untried_passages
-
     left = outcome.num_seeds - outcome.num_done - sum(outcome.failures.values())
     limit = plan.config.get("limit")
     if isinstance(limit, int):  # of all that there are
-        left = max(left, len(untried_passages(opened.store, plan.names, plan.stage_key)))
-    passages = f"{counted(left, 'passage')} {'is' if left == 1 else 'are'} left"
+        left = max(left, len(plan.of.untried(opened.store, plan.stage_key)))
+    seeds = f"{counted(left, plan.of.kind[:-1])} {'is' if left == 1 else 'are'} left"
     if outcome.exit_code == Stopped.exit_code and again == SAME:  # said of every command that is stopped
-        return passages
+        return seeds
     follows = f"{again} takes the next {limit:,}" if isinstance(limit, int) else f"{again} goes on"
-    return f"{passages}: {follows}"
+    return f"{seeds}: {follows}"
 
 
 def _tell_paid(usage: "Usage") -> None:

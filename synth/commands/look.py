@@ -35,8 +35,8 @@ def sql(
 ) -> None:
     """
     Ask the store in SQL. The views are sources, passages, samples, statuses, revisions, negatives, negative_verdicts,
-    reviews, runs, calls, failures, generations, minings, releases, release_samples, lineage, eval_overlaps,
-    near_duplicates.
+    reviews, runs, calls, failures, generations, rejections, minings, judgements, suggestions, relabellings, releases,
+    release_samples, lineage, eval_overlaps, near_duplicates.
 
     Nothing can be written, and no file outside the store can be read.
 
@@ -70,17 +70,18 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Print the whole life of a sample as a tree: source and licence, seed passage, run, prompt, model, tokens and cost,
-    revisions, negatives, reviews, overlaps, releases. Of a revision, review or negative: of its sample. A run, text,
-    call or release is told as well.
+    Print the whole life of a sample as a tree: source and licence, seed passage or sample, run, prompt, reply, tokens
+    and cost, revisions, negatives, reviews, overlaps, releases. Of a revision, review or negative: of its sample. A
+    run, text, call or release is told as well.
 
     Example: synth show first
     """
     from synth.commands.trees import print_life
-    from synth.store.history import life
+    from synth.stages.lineage import life_with_replies
     from synth.workspace import Workspace
 
-    told = life(Workspace.open(workspace).store, thing)
+    opened = Workspace.open(workspace)
+    told = life_with_replies(opened.store, opened.journal, thing)
     if as_json:
         print_json(told)
     else:

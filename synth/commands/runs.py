@@ -17,9 +17,16 @@ NARROWEST_MODEL = 12  # characters; the column of models gives way to the others
 WIDTH = 400  # characters of a line (--json has it whole)
 SHOWN = 20
 MODEL = "model"
+# What a run made, as the list says it: the first of which there is any.
+MADE = {"num_samples": "samples", "num_moved": "moved", "num_judgements": "judged", "num_negatives": "negatives"}
 HOW_READ = {"repaired": "repaired", "cut": "cut and read in part", "asked_again": "asked again"}  # of replies, in words
-NUMERIC = ("samples", "requests", "tokens", "cost", "time")
-LEFT_OUT = ((), ("requests",), ("requests", "time"))  # of the columns, the narrower the terminal is
+NUMERIC = ("made", "requests", "tokens", "cost", "time")
+LEFT_OUT = (
+    (),
+    ("requests",),
+    ("requests", "time"),
+    ("requests", "time", "tokens"),
+)  # of the columns, the narrower the terminal is
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="`last`, or the id of a run, or the end of it that `synth runs` shows.")
@@ -33,7 +40,7 @@ def runs(
     context: typer.Context,
     kind: Annotated[
         str | None,
-        typer.Option(help="Only this kind: ingest, generate, mine, review, check, release, train or evaluate."),
+        typer.Option(help="Only this kind: ingest, generate, mine, judge, review, check, release, train or evaluate."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10**6, help="At most so many.")] = SHOWN,
     workspace: WorkspaceOption = Path("."),
@@ -81,7 +88,8 @@ def runs_show(run: RunArgument, workspace: WorkspaceOption = Path("."), as_json:
         return
     for line in _lines(told):
         say(cell(line, width=WIDTH).plain)
-    if left := {row["kind"] for row in told["failures"] if row["requests"] > row["finished_since"]}:
+    left = {row["kind"] for row in told["failures"] if row["requests"] > row["finished_since"]}
+    if left and told["kind"] == "generate":  # what others left they ask again themselves
         say(f"next: synth runs retry {told['ending']} --only {only_for(left)} -w {workspace}")
 
 
@@ -94,7 +102,7 @@ def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
         "started": f"{started:%m-%d %H:%M}" if started.year == now.year else f"{started:%Y-%m-%d}",
         "status": run["status"],
         MODEL: " + ".join(name.rpartition("/")[2] for name in run["model"].split(" + ")),
-        "samples": _count(run["num_samples"]),
+        "made": _made(run),
         "requests": _count(run["requests"]),
         "tokens": _count(run["tokens_in"] + run["tokens_out"]),
         "cost": "" if run["cost"] is None else dollars(run["cost"]),
@@ -190,6 +198,14 @@ def _failures(failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _reasons(reasons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     return (f"{each['n']:,} x {each['reason']}" for each in reasons)
+
+
+def _made(run: Mapping[str, Any]) -> str:
+    """In one or two words; nothing for nothing."""
+    for name, made in MADE.items():
+        if number := run[name]:
+            return f"{_count(number)} {made.removesuffix('s') if number == 1 else made}"
+    return ""
 
 
 def _count(number: int) -> str:

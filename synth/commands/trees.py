@@ -121,7 +121,7 @@ def _add_revision(tree: "Tree", revision: Mapping[str, Any], call: Mapping[str, 
         prompt = revision["prompt_version"] and f"prompt {revision['prompt_version']}"
         _add(below, _joined(f"run {_brief(run['run_id'])} {run['kind']}", prompt, seed, f"code {run['code_version']}"))
     if call:
-        _add(below, f"call {call['call_id']}: {_paid(call)}")
+        _add_call(below, call)
     if edit := revision["edited_by"]:
         _add(below, f"review {edit['review_id']}: {edit['reviewer']} said {edit['verdict']}")
     if revision["parent_id"] is None or not revision["changes"]:
@@ -130,12 +130,20 @@ def _add_revision(tree: "Tree", revision: Mapping[str, Any], call: Mapping[str, 
         _add_change(below, field, before, after)
 
 
+def _add_call(tree: "Tree", call: Mapping[str, Any], prompt_version: str = "") -> None:
+    prompt = prompt_version and f"prompt {prompt_version}"
+    below = _add(tree, f"call {call['call_id']}: {_joined(prompt, _paid(call))}")
+    if call["reply"]:
+        _add(below, f"reply: {call['reply']}")
+
+
 def _paid(call: Mapping[str, Any]) -> str:
     sampling = _joined(*(f"{name} {value}" for name, value in call["sampling"].items()))
     seconds = None if call["seconds"] is None else f"{call['seconds']:.1f} s"
     cost = "price not stated" if call["cost"] is None else f"${call['cost']:.6f}"
     tokens = f"{call['tokens_in']} tokens in, {call['tokens_out']} out"
-    return _joined(call["outcome"], f"attempt {call['attempt']}", sampling, tokens, seconds, cost)
+    again = f"asked again {call['turn']} times" if call["turn"] else None
+    return _joined(call["outcome"], f"attempt {call['attempt']}", again, sampling, tokens, seconds, cost)
 
 
 def _add_change(tree: "Tree", field: str, before: Any, after: Any) -> None:
@@ -157,6 +165,7 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
     if not life["negatives"] and not life["minings"]:
         return
     below = _add(tree, f"negatives: {len(latest)}" + (f", {dropped} of them dropped" if dropped else ""))
+    told = {each["call"]["call_id"] for each in life["revisions"] if each["call"]}  # a reply is told once
     for each in life["minings"]:
         why = each["reason"] and f"({each['reason']})"
         found = " ".join(filter(None, (each["status"], why)))
@@ -169,7 +178,12 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
         words = _joined(
             *(f"{'dropped by ' if w['drops'] else ''}{w['reviewer']}: {w['verdict']}" for w in each["verdicts"])
         )
-        _add(_add(below, f"{_joined(each['origin'], rank, score, against, words)}"), each["text"])
+        lacks = each["requirement"] and f"lacks: {each['requirement']}"
+        line = _add(below, _joined(each["origin"], each["kind"], rank, score, against, lacks, words))
+        _add(line, each["text"])
+        if each["call"] and each["call"]["call_id"] not in told:
+            told.add(each["call"]["call_id"])
+            _add_call(line, each["call"], each["prompt_version"])
     if others := len(life["negatives"]) - len(latest):
         _add(below, f"{others} of earlier revisions")
 

@@ -76,7 +76,8 @@ class Estimate:
     What a run will take. Costs are in US dollars, None where a price is not stated.
 
     In nine of ten runs the outcome lies between `*_low` and `*_high`, as far as the calls known are like those to come.
-    Requests sent again after a fault are not in it. `basis`: what it was computed from, one line.
+    Requests sent again after a fault are not in it. `basis`: what it was computed from, one line; `is_rough`: from no
+    calls, and so many requests are to come that some could be asked first to measure it.
     """
 
     requests: int
@@ -88,6 +89,7 @@ class Estimate:
     cost_low: float | None
     cost_high: float | None
     basis: str
+    is_rough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +122,23 @@ class Calibration:
             [_prompt_features(prompt) for _, prompt in self._known], [call.tokens_in for call, _ in self._known]
         )
 
-    def basis(self, sample: Sequence[Prompt], num_requests: int) -> str:
-        """What an estimate of so many requests, of which these are some, is computed from, one line."""
+    @property
+    def is_measured(self) -> bool:
+        """Whether it knows enough calls to go by them."""
+        return bool(self._alike) or len(self._known) >= FEWEST_CALLS
+
+    def basis(self, sample: Sequence[Prompt]) -> str:
+        """What an estimate of requests, of which these are some, is computed from, one line."""
         if self._alike:
             return f"from {len(self._alike)} earlier calls of this model and prompt, taken to be like those to come"
         if len(self._known) >= FEWEST_CALLS:
             return f"from {len(self._known)} earlier calls of this model and prompt"
         texts = [message["content"] for prompt in sample for message in prompt.messages]
         per_token = sum(map(len, texts)) / max(1.0, sum(map(_tokens_in_general, texts)))
-        basis = (
+        return (
             f"from {per_token:.1f} characters per token, as tokenizers have in general, and the recipe's example of a"
             " reply (a model that thinks first takes many times more)"
         )
-        if num_requests <= ENOUGH_TO_MEASURE:
-            return basis
-        return f"{basis}; `--sample {ENOUGH_TO_MEASURE}` asks so many for real and measures it"
 
     def prompt_tokens(self, sample: Sequence[Prompt], num_requests: int) -> Mean:
         """Of a prompt: the mean of all `num_requests`, of which the sample is a part."""
@@ -166,31 +170,37 @@ def estimate(
     num_requests: int,
     calibration: Calibration,
     endpoints: Sequence[Endpoint],
+    times: float = 1.0,
     *,
     batch: bool = False,
 ) -> Estimate:
     """
-    What `num_requests` will take, one for each seed that is pending.
+    What asking about `num_requests` pending seeds will take.
 
     Args:
         sample: what some of them ask, drawn at random; empty only if there are none.
         endpoints: each gets a share of the requests by its weight; their prices make the cost.
+        times: how many times as much as the first request about a seed all requests about it take.
         batch: by the prices of the Batch API.
     """
     if not num_requests:
         cost = None if _cost(endpoints, 0.0, 0.0, batch=batch) is None else 0.0
         return Estimate(0, 0, 0, 0, 0, cost, cost, cost, "nothing is left to ask")
     sent, replied = calibration.prompt_tokens(sample, num_requests), calibration.reply_tokens(sample, num_requests)
-    tokens_in, tokens_out = num_requests * sent.tokens, num_requests * replied.tokens
-    margin = INTERVAL * num_requests * math.hypot(sent.deviation, replied.deviation)
+    amount = num_requests * times
+    tokens_in, tokens_out = amount * sent.tokens, amount * replied.tokens
+    margin = INTERVAL * amount * math.hypot(sent.deviation, replied.deviation)
     cost, cost_low, cost_high = _cost(endpoints, tokens_in, tokens_out, batch=batch), None, None
+    basis = calibration.basis(sample)
+    if times > 1.005:
+        basis += f", {times:.2f} times as much for what had to be asked again"
     if cost is not None:
-        of_sent = _cost(endpoints, num_requests * sent.deviation, 0.0, batch=batch) or 0.0
-        of_replied = _cost(endpoints, 0.0, num_requests * replied.deviation, batch=batch) or 0.0
+        of_sent = _cost(endpoints, amount * sent.deviation, 0.0, batch=batch) or 0.0
+        of_replied = _cost(endpoints, 0.0, amount * replied.deviation, batch=batch) or 0.0
         cost_margin = INTERVAL * math.hypot(of_sent, of_replied)
         cost_low, cost_high = max(0.0, cost - cost_margin), cost + cost_margin
     return Estimate(
-        requests=num_requests,
+        requests=round(amount),
         tokens_in=round(tokens_in),
         tokens_out=round(tokens_out),
         tokens_low=round(max(0.0, tokens_in + tokens_out - margin)),
@@ -198,7 +208,8 @@ def estimate(
         cost=cost,
         cost_low=cost_low,
         cost_high=cost_high,
-        basis=calibration.basis(sample, num_requests),
+        basis=basis,
+        is_rough=not calibration.is_measured and num_requests > ENOUGH_TO_MEASURE,
     )
 
 

@@ -149,7 +149,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant[:20]} is no number")
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)  # Python's own takes NaN and 1e999
+# Python's own takes NaN and 1e999, and refuses the line breaks that models write into the strings of long texts.
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse, strict=False)
 
 
 def _shown(text: str) -> str:

@@ -7,7 +7,7 @@ the prompt and looked at again in the parser.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,19 +18,18 @@ from synth.checks import (
     hidden,
     leaked,
     num_words,
-    other_script,
-    repeated,
-    same_as,
+    rejected,
+    wrong_language,
     wrong_length,
 )
+from synth.likeness import Taken
 from synth.llm.formats import strict_schema
 from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Parsed, Recipe
-from synth.records import Draft, Passage, Retrieval, Task, normalise
+from synth.recipes.recipe import Brief, NewSample, Parsed, Recipe
+from synth.records import Passage, Retrieval, Task, normalise
 
 OPERATION = "query"
-PROMPT_VERSION = "retrieval-query-1"
-PARSER_VERSION = "retrieval-query-parser-1"
+PARSER_VERSION = "3"
 FEWEST_WORDS, MOST_WORDS = 2, 40
 MOST_CHARACTERS = 10 * LONGEST_WORD * MOST_WORDS  # before white space is settled; no more is looked at
 USUAL_WORDS = 12  # of the 3 to 25 that are asked for; key words are fewer, summaries more
@@ -57,7 +56,7 @@ Write {num_queries} search queries that the passage below answers, of these kind
 {kinds}
 
 Each query
-- is written in the language of the passage, whatever language these rules are in;
+- is written in {language}, whatever language these rules are in;
 - stands alone: it does not speak of a passage, text, article or author, and names what it is about instead of "it" or \
 "this";
 - is specific: this passage answers it better than another passage on the same topic would;
@@ -82,19 +81,15 @@ class QueriesReply(BaseModel):
     queries: list[str] = Field(min_length=1, max_length=100)
 
 
-def messages(seed: Passage, num_queries: int) -> list[dict[str, str]]:
-    """
-    Ask for queries that the passage answers.
-
-    Args:
-        seed: the passage.
-        num_queries: how many, 1 or more; the kinds take turns, starting at one that depends on the passage.
-    """
+def messages(seed: Passage, brief: Brief) -> list[dict[str, str]]:
+    """Ask for queries that the passage answers; the kinds take turns, starting at one that depends on the passage."""
+    num_queries = brief.number
     names = list(KINDS)
     turn = seed.text_id.int % len(names)
     chosen = [names[(turn + index) % len(names)] for index in range(num_queries)]
     user = USER.format(
         num_queries=num_queries,
+        language=brief.language or "the language of the passage",
         kinds="\n".join(f"{index}. {name}: {KINDS[name]}" for index, name in enumerate(chosen, start=1)),
         # no passage can contain the hash of itself, so none can end itself
         mark=f"----- passage {seed.text_id.hex} -----",
@@ -103,29 +98,40 @@ def messages(seed: Passage, num_queries: int) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 
-def parse(reply_text: str, seed: Passage) -> Parsed:
+def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """
-    The queries of a reply as drafts, each with the passage as its one positive; and those that a check rejected.
+    The queries of a reply as samples, each with the passage as its one positive; and those that a check rejected.
 
     Raises:
         BadReply: the reply has no JSON object with a list of queries.
     """
     reply, repaired = read_reply(reply_text, QueriesReply)
-    drafts: list[Draft] = []
+    made: list[NewSample] = []
     rejections: list[Rejection] = []
-    earlier: set[str] = set()
+    taken = Taken([each.content.query for each in brief.samples if isinstance(each.content, Retrieval)])
     for text in reply.queries:
         if len(text) > MOST_CHARACTERS:
-            rejections.append(_rejected("length", text[:MOST_CHARACTERS], f"{len(text)} characters"))
+            rejections.append(rejected("length", text[:MOST_CHARACTERS], f"{len(text)} characters"))
             continue
         query = normalise(text)
-        rejection = _rejection(query, seed.text, earlier)
-        if rejection:
-            rejections.append(rejection)
+        for reason, found in _findings(query, seed.text, taken, brief.language):
+            if found:
+                rejections.append(rejected(reason, query, found))
+                break
         else:
-            drafts.append(_draft(query, seed))
-            earlier.add(same_as(query))
-    return Parsed(drafts, rejections, repaired)
+            made.append(NewSample(Retrieval(query=query, positives=(seed.text,))))
+            taken.add(query)
+    return Parsed(made, rejections, repaired)
+
+
+def _findings(query: str, passage: str, taken: Taken, language: str) -> Iterator[tuple[str, str | None]]:
+    """By reason. The cheap ones first, and no text goes to `copied` that is longer than a query."""
+    yield "characters", hidden(query)
+    yield "length", wrong_length(query, fewest=FEWEST_WORDS, most=MOST_WORDS)
+    yield "leakage", leaked(query, passage)
+    yield "language", wrong_language(query, passage, language)
+    yield "copied", copied(query, passage)
+    yield "duplicate", taken.again(query)
 
 
 def example_reply(seed: Passage, num_queries: int) -> str:
@@ -136,48 +142,18 @@ def example_reply(seed: Passage, num_queries: int) -> str:
     return json.dumps({"queries": [query] * num_queries}, ensure_ascii=False)
 
 
-# In this order: the cheap ones first, and no text goes to `copied` that is longer than a query.
-CHECKS: tuple[tuple[str, Callable[[str, str, set[str]], str | None]], ...] = (
-    ("characters", lambda query, passage, earlier: hidden(query)),
-    ("length", lambda query, passage, earlier: wrong_length(query, fewest=FEWEST_WORDS, most=MOST_WORDS)),
-    ("leakage", lambda query, passage, earlier: leaked(query, passage)),
-    ("language", lambda query, passage, earlier: other_script(query, passage)),
-    ("copied", lambda query, passage, earlier: copied(query, passage)),
-    ("duplicate", lambda query, passage, earlier: repeated(query, earlier)),
-)
-
-
-def _rejection(query: str, passage: str, earlier: set[str]) -> Rejection | None:
-    for reason, check in CHECKS:
-        found = check(query, passage, earlier)
-        if found:
-            return _rejected(reason, query, found)
-    return None
-
-
-def _rejected(reason: str, query: str, found: str) -> Rejection:
-    # half a surrogate pair cannot be stored or printed
-    return Rejection(reason, query.encode(errors="backslashreplace").decode(), found)
-
-
-def _draft(query: str, seed: Passage) -> Draft:
-    return Draft(
-        content=Retrieval(query=query, positives=(seed.text,)),
-        source_id=seed.source_id,
-        operation=OPERATION,
-        method="llm",
-        seed_id=seed.text_id,
-        prompt_version=PROMPT_VERSION,
-    )
-
-
 RECIPE = Recipe(
     task=Task.RETRIEVAL,
     operation=OPERATION,
-    prompt_version=PROMPT_VERSION,
-    parser_version=PARSER_VERSION,
-    schema=strict_schema(QueriesReply),
+    title="queries that a passage answers, of five kinds",
+    source="Qwen3-Embedding, arXiv 2506.05176, appendix A.1",
+    seeds="passages",
+    per_seed=4,
     messages=messages,
+    schema=strict_schema(QueriesReply),
     parse=parse,
     example_reply=example_reply,
+    checks=("characters", "length", "leakage", "language", "copied", "duplicate"),
+    parser_version=PARSER_VERSION,
+    language="any",
 )

@@ -1,17 +1,24 @@
 """What a generate stage will take, before it begins: an estimate from a sample of its prompts, and three of them."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
 from uuid import UUID
 
 from synth.llm.engine import Engine
 from synth.llm.estimate import Calibration, Estimate, PaidCall, Prompt, draw, estimate
 from synth.llm.journal import Journal
+from synth.recipes.recipe import Brief, Messages, Recipe
+from synth.records import Seed
 from synth.stages.generate import Plan
 from synth.stages.spending import spent_before
-from synth.store import failures, sources
+from synth.store import failures
 from synth.store.calls import paid_calls
 from synth.store.connection import Store
+from synth.store.made import ever_done
+from synth.store.seeds import Seeds
 
 NUM_SHOWN = 3
 MOST_CALLS = 200  # earlier calls to learn from, the latest first
@@ -32,7 +39,7 @@ class Forecast:
 
 def sampled(store: Store, plan: Plan, number: int, *, seed: int) -> list[UUID]:
     """Some of a plan's seeds, drawn at random, in order; of those that never failed, as long as there are any."""
-    untried = set(sources.untried_passages(store, plan.names, plan.stage_key))
+    untried = set(plan.of.untried(store, plan.stage_key))
     chosen = draw([each for each in plan.seeds if each in untried], number, seed=seed)
     others = draw([each for each in plan.seeds if each not in untried], number - len(chosen), seed=seed)
     return sorted(chosen + others)
@@ -40,7 +47,7 @@ def sampled(store: Store, plan: Plan, number: int, *, seed: int) -> list[UUID]:
 
 def remaining(store: Store, plan: Plan, asked: Collection[UUID]) -> Plan:
     """The plan without those seeds that are done by now; of those `asked` for, what was not come to is left in it."""
-    untried = set(sources.untried_passages(store, plan.names, plan.stage_key))
+    untried = set(plan.of.untried(store, plan.stage_key))
     return replace(plan, seeds=[each for each in plan.seeds if each in untried or each not in asked])
 
 
@@ -66,27 +73,77 @@ def forecast(store: Store, plan: Plan, *, seed: int) -> Forecast:
     Args:
         seed: of the draw of prompts to estimate from.
     """
-    asking, recipe, num_queries = plan.asking, plan.recipe, plan.settings["num_queries"]
-    assert asking is not None and recipe is not None and isinstance(num_queries, int)
+    asking, recipe, per_seed = plan.asking, plan.recipe, plan.per_seed
+    assert asking is not None and recipe is not None
+    brief = Brief(per_seed, language=str(plan.settings["language"]))
 
-    def prompts_of(text_ids: Sequence[UUID], names: Sequence[str]) -> dict[UUID, Prompt]:
-        return {
-            passage.text_id: Prompt(recipe.messages(passage, num_queries), recipe.example_reply(passage, num_queries))
-            for passage in sources.train_passages(store, names, text_ids)
-        }
+    def prompts_of(seed_ids: Sequence[UUID], of: Seeds) -> dict[UUID, _Sampled]:
+        return {seed.seed_id: _Sampled(recipe, seed, brief) for seed in of.load(store, seed_ids)}
 
-    sample = prompts_of(draw(plan.seeds, seed=seed), plan.names)
-    paid = paid_calls(store, asking.llm.models, recipe.prompt_version, num_queries=num_queries, limit=MOST_CALLS)
-    known = prompts_of([call.seed_id for call in paid], ())
-    calibration = Calibration([PaidCall(call.tokens_in, call.tokens_out, known.get(call.seed_id)) for call in paid])
+    sample = prompts_of(draw(plan.seeds, seed=seed), plan.of)
+    paid = paid_calls(store, asking.llm.models, recipe.prompt_version, per_seed=per_seed, limit=MOST_CALLS)
+    known = prompts_of([call.seed_id for call in paid], replace(plan.of, names=()))
+    prompts = {seed_id: each.prompt for seed_id, each in known.items()}
+    calibration = Calibration([PaidCall(call.tokens_in, call.tokens_out, prompts.get(call.seed_id)) for call in paid])
+    usual = 2.0 if recipe.first else 1.0
+    told = [
+        (call.times, call.num_requests) for call in paid if call.times is not None and call.num_requests is not None
+    ]
+    times = fmean(each for each, _ in told) if told else 1.0
+    num_requests = fmean(each for _, each in told) if told else usual
     with Journal(asking.journal, read_only=True) as journal:
         engine = Engine(asking.llm, journal, hopeless=failures.hopeless(store, plan.stage_key))
-        to_ask = [prompt for prompt in sample.values() if engine.first_asked(prompt.messages, schema=recipe.schema)[1]]
-    share = len(to_ask) / len(sample) if sample else 0.0
-    num_requests = round(len(plan.seeds) * share)
+        to_ask = [each for each in sample.values() if engine.first_asked(each.messages, schema=each.schema)[1]]
+        others = [each for each in sample.values() if each not in to_ask]
+        begun = [each for each in others if not engine.is_hopeless(each.messages, schema=each.schema)]
+    done = ever_done(store, [each.seed.seed_id for each in begun])  # by other settings: all of theirs is known
+    begun = [each for each in begun if each.seed.seed_id not in done]
+    of_all = len(plan.seeds) / max(len(sample), 1)
+    num_to_ask, num_begun = round(len(to_ask) * of_all), round(len(begun) * of_all)
+    as_many = num_to_ask + math.ceil(num_begun * (times - 1) / times)  # what is begun lacks what is asked again
+    found = estimate(
+        [each.prompt for each in to_ask or begun],
+        as_many,
+        calibration,
+        asking.llm.endpoints,
+        times,
+        batch=asking.in_batches,
+    )
+    requests = round(num_to_ask * num_requests + num_begun * (num_requests - usual))
+    if not told and int(str(plan.settings["max_tries"])) > 1 and as_many:
+        found = replace(found, basis=f"{found.basis}; without the further tries that rejected texts will take")
     return Forecast(
         len(plan.seeds),
-        len(plan.seeds) - num_requests,
-        estimate(to_ask, num_requests, calibration, asking.llm.endpoints, batch=asking.in_batches),
-        [prompt.messages for prompt in to_ask[:NUM_SHOWN]],
+        len(plan.seeds) - num_to_ask,
+        replace(found, requests=requests),
+        [each.messages for each in to_ask[:NUM_SHOWN]],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """What is asked about one seed, if every reply is taken as it comes."""
+
+    recipe: Recipe
+    seed: Seed
+    brief: Brief
+
+    @property
+    def messages(self) -> Messages:
+        """The first request."""
+        return (self.recipe.first or self.recipe).messages(self.seed, self.brief)
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """Of its reply."""
+        return (self.recipe.first or self.recipe).schema
+
+    @property
+    def prompt(self) -> Prompt:
+        """All that is sent, and all that is expected in reply."""
+        reply = self.recipe.example_reply(self.seed, self.brief.number)
+        if self.recipe.first is None:
+            return Prompt(self.messages, reply)
+        first = self.recipe.first.example
+        then = self.recipe.messages(self.seed, replace(self.brief, facts=self.recipe.first.read(first, self.seed)))
+        return Prompt([*self.messages, *then], f"{first} {reply}")

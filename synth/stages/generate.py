@@ -1,8 +1,8 @@
 """
-Generate: passages become samples, by an LLM with a recipe, or by the extractive engine without any model.
+Generate: seeds become samples, by an LLM with a recipe, or by the extractive engine without any model.
 
-A seed is a passage; what it gave and that it is done are stored together, so the same command again goes on where the
-last one stopped, however it stopped. Replies of an LLM are in its journal before they come here.
+A seed is a passage or a sample; what it gave and that it is done are stored together, so the same command again goes on
+where the last one stopped, however it stopped. Replies of an LLM are in its journal before they come here.
 """
 
 import asyncio
@@ -20,16 +20,18 @@ from synth.llm.config import LLMConfig
 from synth.llm.crew import Crew
 from synth.llm.usage import Usage
 from synth.recipes.recipe import Recipe
-from synth.records import BudgetSpent, LLMError, Passage, SkiffError, Stopped, key_of
+from synth.records import BudgetSpent, LLMError, Seed, SkiffError, Stopped, key_of
 from synth.stages.asking import Made
-from synth.store import runs, samples, sources
+from synth.store import runs
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
+from synth.store.made import Finished, add_finished, add_made, any_done
+from synth.store.seeds import Seeds
 
 FLUSH_SEEDS, FLUSH_SECONDS = 200, 2.0  # a lease is worth taking for so many seeds, or after so long
 BREATH_SECONDS = 0.01
-LOADED_SEEDS = 500  # passages read from the store at once
+LOADED_SEEDS = 500  # read from the store at once
 
 
 @dataclass
@@ -56,7 +58,7 @@ async def _nothing() -> None:
 class Opened:
     """A plan's engine while it is open."""
 
-    make: Callable[[Passage], Awaitable[Made]]
+    make: Callable[[Seed], Awaitable[Made]]
     crew: Crew  # who makes
     prepare: Callable[[], Awaitable[None]] = _nothing  # what there is to do before the first seed
     take_calls: Callable[[], Sequence[Call]] = list  # those paid for since they were last taken
@@ -89,9 +91,11 @@ class Plan:
     prompt_version: str
     settings: Mapping[str, object]
     config: Mapping[str, object]
-    names: Sequence[str]  # of the sources
+    of: Seeds  # where the seeds are found
     opened: Callable[["Plan", Store, Watch, asyncio.Event, UUID], AbstractAsyncContextManager[Opened]]  # of a run
-    seeds: Sequence[UUID] = ()  # text ids, in order
+    seeds: Sequence[UUID] = ()  # their ids, in order
+    per_seed: int = 0  # how many of each are asked for; 0 where nobody asks
+    can_sample: bool = True  # some seeds can be asked first, to measure what the others will take
     asking: Asking | None = None  # None: no server is asked
     recipe: Recipe | None = None  # of what a server is asked
 
@@ -100,24 +104,27 @@ class Plan:
         """Seeds done under this key are done for this plan."""
         return key_of("generate", self.model, self.prompt_version, dict(self.settings))
 
-    def passages(self, store: Store) -> Iterator[Passage]:
+    def loaded(self, store: Store) -> Iterator[Seed]:
         """The seeds, some hundred in memory at a time."""
         for start in range(0, len(self.seeds), LOADED_SEEDS):
-            yield from sources.train_passages(store, self.names, self.seeds[start : start + LOADED_SEEDS])
+            yield from self.of.load(store, self.seeds[start : start + LOADED_SEEDS])
 
 
 @dataclass(frozen=True)
 class Generated:
     """
-    The outcome: `num_known` drafts had content that the store has already; `failures` count the seeds that are left, by
-    kind and reason, of which an earlier run had left `num_passed_over` that were not asked again. `ended` says why the
-    run ended before all was done, "" if it did not.
+    The outcome: `num_stored` samples and `num_negatives` negatives are new; `num_known` more had content that the store
+    has already; `num_short` seeds gave fewer than asked for, after all tries; `failures` count the seeds that are left,
+    by kind and reason, of which an earlier run had left `num_passed_over` that were not asked again. `ended` says why
+    the run ended before all was done, "" if it did not.
     """
 
     num_seeds: int
     num_done: int
     num_stored: int
     num_known: int
+    num_negatives: int
+    num_short: int
     rejections: Mapping[str, int]
     failures: Mapping[tuple[str, str], int]
     usage: Usage  # tokens and money are those of this run alone
@@ -184,13 +191,16 @@ class _Work:
     num_done: int = 0
     num_stored: int = 0
     num_known: int = 0
+    num_negatives: int = 0
+    num_short: int = 0
     num_passed_over: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     notes: list[str] = field(default_factory=list)
     recorded: Callable[[], None] = lambda: None
-    _finished: list[tuple[UUID, Made]] = field(default_factory=list)
+    _finished: list[Finished] = field(default_factory=list)
+    _begun: list[Finished] = field(default_factory=list)
     _failed: list[Failure] = field(default_factory=list)
     _calls: list[Call] = field(default_factory=list)
     _flushed_at: float = field(default_factory=time.monotonic)
@@ -209,9 +219,9 @@ class _Work:
                 self._flush()
         none_served = sum(self.failures.values()) == len(self.plan.seeds)
         num_asked = len(self.plan.seeds) - self.num_passed_over
-        if none_served and num_asked and not samples.any_done(self.store, self.plan.stage_key):
+        if none_served and num_asked and not any_done(self.store, self.plan.stage_key):
             _, reason = next(iter(self.failures))
-            raise LLMError(f"not one of {num_asked} passages got a reply that can be used: {reason}")
+            raise LLMError(f"not one of {num_asked} {self.plan.of.kind} got a reply that can be used: {reason}")
 
     def outcome(self, ended: SkiffError | None) -> Generated:
         """What has become of the run, which ended early for this reason."""
@@ -220,6 +230,8 @@ class _Work:
             num_done=self.num_done,
             num_stored=self.num_stored,
             num_known=self.num_known,
+            num_negatives=self.num_negatives,
+            num_short=self.num_short,
             rejections=dict(self.rejections),
             failures=dict(self.failures),
             usage=self.usage,
@@ -238,15 +250,18 @@ class _Work:
             opened.stop()
         has_come = bool(ended)  # what has come by now is stored, whatever came between
         is_spent = False
-        pending = self.plan.passages(self.store)
+        pending = self.plan.loaded(self.store)
 
         async def one() -> bool:
             nonlocal is_spent
-            for passage in pending:  # one shared iterator: every seed goes to exactly one worker
+            for seed in pending:  # one shared iterator: every seed goes to exactly one worker
                 if not has_come and (stop.is_set() or (ended and not is_spent)):
                     return False
                 try:
-                    made = await opened.make(passage)
+                    made = await opened.make(seed)
+                    if made.ended is not None:
+                        self._begun.append(Finished(seed, made.made))
+                        raise made.ended
                 except Stopped:
                     return True
                 except BudgetSpent as error:  # what others have begun is within the ceiling, and what is known is free
@@ -263,7 +278,7 @@ class _Work:
                     opened.stop()
                     return False
                 self._calls += opened.take_calls()
-                self._add(passage.text_id, made)
+                self._add(seed, made)
                 await self._breathe()
                 return True
             return False
@@ -284,7 +299,7 @@ class _Work:
             await asyncio.sleep(0)
             self._breathed_at = time.monotonic()
 
-    def _add(self, seed_id: UUID, made: Made) -> None:
+    def _add(self, seed: Seed, made: Made) -> None:
         self.watch.advance(1)
         if made.failure is not None:
             self.watch.fail(1)
@@ -293,8 +308,9 @@ class _Work:
             self._failed.append(made.failure)
         else:
             self.num_done += 1
-            self.rejections.update(made.rejections)
-            self._finished.append((seed_id, made))
+            self.num_short += len(made.made) < self.plan.per_seed
+            self.rejections.update(rejection.reason for rejection in made.rejections)
+            self._finished.append(Finished(seed, made.made, made.rejections))
         waiting = len(self._finished) + len(self._failed)
         if waiting >= FLUSH_SEEDS or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
             self._flush()
@@ -302,22 +318,25 @@ class _Work:
     def _flush(self) -> None:
         """Store what waits, on the event loop's own thread: a lease takes some milliseconds."""
         finished, self._finished = self._finished, []
+        begun, self._begun = self._begun, []
         failed, self._failed = self._failed, []
         calls, self._calls = self._calls, []
         self._flushed_at = time.monotonic()
-        if not (finished or failed or calls):
+        if not (finished or begun or failed or calls):
             return
         key, run_id = self.plan.stage_key, self.run.run_id
         with self.store.write() as cursor:
-            stored = samples.add_generated(
-                cursor, key, run_id, [(seed_id, made.drafts, made.rejections) for seed_id, made in finished]
-            )
+            stored = [add_finished(cursor, key, run_id, finished), add_made(cursor, run_id, begun)]
             add_calls(cursor, calls, run_id)
             add_failures(cursor, failed, run_id)
-        known = sum(len(made.drafts) for _, made in finished) - stored
-        self.num_stored += stored
+        num_samples, num_negatives = (sum(numbers) for numbers in zip(*stored, strict=True))
+        known = sum(each.num_made for each in [*finished, *begun]) - num_samples - num_negatives
+        self.num_stored += num_samples
+        self.num_negatives += num_negatives
         self.num_known += known
-        self.run.count(seeds=len(finished), failed=len(failed), stored=stored, known=known)
+        self.run.count(
+            seeds=len(finished), failed=len(failed), stored=num_samples, negatives=num_negatives, known=known
+        )
 
     def _record_usage(self) -> None:
         self.usage = usage = self.watch.usage()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from synth.llm.account import Account
@@ -14,17 +14,20 @@ from synth.llm.crew import Crew
 from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
 from synth.llm.journal import Journal
-from synth.recipes import RECIPES
-from synth.recipes.recipe import Recipe
-from synth.records import Draft, Passage, Retrieval, Task, Use, UserError
+from synth.recipes import RECIPES, Recipes, find_recipe
+from synth.recipes.recipe import Brief, Recipe
+from synth.records import Draft, Passage, Retrieval, Seed, Task, Use, UserError
 from synth.stages.asking import Asker, Made
 from synth.stages.generate import Asking, Opened, Plan, Watch
 from synth.stages.spending import spent_before
 from synth.store import failures, sources
 from synth.store.connection import Store
+from synth.store.made import Rejected
 from synth.store.run_history import find_run, generate_config, num_not_reached
+from synth.store.seeds import Seeds
 
 QUERY = "query"
+EXTRACTIVE_QUERIES = 4  # of a passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +37,56 @@ class Wanted:
     task: Task = Task.RETRIEVAL
     operation: str = QUERY
     names: tuple[str, ...] = ()  # of sources; empty: all
-    num_queries: int = 4
+    per_seed: int | None = None  # samples or negatives of each seed; None: as many as the recipe says
+    language: str = ""  # of what is written; "" that of the seed
+    max_tries: int | None = None  # requests about a seed for what the checks rejected; None: as the recipe says
     seed: int = 0  # of the extractive engine's choices
-    limit: int | None = None  # at most so many seeds, in the order of their text ids
+    limit: int | None = None  # at most so many seeds
+    recipes: Recipes = field(default_factory=lambda: RECIPES)
 
 
 def plan_generate(
     store: Store, wanted: Wanted, asking: Asking | None, *, anew: Mapping[UUID, int] | None = None
 ) -> Plan:
     """
-    Find the seeds that are not done: passages of the named sources, or of all, that are declared for training.
+    Find the seeds that are not done: passages or samples of the named sources, or of all, declared for training.
 
     Args:
         asking: the servers to ask; None takes the extractive engine, which serves retrieval queries only.
-        anew: only these seeds, each asked under this attempt number, to get another reply than the last time.
+        anew: only these, as far as they are seeds and not done, each asked under this attempt number, to get another
+            reply than the last time.
 
     Raises UserError for an unknown source, an empty corpus, an operation that nothing here can do, or a ceiling on
     money without prices.
     """
-    recipe = _recipe(wanted.task, wanted.operation)
+    recipe = find_recipe(wanted.task, wanted.operation, wanted.recipes)
+    recipe.check_language(wanted.language)
     sources.check_sources(store, wanted.names)
-    if not sources.has_train_passages(store, wanted.names):
+    of = Seeds(recipe.seeds, wanted.task, wanted.names)
+    if not of.exist(store):
         where = f" of {', '.join(wanted.names)}" if wanted.names else ""
-        raise UserError(f"the corpus{where} is empty: ingest documents or a retrieval set for training first")
+        if recipe.seeds == "passages":
+            raise UserError(f"the corpus{where} is empty: ingest documents or a retrieval set for training first")
+        raise UserError(
+            f"there are no {wanted.task} samples{where} to start from: ingest some for training, or generate some"
+        )
     if asking is None:
-        plan = _extractive_plan(wanted)
+        if (wanted.task, wanted.operation) != (Task.RETRIEVAL, QUERY):
+            raise UserError(
+                f"the operation {wanted.operation} needs an LLM: name base_url and model in [llm] of synth.toml"
+            )
+        plan = _extractive_plan(wanted, of)
     else:
         asking.ceilings.check_prices(asking.llm.endpoints)
         if asking.in_batches:
             asking.ceilings.check_prices(asking.llm.endpoints, batch=True)
-        plan = _llm_plan(asking, recipe, wanted, anew or {})
+        plan = _llm_plan(asking, recipe, wanted, of, anew or {})
     if anew is None:
-        seeds = sources.pending_passages(store, wanted.names, plan.stage_key, limit=wanted.limit)
-    else:
-        seeds = sorted(anew)[: wanted.limit]
-    return replace(plan, seeds=seeds)
+        return replace(plan, seeds=of.pending(store, plan.stage_key, limit=wanted.limit))
+    return replace(plan, seeds=sorted(anew.keys() & set(of.pending(store, plan.stage_key, limit=None))))
 
 
-def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | None) -> Plan:
+def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | None, recipes: Recipes = RECIPES) -> Plan:
     """
     Ask again for the seeds of a run that failed in one of these ways (any, if none is named), under the next attempt
     number of each.
@@ -87,30 +102,33 @@ def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | No
         task=Task(config["task"]),
         operation=config["operation"],
         names=tuple(config["sources"]),
-        num_queries=config["num_queries"],
+        per_seed=config["per_seed"],
+        language=config["language"],
+        max_tries=config["max_tries"],
+        recipes=recipes,
     )
     anew = failures.to_ask_again(store, told, kinds)
     if not anew:
-        of = f" as {' or '.join(kinds)}" if kinds else ""
-        if others := failures.left(store, told):
-            left = " and ".join(f"{number:,} as {kind}" for kind, number in others.items())
-            only = failures.only_for(others.keys())
-            raise UserError(f"run {run} left nothing{of}, but {left}: `--only {only}` asks for that again")
-        if unreached := num_not_reached(store, told):
-            raise UserError(
-                f"run {run} left nothing{of}, but did not come to {unreached:,} of its passages: run `synth generate`"
-                " again with its options"
-            )
-        raise UserError(f"nothing of run {run} is left{of}; `synth runs show` tells what became of it")
-    return plan_generate(store, wanted, asking, anew=anew)
+        raise _nothing_left(store, run, told, kinds)
+    plan = plan_generate(store, wanted, asking, anew=anew)
+    if not plan.seeds:
+        raise UserError("none of what was left is a seed any more: it was edited, rejected or held out since")
+    return plan
 
 
-def _recipe(task: Task, operation: str) -> Recipe:
-    recipe = RECIPES.get((task, operation))
-    if recipe is None:
-        known = ", ".join(f"{known_operation} for {known_task}" for known_task, known_operation in RECIPES)
-        raise UserError(f"no recipe makes {task} samples by the operation {operation}; there is: {known}")
-    return recipe
+def _nothing_left(store: Store, run: str, told: UUID, kinds: Sequence[str]) -> UserError:
+    """Why there is nothing of a run, as it was named, to ask again, and what there is instead."""
+    of = f" as {' or '.join(kinds)}" if kinds else ""
+    if others := failures.left(store, told):
+        left = " and ".join(f"{number:,} as {kind}" for kind, number in others.items())
+        only = failures.only_for(others.keys())
+        return UserError(f"run {run} left nothing{of}, but {left}: `--only {only}` asks for that again")
+    if unreached := num_not_reached(store, told):
+        return UserError(
+            f"run {run} left nothing{of}, but did not come to {unreached:,} of its seeds: run `synth generate`"
+            " again with its options"
+        )
+    return UserError(f"nothing of run {run} is left{of}; `synth runs show` tells what became of it")
 
 
 def _config(wanted: Wanted) -> dict[str, object]:
@@ -122,19 +140,22 @@ def _config(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _extractive_plan(wanted: Wanted) -> Plan:
+def _extractive_plan(wanted: Wanted, of: Seeds) -> Plan:
+    num_queries = wanted.per_seed or EXTRACTIVE_QUERIES
+
     @asynccontextmanager
     async def opened(
         plan: Plan, store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
     ) -> AsyncIterator[Opened]:
         corpora = sources.corpora(store, wanted.names, declared_use=Use.TRAIN)
         engines = {
-            name: ExtractiveEngine(corpus, seed=wanted.seed, num_queries=wanted.num_queries)
+            name: ExtractiveEngine(corpus, seed=wanted.seed, num_queries=num_queries)
             for name, corpus in corpora.items()
         }
         name_of = {passage.text_id: name for name, corpus in corpora.items() for passage in corpus}
 
-        async def make(passage: Passage) -> Made:
+        async def make(passage: Seed) -> Made:
+            assert isinstance(passage, Passage)
             found = engines[name_of[passage.text_id]].queries(passage)
             drafts = [
                 Draft(
@@ -148,7 +169,7 @@ def _extractive_plan(wanted: Wanted) -> Plan:
                 )
                 for each in found
             ]
-            return Made(drafts, {} if drafts else {"too short or no prose": 1})
+            return Made(drafts, [] if drafts else [Rejected("too short or no prose", passage.text, "no query in it")])
 
         yield Opened(make, Crew(1))
 
@@ -156,15 +177,17 @@ def _extractive_plan(wanted: Wanted) -> Plan:
         "extractive (no model; configure base_url and model for an LLM)",
         ExtractiveEngine.name,
         ExtractiveEngine.version,
-        {"seed": wanted.seed, "num_queries": wanted.num_queries},
+        {"seed": wanted.seed, "num_queries": num_queries},
         _config(wanted),
-        wanted.names,
+        of,
         opened,
     )
 
 
-def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID, int]) -> Plan:
+def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, of: Seeds, anew: Mapping[UUID, int]) -> Plan:
     llm = asking.llm
+    brief = Brief(wanted.per_seed or recipe.per_seed, language=wanted.language)
+    max_tries = wanted.max_tries or recipe.most_tries
 
     @asynccontextmanager
     async def opened(
@@ -180,11 +203,11 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
             budget = _budget(store, plan.stage_key, asking, account)
             hopeless = failures.hopeless(store, plan.stage_key)
             async with Engine(llm, journal, budget=budget, hopeless=hopeless, on_note=watch.note) as engine:
-                asker = Asker(engine, recipe, wanted.num_queries, anew, plan.stage_key, hopeless)
+                asker = Asker(engine, recipe, brief, max_tries, anew, plan.stage_key, hopeless)
                 watch.usage, watch.spent = lambda: engine.usage, lambda: budget.spent
 
                 def questions() -> Iterator[Asked]:
-                    return map(asker.asked, plan.passages(store))
+                    return map(asker.asked, plan.loaded(store))
 
                 async def prepare() -> None:
                     await _settle_batches(asking, engine, questions, watch)
@@ -210,13 +233,16 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, anew: Mapping[UUID
         recipe.prompt_version,
         # not all that is asked for: seeds that are done stay done where max_tokens changes, and only the rest is asked
         {
-            "num_queries": wanted.num_queries,
+            "per_seed": brief.number,
+            "language": brief.language,
+            "max_tries": max_tries,
             "temperature": llm.temperature,
-            "parser_version": recipe.parser_version,
+            "parser_version": recipe.parsing,
         },
         _config(wanted) | llm.sampling,
-        wanted.names,
+        of,
         opened,
+        per_seed=brief.number,
         asking=asking,
         recipe=recipe,
     )
@@ -234,10 +260,6 @@ def _budget(store: Store, stage_key: UUID, asking: Asking, account: Account) -> 
         excess=spent.excess,
         account=account,
     )
-
-
-def _nothing() -> None:
-    pass
 
 
 async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ REQUIRED = {
 HASHED = ("instruction", "query", "positives", "text1", "text2", "score", "text", "label")  # content_hash_of's order
 LISTS = ("positives", "negatives")
 DESCRIPTION = ("external_id", "method", "model", "prompt_version")  # text; "" where it is not given
-LINKS = ("seed_id", "call_id")  # UUIDs
+LINKS = ("seed_id", "parent_id", "call_id")  # UUIDs
 
 # The rows to store, by their place in the table: none that is known, and of equal ones the first. A negative that is
 # blank, or that is the query or a positive, has no id.
@@ -135,7 +135,7 @@ def add_rows(
             sample's labelled negatives, without rank and scores; one that is blank, or the query or a positive, is
             left out. Sts: `text1`, `text2`, `score`. Classification: `text`, `label`. Of every task, and missing or
             null where they do not apply: `instruction`, `external_id`, `method`, `model`, `prompt_version`, and the
-            UUIDs `seed_id` and `call_id`. Of a sample that is known the negatives are ignored.
+            UUIDs `seed_id`, `parent_id` and `call_id`. Of a sample that is known the negatives are ignored.
 
     Raises UserError, storing nothing, if a column is missing, unknown or holds a null; StoreError without the source.
     """

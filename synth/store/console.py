@@ -42,7 +42,15 @@ MAX_RESULT = 1 << 30  # bytes that a person's query may return
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 SLICE = 2000  # rows of a result that are written at a time
 FAILED = 3  # exit code of the process of a query for a failure, beside 2 for a wrong statement; 1 is Python's for a bug
-KEPT = (CONFIG, "journal", "releases", "embeddings", "models")  # in the store's folder; never a query's output
+KEPT = (
+    CONFIG,
+    "journal",
+    "releases",
+    "embeddings",
+    "models",
+    "batches",
+    "recipes",
+)  # in the store's folder; never a query's output
 # The file system says: not there, not like that. Anything else (a full disk, a broken one) is a failure.
 WRONG_PATH = {
     errno.EACCES,

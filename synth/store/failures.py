@@ -104,7 +104,7 @@ def to_ask_again(store: Store, run_id: UUID, kinds: Collection[str] = ()) -> dic
     with store.read() as cursor:
         rows = cursor.execute(
             "WITH left_over AS (SELECT f.stage_key, f.seed_id FROM llm_failure f"
-            " ANTI JOIN generated g ON g.stage_key = f.stage_key AND g.text_id = f.seed_id"
+            " ANTI JOIN generated g ON g.stage_key = f.stage_key AND g.seed_id = f.seed_id"
             " WHERE f.run_id = $run AND (len($kinds) = 0 OR f.kind IN (SELECT unnest($kinds))))"
             " SELECT seed_id, max(attempt + permanent::INTEGER) FROM llm_failure"
             " SEMI JOIN left_over USING (stage_key, seed_id) GROUP BY seed_id ORDER BY seed_id",

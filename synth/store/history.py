@@ -108,8 +108,8 @@ MADE_BY_RUN = {
     "rejected": "SELECT k AS reason, sum((rejections->>k)::BIGINT)::BIGINT AS n FROM"
     " (SELECT rejections, unnest(json_keys(rejections)) AS k FROM generated WHERE run_id = $id)"
     " GROUP BY ALL ORDER BY ALL",
-    "negatives": "SELECT origin, count(*) AS n, count(DISTINCT sample_id) AS samples FROM negative WHERE run_id = $id"
-    " GROUP BY ALL ORDER BY ALL",
+    "negatives": "SELECT origin, kind, count(*) AS n, count(DISTINCT sample_id) AS samples FROM negative"
+    " WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "minings": "SELECT status, count(*) AS n FROM mined WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "reviews": "SELECT reviewer, verdict, count(*) AS n FROM review WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "eval_overlaps": "SELECT kind, field, count(*) AS n FROM overlap WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
@@ -151,14 +151,29 @@ def _samples(cursor: duckdb.DuckDBPyConnection, condition: str, **parameters: An
 
 
 def _call(cursor: duckdb.DuckDBPyConnection, call_id: UUID) -> Row:
-    """A call, what it was about, and the samples that were made of it."""
+    """A call, what it was about, what was made of it, and what the checks rejected of it."""
     [row] = read_rows(
         cursor,
-        "SELECT c.* EXCLUDE (call_id), t.text AS seed_text FROM llm_call c LEFT JOIN text t ON t.text_id = c.seed_id"
+        "SELECT c.* EXCLUDE (call_id), coalesce(t.text, r.query, r.text, r.text1) AS seed_text FROM llm_call c"
+        " LEFT JOIN text t ON t.text_id = c.seed_id LEFT JOIN revision r ON r.revision_id = c.seed_id"
         " WHERE c.call_id = $id",
         id=call_id,
     )
-    return {**row, "made": _samples(cursor, "r.call_id = $id", id=call_id)}
+    return {
+        **row,
+        "made": _samples(cursor, "r.call_id = $id", id=call_id),
+        "negatives": read_rows(
+            cursor,
+            "SELECT n.sample_id, n.kind, n.requirement, t.text FROM negative n JOIN text t USING (text_id)"
+            f" WHERE n.call_id = $id ORDER BY n.negative_id LIMIT {MOST_LISTED}",
+            id=call_id,
+        ),
+        "rejected": read_rows(
+            cursor,
+            f"SELECT reason, found, text FROM rejection WHERE call_id = $id ORDER BY rejection_id LIMIT {MOST_LISTED}",
+            id=call_id,
+        ),
+    }
 
 
 def _release(cursor: duckdb.DuckDBPyConnection, release_id: UUID) -> Row:

@@ -12,7 +12,7 @@ from synth.store.sample_history import Row, read_rows
 
 LAST = "last"
 FEWEST_DIGITS = 4
-TOLD = {"task", "operation", "sources", "num_queries", "temperature"}  # by who asks an LLM
+TOLD = {"task", "operation", "sources", "per_seed", "language", "max_tries", "temperature"}  # by who asks an LLM
 MOST_QUOTED = 60  # characters of what was given
 MOST_TOLD = 4  # ids that an ambiguous one may mean
 EXAMPLES = 3  # reasons that are told of each outcome and each kind of failure
@@ -33,6 +33,11 @@ WITH chosen AS (
 made AS (
     SELECT run_id, count(*) AS samples FROM revision SEMI JOIN chosen USING (run_id) WHERE number = 1 GROUP BY run_id
 ),
+negatives AS (SELECT run_id, count(*) AS n FROM negative SEMI JOIN chosen USING (run_id) GROUP BY run_id),
+judgements AS (SELECT run_id, count(*) AS n FROM judgement SEMI JOIN chosen USING (run_id) GROUP BY run_id),
+moves AS (
+    SELECT run_id, count(moved_to) AS n FROM relabelled SEMI JOIN chosen USING (run_id) GROUP BY run_id
+),
 paid AS (
     SELECT run_id, count(*) AS calls, sum(tokens_in)::BIGINT AS tokens_in, sum(tokens_out)::BIGINT AS tokens_out,
            {COST} AS cost
@@ -43,8 +48,10 @@ SELECT i.ending, c.* REPLACE (
            coalesce(c.tokens_out, p.tokens_out, 0) AS tokens_out,
            CASE WHEN c.status = 'unfinished' THEN p.cost ELSE c.cost END AS cost
        ),
-       coalesce(m.samples, 0) AS num_samples
+       coalesce(m.samples, 0) AS num_samples, coalesce(n.n, 0) AS num_negatives, coalesce(j.n, 0) AS num_judgements,
+       coalesce(v.n, 0) AS num_moved
 FROM chosen c JOIN ({ENDINGS}) i USING (run_id) LEFT JOIN made m USING (run_id) LEFT JOIN paid p USING (run_id)
+LEFT JOIN negatives n USING (run_id) LEFT JOIN judgements j USING (run_id) LEFT JOIN moves v USING (run_id)
 ORDER BY c.started_at DESC, c.run_id DESC
 """
 # A reason is told with how often it was given; the most frequent first, so that a screen of many is three lines.
@@ -84,7 +91,8 @@ GROUP BY kind, permanent ORDER BY requests DESC, kind, permanent
 def recent(store: Store, *, kind: str | None, limit: int) -> list[Row]:
     """
     The latest runs (of one kind, if named), newest first: a row of the view `runs` each, with the `ending` of its id
-    that names it, and `num_samples`, what it brought. Of a run that has not ended, what is stored of it so far.
+    that names it, and what it brought: `num_samples`, `num_negatives`, `num_judgements`, and `num_moved`, how many
+    positives it moved. Of a run that has not ended, what is stored of it so far.
 
     Raises UserError if there is no such kind of run.
     """

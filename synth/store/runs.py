@@ -15,7 +15,7 @@ from synth.store.connection import Store
 from synth.store.failures import one_line
 from synth.store.rows import insert, now
 
-KINDS = ("ingest", "generate", "mine", "review", "check", "release", "train", "evaluate")
+KINDS = ("ingest", "generate", "relabel", "mine", "judge", "review", "check", "release", "train", "evaluate")
 
 
 @dataclass

@@ -18,6 +18,8 @@ CONTENT = {
     "sts": ("instruction", "text1", "text2", "score"),
     "classification": ("instruction", "text", "label"),
 }
+CALL = ("call_id", "attempt", "turn", "outcome", "sampling", "tokens_in", "tokens_out", "cost", "seconds")
+OF_CALL = ", ".join(f"c.{name}" for name in CALL if name != "call_id")
 JSON_COLUMNS = {"config", "counts", "policy", "sampling", "rejections"}
 
 
@@ -108,7 +110,7 @@ def _revisions(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, task: str, ev
     rows = read_rows(
         cursor,
         "SELECT r.*, u.kind AS run_kind, u.seed AS run_seed, u.code_version,"
-        " c.model AS call_model, c.sampling, c.attempt, c.outcome, c.tokens_in, c.tokens_out, c.cost, c.seconds"
+        f" {OF_CALL}"
         " FROM revision r LEFT JOIN run u USING (run_id) LEFT JOIN llm_call c ON c.call_id = r.call_id"
         " WHERE r.sample_id = $id ORDER BY r.number, r.created_at, r.revision_id",
         id=sample_id,
@@ -131,7 +133,6 @@ def _revision(row: Row, contents: Mapping[UUID, Row], edit: Row | None) -> Row:
         "prompt_version",
         "created_at",
     )
-    call = ("call_id", "attempt", "outcome", "sampling", "tokens_in", "tokens_out", "cost", "seconds")
     return {
         **{name: row[name] for name in plain},
         **({"source_id": row["source_id"], "seed_id": row["seed_id"]} if row["number"] == 1 else {}),
@@ -142,12 +143,17 @@ def _revision(row: Row, contents: Mapping[UUID, Row], edit: Row | None) -> Row:
             "seed": row["run_seed"],
             "code_version": row["code_version"],
         },
-        "call": {name: row[name] for name in call} if row["outcome"] is not None else None,
+        "call": _call(row),
         "content": own,
         "changes": {} if parent is None else {k: [parent[k], own[k]] for k in own if own[k] != parent[k]},
         "edited_by": edit and {name: edit[name] for name in ("reviewer", "review_id", "verdict")},
         "withdrawn": bool(edit and edit["is_undone"]),
     }
+
+
+def _call(row: Row) -> Row | None:
+    """The reply that something was made of, by the columns of its row; None if the store knows of none."""
+    return None if row["outcome"] is None else {name: row[name] for name in CALL}
 
 
 def _ancestors(cursor: duckdb.DuckDBPyConnection, parent_id: UUID | None) -> list[Row]:
@@ -172,8 +178,9 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
     rows = read_rows(
         cursor,
         "SELECT n.negative_id, n.revision_id, n.revision_id = $head AS is_of_latest, n.text_id, t.text, n.origin,"
-        " n.rank, n.score, n.positive_score, n.kind, n.requirement, u.model AS miner, n.run_id, n.created_at"
-        " FROM negative n JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id WHERE n.sample_id = $id"
+        " n.rank, n.score, n.positive_score, n.kind, n.requirement, u.model AS miner, n.run_id, n.created_at,"
+        f" n.call_id, c.prompt_version, {OF_CALL} FROM negative n JOIN text t USING (text_id)"
+        " LEFT JOIN run u ON u.run_id = n.run_id LEFT JOIN llm_call c ON c.call_id = n.call_id WHERE n.sample_id = $id"
         " QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id ORDER BY n.negative_id DESC) = 1"
         " ORDER BY is_of_latest DESC, n.origin, n.score DESC NULLS FIRST, n.rank, n.text_id",
         id=sample_id,
@@ -188,8 +195,9 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
     ):
         words.setdefault(word.pop("text_id"), []).append(word)
     return [
-        row
+        {name: value for name, value in row.items() if name not in CALL}
         | {
+            "call": _call(row),
             "verdicts": words.get(row["text_id"], []),
             "is_dropped": any(w["drops"] for w in words.get(row["text_id"], [])),
         }

@@ -1,7 +1,6 @@
 """Samples, their revisions, their negatives, and what the stages have finished."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
@@ -76,48 +75,45 @@ def _state_sql() -> str:
     return files("synth.store").joinpath("state.sql").read_text(encoding="utf-8")
 
 
-def any_done(store: Store, stage_key: UUID) -> bool:
-    """Whether a generate stage of this configuration has finished any passage."""
-    with store.read() as cursor:
-        return first(cursor.execute("SELECT 1 FROM generated WHERE stage_key = ? LIMIT 1", [stage_key])) is not None
-
-
-def add_generated(
-    cursor: duckdb.DuckDBPyConnection,
-    stage_key: UUID,
-    run_id: UUID,
-    finished: Sequence[tuple[UUID, Sequence[Draft], Mapping[str, int]]],
-) -> int:
-    """
-    Store what seeds gave, and that they are done: (text id of the seed, drafts, rejections by reason) each.
-
-    A seed that another process finished meanwhile is passed over. Returns how many samples are new.
-    """
-    done = _done_meanwhile(cursor, "generated", "text_id", stage_key, [seed_id for seed_id, _, _ in finished])
-    finished = [each for each in finished if each[0] not in done]
-    rows = [
-        {
-            "stage_key": stage_key,
-            "text_id": seed_id,
-            "run_id": run_id,
-            "num_samples": len(drafts),
-            "rejections": json.dumps(rejections),
-            "created_at": now(),
-        }
-        for seed_id, drafts, rejections in finished
-    ]
-    insert(cursor, "generated", rows)
-    return add_drafts(cursor, (draft for _, drafts, _ in finished for draft in drafts), run_id)
-
-
-def _done_meanwhile(
+def done_meanwhile(
     cursor: duckdb.DuckDBPyConnection, table: str, column: str, stage_key: UUID, ids: Sequence[UUID]
 ) -> set[UUID]:
+    """Which of these ids a stage of this configuration has finished."""
     rows = cursor.execute(
         f"SELECT {column} FROM {table} WHERE stage_key = $key AND {column} IN (SELECT unnest($ids::UUID[]))",
         {"key": stage_key, "ids": [str(each) for each in ids]},
     ).fetchall()
     return {found for (found,) in rows}
+
+
+# A paraphrase asks the matter of the sample that it was made from, every other sample its own query. What answers any
+# query of a matter answers all of them. Short targets are not mined for: whole passages beside them would tell nothing.
+MINABLE = """
+WITH head AS (
+    SELECT r.* FROM sample_state st JOIN revision r USING (revision_id) WHERE st.task = 'retrieval'
+),
+known AS (SELECT query, list_distinct(flatten(list(positives))) AS answers FROM head GROUP BY query),
+matter AS (
+    SELECT h.sample_id, h.query, coalesce(o.query, h.query) AS matter
+    FROM head h
+    LEFT JOIN revision f ON f.sample_id = h.sample_id AND f.number = 1 AND f.operation = 'paraphrase'
+    LEFT JOIN revision p ON p.revision_id = f.parent_id
+    LEFT JOIN head o ON o.sample_id = p.sample_id
+),
+answered AS (
+    SELECT m.matter, list_distinct(flatten(list(k.answers))) AS answers
+    FROM (SELECT DISTINCT matter, query FROM matter) m JOIN known k USING (query) GROUP BY m.matter
+)
+SELECT h.sample_id, h.revision_id, h.query, h.positives, a.answers, h.seed_id, s.name
+FROM head h JOIN matter m USING (sample_id) JOIN answered a USING (matter) JOIN source s ON s.source_id = h.source_id
+ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) d ON d.revision_id = h.revision_id
+WHERE s.declared_use = 'train' AND h.query NOT IN
+    (SELECT e.query FROM head e JOIN source o ON o.source_id = e.source_id WHERE o.declared_use = 'eval')
+  AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
+  AND h.sample_id NOT IN
+    (SELECT f.sample_id FROM revision f WHERE f.number = 1 AND f.operation IN ('long-short', 'short-short'))
+ORDER BY s.name, h.content_hash
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ class Minable:
     revision_id: UUID
     query: str
     positives: tuple[str, ...]
-    answers: tuple[str, ...]  # the positives of every sample that asks this query, held-out ones too
+    answers: tuple[str, ...]  # the positives of every sample that asks this or a paraphrase of it, held-out ones too
     seed_id: UUID | None
     source: str  # name: its corpus is searched
 
@@ -139,18 +135,7 @@ def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Mi
     whose query a held-out set asks too (it may have been declared held out later) is not among them.
     """
     with store.read() as cursor:
-        rows = cursor.execute(
-            "WITH head AS (SELECT r.* FROM sample_state st JOIN revision r USING (revision_id)"
-            " WHERE st.task = 'retrieval'),"
-            " known AS (SELECT query, list_distinct(flatten(list(positives))) AS answers FROM head GROUP BY query)"
-            " SELECT h.sample_id, h.revision_id, h.query, h.positives, k.answers, h.seed_id, s.name"
-            " FROM head h JOIN known k ON k.query = h.query JOIN source s ON s.source_id = h.source_id"
-            " ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) m ON m.revision_id = h.revision_id"
-            " WHERE s.declared_use = 'train' AND h.query NOT IN"
-            " (SELECT e.query FROM head e JOIN source o ON o.source_id = e.source_id WHERE o.declared_use = 'eval')"
-            " AND (len($names) = 0 OR s.name IN (SELECT unnest($names))) ORDER BY s.name, h.content_hash",
-            {"key": stage_key, "names": list(names)},
-        ).fetchall()
+        rows = cursor.execute(MINABLE, {"key": stage_key, "names": list(names)}).fetchall()
     return [Minable(row[0], row[1], row[2], tuple(row[3]), tuple(row[4]), *row[5:]) for row in rows]
 
 
@@ -171,7 +156,7 @@ def add_mined(cursor: duckdb.DuckDBPyConnection, stage_key: UUID, run_id: UUID, 
     another process finished meanwhile is passed over. Returns how many negatives were stored.
     """
     revisions = [result.sample.revision_id for result in results]
-    meanwhile = _done_meanwhile(cursor, "mined", "revision_id", stage_key, revisions)
+    meanwhile = done_meanwhile(cursor, "mined", "revision_id", stage_key, revisions)
     results = [result for result in results if result.sample.revision_id not in meanwhile]
     names = sorted({result.sample.source for result in results})
     store_brought(cursor, names, [negative.text_id for result in results for negative in result.negatives])

@@ -60,11 +60,12 @@ def check_sources(store: Store, names: Sequence[str]) -> None:
 
 
 # The texts that samples brought, of sources of these names: a query's answers and the labelled negatives. Only samples
-# as they came, or as a reviewer edited them: what was generated says a passage again, and is none.
+# that came in, as they are or as a reviewer edited them: what was generated says a passage again, and is none.
 BROUGHT = """
 SELECT s.name, st.source_id, unnest(r.positives) AS text
 FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id
-WHERE st.task = 'retrieval' AND st.operation IN ('ingest', 'edit') AND s.name IN (SELECT unnest($names))
+SEMI JOIN (SELECT sample_id FROM revision WHERE number = 1 AND operation = 'ingest') f ON f.sample_id = st.sample_id
+WHERE st.task = 'retrieval' AND s.name IN (SELECT unnest($names))
 UNION ALL
 SELECT s.name, st.source_id, t.text
 FROM sample_state st JOIN negative n USING (revision_id) JOIN text t USING (text_id)
@@ -104,68 +105,6 @@ def read_corpora(
     for name, text_id, text, title, source_id in rows:
         found.setdefault(name, []).append(Passage(text_id, text, title, source_id))
     return found
-
-
-# The passages to train on; one that is also declared held out is held out. A text of several sources is one passage.
-TRAIN_PASSAGES = """
-SELECT p.text_id, any_value(p.title) AS title, min(p.source_id) AS source_id
-FROM passage p JOIN source s USING (source_id)
-WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND s.declared_use = 'train' AND p.text_id NOT IN
-    (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval')
-GROUP BY p.text_id
-"""
-
-
-def has_train_passages(store: Store, names: Sequence[str]) -> bool:
-    """Whether these sources (or all) have a passage to train on."""
-    with store.read() as cursor:
-        return first(cursor.execute(f"{TRAIN_PASSAGES} LIMIT 1", {"names": list(names)})) is not None
-
-
-# Those of them that a generate stage of one configuration has not finished, with whether a request for them is known to
-# fail again as it is.
-PENDING = f"""
-SELECT p.text_id, bool_or(f.permanent) AS permanent
-FROM ({TRAIN_PASSAGES}) p LEFT JOIN llm_failure f ON f.stage_key = $key AND f.seed_id = p.text_id
-WHERE p.text_id NOT IN (SELECT text_id FROM generated WHERE stage_key = $key)
-GROUP BY p.text_id
-"""
-
-
-def pending_passages(store: Store, names: Sequence[str], stage_key: UUID, *, limit: int | None) -> list[UUID]:
-    """
-    The passages to train on that a generate stage of this configuration has not finished, by their text ids.
-
-    Those that failed come last, those whose request may fail again as it is (`permanent`) at the very end: else they
-    would fill every `limit` again.
-    """
-    with store.read() as cursor:
-        rows = cursor.execute(
-            f"SELECT text_id FROM ({PENDING}) ORDER BY permanent NULLS FIRST, text_id LIMIT $limit",
-            {"names": list(names), "key": stage_key, "limit": 1 << 62 if limit is None else limit},
-        ).fetchall()
-    return [text_id for (text_id,) in rows]
-
-
-def untried_passages(store: Store, names: Sequence[str], stage_key: UUID) -> list[UUID]:
-    """Those of the pending passages that never failed, by their text ids."""
-    with store.read() as cursor:
-        rows = cursor.execute(
-            f"SELECT text_id FROM ({PENDING}) WHERE permanent IS NULL ORDER BY text_id",
-            {"names": list(names), "key": stage_key},
-        ).fetchall()
-    return [text_id for (text_id,) in rows]
-
-
-def train_passages(store: Store, names: Sequence[str], text_ids: Sequence[UUID]) -> list[Passage]:
-    """These of the passages to train on, by their text ids."""
-    with store.read() as cursor:
-        rows = cursor.execute(
-            f"SELECT text_id, t.text, p.title, p.source_id FROM ({TRAIN_PASSAGES}) p JOIN text t USING (text_id)"
-            " WHERE text_id IN (SELECT unnest($ids::UUID[])) ORDER BY text_id",
-            {"names": list(names), "ids": [str(each) for each in text_ids]},
-        ).fetchall()
-    return [Passage(*row) for row in rows]
 
 
 def _brought(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> list[tuple[str, UUID, str, str, UUID]]:

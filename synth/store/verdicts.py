@@ -89,21 +89,22 @@ def _edit_fault(event: ReviewEvent) -> str:
         return "an edit comes with a verdict on the sample, not with an undo or a verdict on a negative"
     if event.reviewer_kind != "human":
         return "a policy edits nothing"
-    return content_fault(event.edit) if event.edit is not None else ""
+    fault = content_fault(event.edit) if event.edit is not None else ""
+    return fault and f"the edit {fault}"
 
 
 def content_fault(content: Content) -> str:
-    """Why content that a person wrote cannot be a sample's; empty if it can."""
+    """Why content cannot be a sample's, as in "it is empty"; empty if it can."""
     if type(content) not in TASK_OF:
-        return "the edit is no sample's content"
+        return "is no sample's content"
     texts = [getattr(content, each.name) for each in fields(content) if each.name not in NOT_TEXTS]
     texts += content.positives if isinstance(content, Retrieval) else ()
     if not _is_text([*texts, content.instruction]):
-        return "the edit holds something that is no Unicode text"
+        return "holds something that is no Unicode text"
     if not all(normalise(text) for text in texts) or (isinstance(content, Retrieval) and not content.positives):
-        return "the edit leaves a text empty"
+        return "leaves a text empty"
     if isinstance(content, Sts) and not (type(content.score) in (int, float) and math.isfinite(content.score)):
-        return f"the edit's score {content.score!r:.40} is no number"
+        return f"has the score {content.score!r:.40}, which is no number"
     return ""
 
 

@@ -15,6 +15,7 @@ import duckdb
 from synth.store.connection import Store
 from synth.store.engine import Damaged, read_every_value, tables_of
 
+SEED = "(SELECT text_id AS seed_id FROM text UNION ALL SELECT revision_id AS seed_id FROM revision)"
 # What names what: a column (of some rows), and the column whose values it must be among.
 REFERENCES = (
     ("passage", "source_id", "source", "source_id"),
@@ -31,11 +32,22 @@ REFERENCES = (
     ("negative", "sample_id", "revision", "sample_id"),
     ("negative", "revision_id", "revision", "revision_id"),
     ("negative", "text_id", "text", "text_id"),
+    ("negative", "call_id", "llm_call", "call_id"),
     ("negative", "run_id", "run", "run_id"),
-    ("generated", "text_id", "text", "text_id"),
+    ("generated", "seed_id", SEED, "seed_id"),
     ("generated", "run_id", "run", "run_id"),
+    ("rejection", "seed_id", SEED, "seed_id"),
+    ("rejection", "call_id", "llm_call", "call_id"),
+    ("rejection", "run_id", "run", "run_id"),
     ("mined", "revision_id", "revision", "revision_id"),
     ("mined", "run_id", "run", "run_id"),
+    ("relabelled", "revision_id", "revision", "revision_id"),
+    ("relabelled", "moved_to", "revision", "revision_id"),
+    ("relabelled", "call_id", "llm_call", "call_id"),
+    ("relabelled", "run_id", "run", "run_id"),
+    ("judgement", "revision_id", "revision", "revision_id"),
+    ("judgement", "call_id", "llm_call", "call_id"),
+    ("judgement", "run_id", "run", "run_id"),
     ("review", "sample_id", "revision", "sample_id"),
     ("review", "revision_id", "revision", "revision_id"),
     ("review", "negative_id", "negative", "negative_id"),
@@ -63,8 +75,11 @@ UNIQUE = (
     ("llm_call", "call_id"),
     ("llm_failure", "failure_id"),
     ("negative", "negative_id"),
-    ("generated", "stage_key, text_id"),
+    ("generated", "stage_key, seed_id"),
+    ("rejection", "rejection_id"),
     ("mined", "stage_key, revision_id"),
+    ("relabelled", "stage_key, sample_id"),
+    ("judgement", "judgement_id"),
     ("review", "review_id"),
     ("release", "release_id"),
     ("release", "name"),
@@ -142,8 +157,9 @@ def _dangling(store: Store, table: str, column: str, target: str, key: str) -> I
     if num_rows:
         name = "release_item.negative_ids" if table.startswith("(") else f"{table}.{column}"
         remedy = "run `synth store rebuild`" if target == "sample_state" else RESTORE
-        message = f"{name}: {num_rows} rows name what is not in {target} (one is {example}); {remedy}"
-        yield Problem(f"{name} is in {target}", num_rows, message)
+        place = "text or revision" if target == SEED else target
+        message = f"{name}: {num_rows} rows name what is not in {place} (one is {example}); {remedy}"
+        yield Problem(f"{name} is in {place}", num_rows, message)
 
 
 def _repeated(store: Store, table: str, columns: str) -> Iterator[Problem]:
