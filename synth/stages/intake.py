@@ -15,17 +15,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from synth.records import Use, UserError, is_plain_name, key_of
+from synth.stages.conversions import CONVERSIONS, gathered_claims
 from synth.stages.documents import READERS as CUTTERS
 from synth.stages.documents import cut_document, decode_document
 from synth.stages.folders import SHOWN, few
-from synth.stages.formats import (
-    CORPUS,
-    JUDGED,
-    JUDGEMENTS,
-    LAYOUTS,
-    NUMBERED,
-    QUERIES,
-    Layout,
+from synth.stages.formats import CORPUS, JUDGED, JUDGEMENTS, LAYOUTS, NUMBERED, QUERIES, Layout
+from synth.stages.layouts import BEIR, PAGES, FoundSet
+from synth.stages.lines import BadLine, Row
+from synth.stages.rows import (
     Reader,
     Text,
     is_blank,
@@ -37,8 +34,6 @@ from synth.stages.formats import (
     score_of,
     tuple_of,
 )
-from synth.stages.layouts import BEIR, PAGES, FoundSet
-from synth.stages.lines import BadLine, Row
 from synth.stages.splits import use_of_split
 from synth.stages.spool import JUDGEMENTS as JUDGEMENT_COLUMNS
 from synth.stages.spool import PASSAGES as PASSAGE_COLUMNS
@@ -61,6 +56,10 @@ ZERO = (
     " scored pairs with --format pairs",
     "rows have a label or score of 0, and are pairs that match all the same: if 0 means no match, take them out, or"
     " read scored pairs with --format pairs",
+)
+FURTHER = (
+    "conversation goes on after the first question and its answer, which alone are read",
+    "conversations go on after the first question and its answer, which alone are read",
 )
 UNANSWERED = "query without a positive passage was passed over", "queries without a positive passage were passed over"
 UNASKED = (
@@ -104,7 +103,8 @@ class Intake:
         for number, table in enumerate(tables):
             reader = reader_of(layout, about.map, table.classes)
             wanted = (*reader.columns, *filter(NUMBERED.fullmatch, table.columns), *JUDGED)
-            for line, row in table.rows(wanted):
+            rows = table.rows(wanted)
+            for line, row in gathered_claims(reader, rows) if self.found.layout == "claims" else rows:
                 num_read += 1
                 if num_read % TICK == 0:
                     self.on_progress(TICK)
@@ -179,17 +179,22 @@ def _version(intake: Intake) -> str:
 
 
 def _read_tuples(intake: Intake) -> None:
+    converted = CONVERSIONS.get(intake.found.layout, tuple_of)
     with ExitStack() as stack:
         samples = _spool(stack, intake, "samples", {**SAMPLE_ORIGIN, **SAMPLES["retrieval"]})
 
         def take(origin: Origin, reader: Reader, row: Row) -> None:
-            found = tuple_of(reader, row)
+            found = converted(reader, row)
+            if found is None:
+                intake.notes[UNANSWERED] += 1
+                return
             head = intake.split_of(origin, reader, row) or "train", reader.key(row), intake.instruction_of(reader, row)
             positives, negatives = ([each.text for each in texts] for texts in (found.positives, found.negatives))
             size = sum(map(len, (*head, found.query, *positives, *negatives)))
             samples.add(*head, found.query, positives, negatives, characters=size)
             intake.notes[CONTRADICTORY] += found.num_contradictory
             intake.notes[ZERO] += not found.negatives and is_judged_zero(row)
+            intake.notes[FURTHER] += found.has_more
 
         intake.rows(intake.found.tables["rows"], LAYOUTS[intake.found.layout], take)
 

@@ -25,11 +25,19 @@ from synth.stages.folders import (
 )
 from synth.stages.formats import LAYOUTS, recognise
 from synth.stages.hugging_face import HUB, hub_tables, is_saved, saved_tables
+from synth.stages.instructions import known_instruction
 from synth.stages.lines import BadLine, Rows, lines_of, reading
 from synth.stages.splits import held_out_word, split_of_file
 from synth.stages.tables import Table, is_table, open_table, table_stem, table_suffix
 
 BEIR, PAGES = "beir", "pages"  # the layouts that are folders, not columns
+# What there is to say of a set whose columns could have been meant otherwise.
+OTHERWISE = {
+    "reading": "each query is a context, a line that asks to read it, and a question (--format reading); for questions"
+    " that the context answers, say --map query=COLUMN --map positive=COLUMN",
+    "titled": "each title is a query and its text the positive (--format titled); for passages to make queries of, say"
+    " --format documents --map text=COLUMN",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,16 @@ def find_sets(path: Path, given: Described) -> tuple[list[FoundSet], list[str]]:
                 f"{each.path}: would be named {each.about.name} like {names[each.about.name]}; name both in {MANIFEST}"
             )
         names[each.about.name] = each.path
-    return found, [f"{path}: {note}" for note in left]
+    return [_instructed(each) for each in found], [f"{path}: {note}" for note in left]
+
+
+def _instructed(found: FoundSet) -> FoundSet:
+    """A set that is known by its name, with the instruction that is usual for it, unless the user said one."""
+    usual = known_instruction(found.about.name, found.layout)
+    if found.about.instruction or not usual or found.kind == "documents":
+        return found
+    note = f'its samples get the instruction "{usual}", as usual for {found.about.name}; sources.toml may say another'
+    return replace(found, about=replace(found.about, instruction=usual), notes=(*found.notes, note))
 
 
 def _listed(folder: Path, given: Described) -> Iterator[FoundSet]:
@@ -202,7 +219,9 @@ def _table_set(paths: Sequence[Path], about: Described) -> FoundSet:
                 )
         tables.append(open_table(each, split=split))
     found = _row_set(str(where), tables, _named(name, about))
-    return found if found.kind == "documents" else replace(found, notes=tuple(notes))  # documents have no splits
+    if found.kind == "documents":  # they have no splits
+        return found
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _row_set(path: str, tables: Sequence[Table], about: Described) -> FoundSet:
@@ -212,7 +231,9 @@ def _row_set(path: str, tables: Sequence[Table], about: Described) -> FoundSet:
     if len(layouts) > 1:
         different = ", ".join(f"{table} is {layout}" for layout, table in layouts.items())
         raise UserError(f"{path}: its splits are of different layouts ({different}); ingest them one by one")
-    return FoundSet(path, next(iter(layouts)), about, {"rows": tables})
+    layout = next(iter(layouts))
+    said = OTHERWISE.get(layout) if not about.format else None
+    return FoundSet(path, layout, about, {"rows": tables}, notes=(said,) if said else ())
 
 
 def _beir_set(path: Path, stems: Mapping[str, Path], about: Described) -> FoundSet:

@@ -1,22 +1,13 @@
-"""synth.stages.formats: which columns are which layout, and what a row of each becomes."""
+"""synth.stages.formats and rows: which columns are which layout, and what a row of each becomes."""
 
 from typing import Any
 
 import pytest
 
 from synth.records import UserError
-from synth.stages.formats import (
-    LAYOUTS,
-    Reader,
-    is_judged_zero,
-    label_of,
-    parse_mapping,
-    reader_of,
-    recognise,
-    score_of,
-    tuple_of,
-)
+from synth.stages.formats import LAYOUTS, parse_mapping, recognise
 from synth.stages.lines import BadLine
+from synth.stages.rows import Reader, is_judged_zero, label_of, reader_of, score_of, tuple_of
 
 
 def reader(
