@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from mining import MiningError
 
 if TYPE_CHECKING:
+    from _hashlib import HASH
+
+    import torch
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -253,14 +256,19 @@ def _position_limit(model: "SentenceTransformer") -> int | None:
 
 def _digest(model: "SentenceTransformer") -> str:
     """Hash of the weights and of what turns texts into their input and their output into a vector."""
-    import torch
-
     digest = hashlib.sha256()
     for module in model.children():
         options: dict[str, Any] = cast(Any, module).get_config_dict() if hasattr(module, "get_config_dict") else {}
         options.pop("max_seq_length", None)  # a part of the fingerprint by itself
         digest.update(json.dumps([type(module).__name__, options], sort_keys=True, default=str).encode())
-    config = getattr(model.transformers_model, "config", None)
+    digest_weights(digest, getattr(model.transformers_model, "config", None), model.tokenizer, model)
+    return digest.hexdigest()
+
+
+def digest_weights(digest: "HASH", config: Any, tokenizer: Any, module: "torch.nn.Module") -> None:
+    """Add architecture, tokenizer and weights of a model to a digest, but not where it came from or how it is held."""
+    import torch
+
     if config is not None:
         architecture = {
             key: value
@@ -268,12 +276,11 @@ def _digest(model: "SentenceTransformer") -> str:
             if key not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
         }
         digest.update(json.dumps(architecture, sort_keys=True, default=str).encode())
-    digest.update(_tokenizer_bytes(model.tokenizer))
-    for key, tensor in sorted(model.state_dict().items()):
+    digest.update(_tokenizer_bytes(tokenizer))
+    for key, tensor in sorted(module.state_dict().items()):
         raw = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(memoryview(raw.numpy()))
-    return digest.hexdigest()
 
 
 def _tokenizer_bytes(tokenizer: Any) -> bytes:

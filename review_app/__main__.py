@@ -39,8 +39,10 @@ def main(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
     reviewer: Annotated[str, typer.Option(help="Who reviews; asked in the browser if left out.")] = "",
     queue: Annotated[
-        Literal["unreviewed", "audit", "disputed"],
-        typer.Option(help="What nobody decided, what only a policy approved, or what people disagree on."),
+        Literal["unreviewed", "audit", "disputed", "suggested"],
+        typer.Option(
+            help="What nobody decided, what only a policy approved, what people disagree on, or what a judge suggests."
+        ),
     ] = "unreviewed",
     open_browser: Annotated[
         bool, typer.Option("--open-browser/--no-browser", help="Open the page in this machine's browser.")

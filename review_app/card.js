@@ -119,14 +119,25 @@ class ReviewCard {
         this.event(card, { verdict: "reject", negative_id: card.negatives[index].negative_id, seconds }),
       ),
     ]
+    const differing = verdict === "approve" ? this.differing(card) : ""
     this.history.push({ card, events, dropped: [...this.dropped], difficulty: this.difficulty })
     this.judged.add(card.revision_id)
     this.outbox.add(events)
     this.pace.verdicts += 1
     this.pace.seconds += seconds
-    this.say(VERDICT_NAMES[verdict] + (reasons.length ? `: ${spoken(reasons[0])}` : ""), verdict)
+    this.say(VERDICT_NAMES[verdict] + (reasons.length ? `: ${spoken(reasons[0])}` : "") + differing, verdict)
     this.next()
     this.send()
+  }
+
+  // What a judge suggests otherwise, once the reviewer has approved without having seen it.
+  differing(card) {
+    if (this.showsSuggested) return ""
+    const places = card.positives.flatMap((each) => (each.suggested?.length ? ["the positive"] : []))
+    card.negatives.forEach((each, i) => {
+      if (each.suggested?.length && !this.dropped.has(i)) places.push(`negative ${i + 1}`)
+    })
+    return places.length ? `; a judge differs on ${[...new Set(places)].join(", ")}: Z, then V, shows why` : ""
   }
 
   undo() {
@@ -213,7 +224,7 @@ class ReviewCard {
     if (this.asking) return this.pressReason(key)
     if (key in DIFFICULTY_KEYS) return this.setDifficulty(DIFFICULTY_KEYS[key])
     if (/^[1-9]$/.test(key)) return this.toggleDrop(Number(key) - 1)
-    const acts = { a: "approve", x: "reject", s: "skip", " ": "expand" }
+    const acts = { a: "approve", x: "reject", s: "skip", v: "suggested", " ": "expand" }
     return key in acts ? this.act(acts[key]) : false
   }
 
@@ -246,6 +257,7 @@ class ReviewCard {
     else if (name === "undo") this.undo()
     else if (name === "reject") this.ask(true)
     else if (name === "expand") this.expand(!this.expanded)
+    else if (name === "suggested") this.showSuggested(!this.showsSuggested)
     else this.decide(name)
     return true
   }
@@ -280,6 +292,16 @@ class ReviewCard {
     this.expanded = expanded
     this.find(".card").classList.toggle("expanded", expanded)
     this.find('[data-act="expand"]').setAttribute("aria-pressed", expanded)
+    this.layout()
+  }
+
+  // Hidden until asked for: who has read what a judge says finds it hard to judge for themselves.
+  showSuggested(shown) {
+    this.showsSuggested = shown
+    this.find(".card").classList.toggle("judged", shown)
+    this.find('[data-act="suggested"]').setAttribute("aria-pressed", shown)
+    const passages = [...this.current.positives, ...this.current.negatives]
+    if (shown && !passages.some((each) => each.suggested?.length)) this.say("No judge suggests anything here")
     this.layout()
   }
 

@@ -9,15 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
+from uuid import UUID
 
 import streamlit as st
 
 from review_app.outbox import Receipt
 from review_app.segments import query_terms, segments, titled, visible
-from synth.records import Verdict
+from synth.records import Verdict, text_id
+from synth.store.judgements import Suggestion
 from synth.store.reviews import Card, CardNegative, ReviewProgress
 from synth.store.verdicts import REASONS
 
+# What a judge suggests of a passage, as the card says it.
+SUGGESTED = {
+    "drop_sample": "does not answer the query",
+    "promote": "answers the query, no less well than the positive",
+    "drop_negative": "answers the query in part, or less well than the positive",
+    "not_worse": "was to be worse than the positive, and is not",
+}
 SCRIPTS = ("outbox.js", "drawing.js", "card.js")  # one module: a component's script cannot import another
 
 
@@ -39,6 +48,7 @@ class Answer:
 
     receipt: Receipt = field(default_factory=Receipt)
     cards: Sequence[Card] | None = None
+    suggestions: Mapping[UUID, Sequence[Suggestion]] = field(default_factory=dict)  # of judges, by revision
     progress: ReviewProgress | None = None
     held_for: float | None = None  # seconds from now that nobody else is shown the card's samples; None: as before
     trouble: str = ""  # why the store cannot be reached, if it cannot
@@ -55,7 +65,9 @@ def review_card(*, key: str, outbox_name: str, answer: Answer) -> None:
         key=key,
         data={
             "outbox_name": outbox_name,
-            "cards": None if answer.cards is None else [card_payload(card) for card in answer.cards],
+            "cards": None
+            if answer.cards is None
+            else [card_payload(card, answer.suggestions.get(card.revision_id, ())) for card in answer.cards],
             "progress": None if answer.progress is None else progress_payload(answer.progress),
             "stored": list(answer.receipt.stored),
             "refused": dict(answer.receipt.refused),
@@ -73,9 +85,13 @@ def progress_payload(progress: ReviewProgress) -> dict[str, int]:
     return {"done": done, "left": progress.left, "claimed": progress.claimed}
 
 
-def card_payload(card: Card) -> dict[str, Any]:
-    """A card as the browser gets it: ids, scores, and every text as segments."""
+def card_payload(card: Card, suggestions: Sequence[Suggestion] = ()) -> dict[str, Any]:
+    """A card as the browser gets it: ids, scores, every text as segments, and what judges suggest of each passage."""
     terms = query_terms(card.query)
+
+    def suggested(text: str) -> dict[str, list[str]]:
+        return {"suggested": [_suggestion(each) for each in suggestions if each.text_id == text_id(text)]}
+
     return {
         "sample_id": str(card.sample_id),
         "revision_id": str(card.revision_id),
@@ -85,9 +101,14 @@ def card_payload(card: Card) -> dict[str, Any]:
         "status": card.status,
         "decided_by": visible(card.decided_by or ""),
         "query": segments(card.query),
-        "positives": [_passage(text, terms) for text in card.positives],
-        "negatives": [_negative(negative, terms) for negative in card.negatives],
+        "positives": [_passage(text, terms) | suggested(text) for text in card.positives],
+        "negatives": [_negative(negative, terms) | suggested(negative.text) for negative in card.negatives],
     }
+
+
+def _suggestion(each: Suggestion) -> str:
+    grade = f"grade {each.grade}" if each.relevance is None else f"grade {each.grade}, relevance {each.relevance:.2f}"
+    return visible(f"{each.judge}: {SUGGESTED[each.suggestion]} ({grade}). {each.reason}".strip())
 
 
 def _passage(text: str, terms: frozenset[str]) -> dict[str, Any]:
@@ -95,7 +116,7 @@ def _passage(text: str, terms: frozenset[str]) -> dict[str, Any]:
     return {"title": segments(title, terms), "body": segments(body, terms)}
 
 
-def _negative(negative: CardNegative, terms: frozenset[str]) -> Mapping[str, Any]:
+def _negative(negative: CardNegative, terms: frozenset[str]) -> dict[str, Any]:
     return {
         "negative_id": str(negative.negative_id),
         "origin": visible(negative.origin),

@@ -33,6 +33,7 @@ function panel(className, passage, head) {
     title.append(drawn(passage.title))
     made.append(head, title, text)
   } else made.append(head, text)
+  for (const suggestion of passage.suggested ?? []) made.append(element("p", "suggested", suggestion))
   return made
 }
 

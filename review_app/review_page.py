@@ -12,6 +12,7 @@ from review_app.figures import num_samples_by_task
 from review_app.outbox import receive
 from synth.records import StoreError, Task, key_of
 from synth.store.connection import Store
+from synth.store.judgements import suggestions_of
 from synth.store.reviews import Card, Queue, cards, review_progress
 
 PREFETCH = 25  # cards in the browser: a burst of keys never outruns them
@@ -84,7 +85,8 @@ def _answer(store: Store, reviewer: str, queue: Queue, sent: Mapping[str, Any], 
         st.session_state[claimed_at] = datetime.now()
         found = cards(store, reviewer=reviewer, queue=queue, limit=limit, except_for=holding, claim_for=CLAIM)
         held_for = (CLAIM - LEEWAY).total_seconds()
-    return Answer(receipt, found, review_progress(store, reviewer=reviewer, queue=queue), held_for)
+    suggestions = suggestions_of(store, [card.sample_id for card in found]) if found else {}
+    return Answer(receipt, found, suggestions, review_progress(store, reviewer=reviewer, queue=queue), held_for)
 
 
 def _brings_back(events: object) -> bool:

@@ -51,7 +51,7 @@ def release_create(
         float | None, typer.Option(min=0, max=1, help="Share of the people who judged a sample that approve.")
     ] = None,
     generated_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="At most this share of all negatives was generated.")
+        float | None, typer.Option(min=0, max=1, help="At most this share of a sample's negatives was generated.")
     ] = None,
     max_negatives: Annotated[
         int | None, typer.Option(min=0, max=1000, help="At most so many negatives of each sample.")

@@ -20,6 +20,8 @@ LEFT_OUT = {
     "no_policy_decided": "approved by a person, where a policy's word is asked for",
     "too_few_reviewers": "seen by too few reviewers",
     "too_little_agreement": "approved by too small a share of its reviewers",
+    "unjudged": "neither approved by a person nor graded by a judge",
+    "suggested_drop": "with a positive that does not answer, as a judge says",
     "contaminated": "contaminated: repeating an evaluation set",
     "near_duplicate": "nearly the same as a sample that is in",
     "too_few_negatives": "left with too few negatives",

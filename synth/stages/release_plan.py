@@ -24,7 +24,7 @@ from synth.overlaps import (
 from synth.records import Task, Use, UserError, is_plain_name, text_id
 from synth.stages.datasheet import LEFT_OUT
 from synth.stages.release_files import digest_of
-from synth.store import releases, selection
+from synth.store import judgements, releases, selection
 from synth.store.conditions import matching_samples
 from synth.store.connection import Store
 from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
@@ -58,10 +58,11 @@ class Plan:
     left_out: dict[str, int]
     overlaps: list[dict[str, Any]]  # samples left out as contaminated, by evaluation set and kind
     composition: dict[str, list[dict[str, Any]]]
+    negatives_left_out: int  # of the samples that the policy takes, on the word of its judges or for want of it
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples by task, negatives and held-out sets."""
+        """Samples by task, negatives and held-out sets; with judges, the negatives left out on their account."""
         tasks = {row["task"]: row["num_samples"] for row in self.composition["task"]}
         negatives = sum(row["num_negatives"] for row in self.composition["negatives"])
         names = {each.name for each in self.held_out}
@@ -69,6 +70,7 @@ class Plan:
             **{task.value: tasks.get(task, 0) for task in Task},
             "negatives": negatives,
             "held_out_sets": len(names),
+            **({"negatives_left_out_by_judges": self.negatives_left_out} if self.policy.judged else {}),
         }
 
 
@@ -76,11 +78,18 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     """
     Choose what a release of this policy holds; the choice is left in `work`, an empty folder.
 
-    Raises UserError if the condition is wrong, a held-out source has a name that no file can have, or nothing is left.
+    Raises UserError if the condition is wrong, the judge that the policy names has judged nothing, a held-out source
+    has a name that no file can have, or nothing is left.
     """
+    _check_judge(store, policy.judged)
     matching = matching_samples(store, policy.where) if policy.where else None
     with store.read() as cursor:
         left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
+        by_judges = (
+            judgements.num_negatives_left_out(cursor, work / selection.SAMPLES, work / selection.NEGATIVES)
+            if policy.judged
+            else 0
+        )
         held_out = releases.held_out(cursor)
         carried = [each for each in held_out if each.name not in policy.exclude_sources]
         for each in carried:
@@ -102,7 +111,20 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     compared_with = sorted({each.name for each in held_out}) if policy.contamination else []
     overlaps = _overlap_counts(store, found)
     sources = _of_release(cards, {row["source"] for row in composition["source"]}, {each.name for each in carried})
-    return Plan(work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition)
+    return Plan(
+        work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition, by_judges
+    )
+
+
+def _check_judge(store: Store, judged: str) -> None:
+    """Raises UserError for a judge that has judged nothing: on its word everything would be left out as unjudged."""
+    if judged in ("", "any", "all") or judged in (names := judgements.judges(store)):
+        return
+    there = f"the judges are {', '.join(names)}; name one of them" if names else "no judge has judged anything yet"
+    raise UserError(
+        f"the release policy's judged is {judged!r:.120}, which has judged nothing; {there}, or say any or all, or run"
+        " `synth judge` first"
+    )
 
 
 def _keep_corpus(cursor: Any, held_out: HeldOut, work: Path) -> Path:

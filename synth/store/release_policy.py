@@ -23,12 +23,13 @@ class ReleasePolicy:
     verdicts: Literal["any", "person", "policy"] = "any"  # whose word decided: a person's, else a policy's
     min_reviewers: int = 0  # people who have a last word on the latest revision
     min_agreement: float = 0.0  # share of these who approve; of a sample that no person judged nothing is asked
+    judged: str = ""  # leave out what this judge would, or "any", or "all" of them, and what none of these has graded
     exclude_sources: tuple[str, ...] = ()
     contamination: bool = True  # leave out what repeats an evaluation set
     near_duplicates: bool = True  # of samples that say nearly the same keep one
     max_negatives: int = 4  # of each sample
     min_negatives: int = 0  # of each retrieval sample
-    generated_share: float = 0.30  # at most this share of all negatives was written by an LLM
+    generated_share: float = 0.30  # at most this share of a sample's negatives was written by an LLM, never all
     seed: int = 0  # of the draw among generated negatives, and of the search for near-duplicates
 
     def __post_init__(self) -> None:

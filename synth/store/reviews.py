@@ -21,24 +21,31 @@ Chosen = tuple[UUID, UUID, str, str, str | None]  # ids of sample and revision, 
 
 
 class Queue(StrEnum):
-    """What a reviewer is shown: what nobody decided yet, what only a policy approved, or what people disagree on."""
+    """
+    What a reviewer is shown: what nobody decided yet, what only a policy approved, what people disagree on, or what a
+    judge has a suggestion about and no person decided.
+    """
 
     UNREVIEWED = "unreviewed"
     AUDIT = "audit"
     DISPUTED = "disputed"
+    SUGGESTED = "suggested"
 
 
 QUEUE_CONDITION = {
     Queue.UNREVIEWED: "st.status = 'pending'",
     Queue.AUDIT: "st.status = 'approved' AND st.decided_kind = 'policy'",
     Queue.DISPUTED: "st.status = 'disputed'",
+    Queue.SUGGESTED: "st.decided_kind IS DISTINCT FROM 'human'"
+    " AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE NOT g.is_overruled)",
 }
-# Which of a reviewer's own words can be on a sample that is in the queue: after another than a skip it is in neither of
-# the first two.
+# Which of a reviewer's own words can be on a sample that is in the queue: after another than a skip it is in none but
+# that of what is disputed.
 QUEUE_WORDS = {
     Queue.UNREVIEWED: "verdict = 'skip'",
     Queue.AUDIT: "verdict = 'skip'",
     Queue.DISPUTED: "sample_id IN (SELECT st.sample_id FROM sample_state st WHERE st.status = 'disputed')",
+    Queue.SUGGESTED: "verdict = 'skip'",
 }
 # The negatives that are left out, as (sample_id, text_id), by the rule that sample_state counts by.
 DROPPED = (

@@ -29,8 +29,18 @@ SAMPLES = "samples.parquet"  # what the policy takes of the store, with the text
 NEGATIVES = "negatives.parquet"  # theirs that nobody objects to
 CANDIDATES = "candidates.parquet"  # those that may be chosen
 CHOSEN = "chosen.parquet"  # the release: one row a sample, in the order of content, with its chosen negatives
+# What the judges whose word the policy asks for would leave out, but for what a person said otherwise of; with "all",
+# what every judge would that graded it.
+LEFT_OUT = """
+SELECT s.sample_id, s.revision_id, s.text_id, s.negative_id IS NULL AS is_positive
+FROM suggestions s JOIN (
+    SELECT revision_id, text_id, count(DISTINCT judge) AS num_judges FROM judgement GROUP BY ALL
+) g USING (revision_id, text_id)
+WHERE NOT s.is_overruled AND $judged IN ('any', 'all', s.judge)
+GROUP BY ALL HAVING $judged <> 'all' OR count(DISTINCT s.judge) = any_value(g.num_judges)
+"""
 # Why a sample to train on is left out, the first that holds; null for what is taken. The keys stand in the manifest.
-JUDGED = """
+JUDGED = f"""
 CREATE TEMP TABLE judged AS
 SELECT st.sample_id, st.revision_id, st.task, st.source_id, st.decided_kind, st.num_approvals, CASE
     WHEN s.name IN (SELECT unnest($exclude_sources)) THEN 'source_excluded'
@@ -40,9 +50,16 @@ SELECT st.sample_id, st.revision_id, st.task, st.source_id, st.decided_kind, st.
     WHEN $verdicts = 'policy' AND st.decided_kind <> 'policy' THEN 'no_policy_decided'
     WHEN st.num_approvals + st.num_rejections < $min_reviewers THEN 'too_few_reviewers'
     WHEN st.num_approvals + 1e-9 < $min_agreement * (st.num_approvals + st.num_rejections) THEN 'too_little_agreement'
+    WHEN $judged <> '' AND st.task = 'retrieval' AND st.decided_kind <> 'human' AND g.revision_id IS NULL
+        THEN 'unjudged'
+    WHEN o.revision_id IS NOT NULL THEN 'suggested_drop'
 END AS reason
 FROM sample_state st JOIN source s ON s.source_id = st.source_id
 LEFT JOIN matching m ON m.sample_id::UUID = st.sample_id AND m.revision_id::UUID = st.revision_id
+LEFT JOIN (
+    SELECT DISTINCT revision_id FROM judgement WHERE is_positive AND $judged IN ('any', 'all', judge)
+) g ON g.revision_id = st.revision_id
+LEFT JOIN (SELECT DISTINCT revision_id FROM ({LEFT_OUT}) WHERE is_positive) o ON o.revision_id = st.revision_id
 WHERE st.declared_use = 'train'
 """
 SELECTED = f"""
@@ -54,23 +71,34 @@ WITH alike AS (
     QUALIFY row_number() OVER (PARTITION BY o.revision_id ORDER BY o.value DESC, o.eval_source_id, o.eval_id) = 1
 )
 SELECT j.sample_id, j.revision_id, j.task, j.decided_kind, j.num_approvals, r.content_hash,
-       s.name AS dataset, s.licence, r.operation, r.method, r.model,
+       s.name AS dataset, s.licence, r.operation, r.method, r.model, b.operation AS made_by,
        r.query, r.text1, r.text2, r.text, r.label, r.score, r.instruction,
        list_transform(r.positives, lambda t: text_id_of(t)) AS positive_ids, i.similar_to
-FROM judged j JOIN revision r ON r.revision_id = j.revision_id JOIN source s ON s.source_id = j.source_id
+FROM judged j JOIN revision r ON r.revision_id = j.revision_id
+JOIN revision b ON b.sample_id = j.sample_id AND b.number = 1 JOIN source s ON s.source_id = j.source_id
 LEFT JOIN alike i ON i.revision_id = j.revision_id
 WHERE j.reason IS NULL
 """
-# The negatives of what is taken that no reviewer objects to.
+# The negatives of what is taken that no reviewer objects to, nor a judge whose word the policy asks for; those of
+# samples that people approved need none.
 OFFERED = f"""
-WITH dropped AS ({DROPPED})
+WITH dropped AS (
+    {DROPPED}
+    UNION
+    SELECT sample_id, text_id FROM ({LEFT_OUT}) WHERE NOT is_positive
+)
 SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score
-FROM negative n SEMI JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
+FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
 SEMI JOIN text t ON t.text_id = n.text_id
 ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
+WHERE $judged = '' OR j.decided_kind = 'human'
+   OR EXISTS (
+       SELECT 1 FROM judgement g
+       WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
+   )
 """
 # A text counts once, as what people labelled before what was mined, and by its latest mining. No more of a sample's are
-# kept than can be chosen. Generated ones are drawn by lot, for which the whole release has one order.
+# kept than can be chosen. Generated ones are drawn by lot.
 CANDIDATE = """
 WITH latest AS (
     SELECT * FROM read_parquet($negatives, hive_partitioning = false) QUALIFY row_number() OVER (
@@ -78,7 +106,8 @@ WITH latest AS (
     ) = 1
 )
 SELECT l.*, CASE WHEN l.origin = 'generated' THEN
-           sha256($seed::VARCHAR || s.content_hash::VARCHAR || l.text_id::VARCHAR) END AS lot
+           sha256($seed::VARCHAR || s.content_hash::VARCHAR || l.text_id::VARCHAR) END AS lot,
+       s.made_by = 'long-short' AS is_alone
 FROM latest l JOIN read_parquet($samples, hive_partitioning = false) s ON s.sample_id = l.sample_id
 WHERE NOT list_contains(s.positive_ids, l.text_id)
 QUALIFY row_number() OVER (
@@ -86,8 +115,9 @@ QUALIFY row_number() OVER (
     ORDER BY l.origin = 'labelled' DESC, lot, l.rank NULLS FIRST, l.text_id
 ) <= $max_negatives
 """
-# The share of generated negatives: in the order of their lots they are taken up to the last at which they are no more
-# than their share of all negatives that the release then has. One that stands where a mined one could adds none.
+# Generated negatives are beside others only: at least one of a sample's is not generated, and they are no more than
+# their share of the sample's, so of the whole release's. In the order of their lots as many are taken as that allows.
+# The misleading target of a `long-short` sample is alone by nature: whole passages would tell nothing beside it.
 CHOICE = """
 CREATE OR REPLACE TEMP TABLE taken AS
 WITH candidate AS (
@@ -95,27 +125,20 @@ WITH candidate AS (
     ANTI JOIN excluded e ON e.sample_id::UUID = c.sample_id
 ),
 given AS (
-    SELECT sample_id, count(*) FILTER (origin = 'labelled') AS labelled,
-           least(count(*) FILTER (origin <> 'generated'), $max_negatives) AS num_given
+    SELECT sample_id, count(*) FILTER (origin = 'labelled') AS num_labelled,
+           count(*) FILTER (origin <> 'generated') AS num_given
     FROM candidate GROUP BY 1
 ),
 drawn AS (
-    SELECT c.negative_id, c.lot, g.num_given, row_number() OVER (PARTITION BY c.sample_id ORDER BY lot) AS nth
-    FROM candidate c JOIN given g USING (sample_id) WHERE c.origin = 'generated'
-    QUALIFY nth <= $max_negatives - g.labelled
-),
-counted AS (
-    SELECT negative_id, row_number() OVER (ORDER BY lot, negative_id) AS num_generated,
-           (SELECT coalesce(sum(num_given), 0) FROM given)
-           + sum((num_given + nth <= $max_negatives)::INTEGER) OVER (ORDER BY lot, negative_id) AS num_negatives
-    FROM drawn
+    SELECT negative_id, sample_id, is_alone, row_number() OVER (PARTITION BY sample_id ORDER BY lot, negative_id) AS nth
+    FROM candidate WHERE origin = 'generated'
 ),
 admitted AS (
-    SELECT negative_id FROM counted WHERE num_generated <= (
-        SELECT max(num_generated) FROM counted WHERE num_generated <= $generated_share * num_negatives + 1e-9
-    )
+    SELECT d.negative_id FROM drawn d JOIN given g USING (sample_id)
+    WHERE is_alone OR num_given > 0 AND nth <= $max_negatives - greatest(num_labelled, 1)
+      AND nth <= $generated_share * least(num_given + nth, $max_negatives) + 1e-9
 )
-SELECT c.* EXCLUDE lot,
+SELECT c.* EXCLUDE (lot, is_alone),
        row_number() OVER (
            PARTITION BY c.sample_id
            ORDER BY c.origin = 'labelled' DESC, c.origin = 'generated' DESC, lot IS NULL, rank NULLS FIRST, c.text_id
@@ -199,14 +222,14 @@ def select(
     none = pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in ("sample_id", "revision_id")})
     cursor.register("matching", none if matching is None else matching)
     try:
-        stated = ("where", "verdicts", "min_reviewers", "min_agreement", "exclude_sources")
+        stated = ("where", "verdicts", "min_reviewers", "min_agreement", "exclude_sources", "judged")
         values = {name: getattr(policy, name) for name in stated}
         cursor.execute(JUDGED, values | {"exclude_sources": list(policy.exclude_sources)})
     finally:
         cursor.unregister("matching")
     try:
         _copy(cursor, SELECTED, folder / SAMPLES, {})
-        _copy(cursor, OFFERED, folder / NEGATIVES, {})
+        _copy(cursor, OFFERED, folder / NEGATIVES, {"judged": policy.judged})
         counted = cursor.execute("SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1")
         return dict(counted.fetchall())
     finally:
@@ -247,27 +270,24 @@ def choose(folder: Path, policy: ReleasePolicy, excluded: Sequence[UUID]) -> int
     Choose negatives for all that `select` took but the excluded samples, and write CHOSEN. Returns how many samples
     have too few negatives for the policy; they are not in it.
 
-    At most `generated_share` of the negatives chosen are generated ones; which, is decided by a hash of the policy's
-    seed and the content, the same on every machine.
+    At most `generated_share` of a sample's negatives are generated ones, and never all; which, is decided by a hash of
+    the policy's seed and the content, the same on every machine.
     """
-    left_out = [str(each) for each in excluded]
     names = {"samples": str(folder / SAMPLES)}
-    few = 0
     with _scratch(folder) as scratch:
         offered = {"negatives": str(folder / NEGATIVES), "seed": policy.seed, "max_negatives": policy.max_negatives}
         _copy(scratch, CANDIDATE, folder / CANDIDATES, names | offered)
-        while True:  # what has too few changes what a share of all is
-            gone = pyarrow.table({"sample_id": pyarrow.array(left_out, pyarrow.string())})
-            scratch.register("excluded", gone)
-            choice = {"max_negatives": policy.max_negatives, "generated_share": policy.generated_share}
-            scratch.execute(CHOICE, choice | {"candidates": str(folder / CANDIDATES)})
-            short = scratch.execute(SHORT, names | {"min_negatives": policy.min_negatives}).fetchall()
-            if not short:
-                break
-            few += len(short)
-            left_out += [str(sample_id) for (sample_id,) in short]
+        scratch.register("excluded", _ids(excluded))
+        choice = {"max_negatives": policy.max_negatives, "generated_share": policy.generated_share}
+        scratch.execute(CHOICE, choice | {"candidates": str(folder / CANDIDATES)})
+        few = scratch.execute(SHORT, names | {"min_negatives": policy.min_negatives}).fetchall()
+        scratch.register("excluded", _ids([*excluded, *(sample_id for (sample_id,) in few)]))
         _copy(scratch, CONTENT, folder / CHOSEN, names)
-    return few
+    return len(few)
+
+
+def _ids(sample_ids: Sequence[UUID]) -> pyarrow.Table:
+    return pyarrow.table({"sample_id": pyarrow.array([str(each) for each in sample_ids], pyarrow.string())})
 
 
 def chosen_lines(folder: Path) -> Iterator[str]:

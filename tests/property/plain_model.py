@@ -210,6 +210,7 @@ class Model:
                 "unreviewed": state["status"] == "pending",
                 "audit": state["status"] == "approved" and state["decided_kind"] == "policy",
                 "disputed": state["status"] == "disputed",
+                "suggested": False,  # there is no judge here
             }[queue]
             free = self.claims.get(sample.sample_id, reviewer) == reviewer and sample.sample_id not in held
             if is_there and free and not sample.judged_by(reviewer):

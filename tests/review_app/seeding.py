@@ -1,6 +1,6 @@
 """Samples for the review app's tests, put into a store as the stages put them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from synth.records import (
@@ -18,6 +18,7 @@ from synth.records import (
 )
 from synth.store import reviews, samples, sources
 from synth.store.connection import Store
+from synth.store.judgements import Judge, Judgement, add_judgements
 
 GUIDE = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
 
@@ -75,6 +76,22 @@ def approve_by_policy(store: Store, sample_ids: Sequence[UUID]) -> None:
             for each in sample_ids
         ],
     )
+
+
+def grade(store: Store, grades: Mapping[str, int], *, judge: str = "judge-7b", reason: str = "so it says") -> None:
+    """What a judge says of passages by their text, wherever one stands in a sample."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT sample_id, revision_id, unnest(positives) AS text, true FROM samples UNION ALL"
+            " SELECT sample_id, revision_id, text, false FROM negatives"
+        ).fetchall()
+    said = [
+        Judgement(sample_id, revision_id, text_id(text), is_positive, judge, grades[text], reason=reason)
+        for sample_id, revision_id, text, is_positive in rows
+        if text in grades
+    ]
+    with store.write() as cursor:
+        add_judgements(cursor, Judge((judge,), "llm", "judge-00000000", key_of(judge)), new_id(), said)
 
 
 def verdicts(store: Store, reviewer: str = "ada") -> list[tuple[str, str]]:

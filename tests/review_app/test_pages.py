@@ -92,7 +92,7 @@ def test_the_card_has_texts_scores_and_origin(opened: Open, store: Store) -> Non
     (card,) = payload(opened())["cards"]
     assert (card["source"], card["operation"], card["method"], card["decided_by"]) == ("guide", "query", "llm", "")
     assert card["positives"] == [
-        {"title": [["Harbour", "term"]], "body": [["It ", ""], ["opens", "term"], [" at six.", ""]]}
+        {"title": [["Harbour", "term"]], "body": [["It ", ""], ["opens", "term"], [" at six.", ""]], "suggested": []}
     ]
     first = card["negatives"][0]
     assert (first["rank"], first["origin"], first["score"], first["positive_score"]) == (1, "mined", 0.6, 0.8)

@@ -1,0 +1,148 @@
+"""
+Judge by a cross-encoder: the relevance of each passage to its query, and a grade by stated thresholds.
+
+What was scored once is graded again by other thresholds without being computed again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from synth.records import UserError, key_of
+from synth.stages.judge_plan import refuse_nothing
+from synth.stages.mine import mining_errors
+from synth.store import judgements, runs, sources
+from synth.store.connection import Store
+from synth.store.judgements import Judge, Judgement, Ungraded, Unjudged, add_judgements
+
+if TYPE_CHECKING:
+    from mining.rerank import Reranker
+
+BLOCK = 200  # samples scored and stored together
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """
+    The relevances from which a passage is on the topic, answers in part, and answers in full: grades 1, 2 and 3.
+
+    Raises UserError if they are not from 0 to 1, in this order.
+    """
+
+    topic: float
+    part: float
+    full: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.topic <= self.part <= self.full <= 1.0:
+            raise UserError(
+                f"--topic {self.topic:g}, --part {self.part:g} and --full {self.full:g} must be from 0 to 1, none above"
+                " the next"
+            )
+
+    def grade(self, relevance: float) -> int:
+        """From 0 to 3."""
+        return sum(relevance >= least for least in (self.topic, self.part, self.full))
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """What a cross-encoder will judge: the revisions with passages that it has not graded by these thresholds."""
+
+    judge: Judge
+    encoder: "Reranker"
+    thresholds: Thresholds
+    revisions: Sequence[UUID]
+    config: dict[str, object]
+
+
+@dataclass(frozen=True)
+class EncoderOutcome:
+    """What was done: `num_known` of the judgements are of relevances that were there already."""
+
+    encoder: str
+    num_samples: int
+    num_judgements: int
+    num_known: int
+
+
+def plan_encoder(
+    store: Store,
+    name: str,
+    thresholds: Thresholds,
+    names: Sequence[str],
+    *,
+    limit: int | None,
+    device: str,
+    suggested: bool = False,
+) -> EncoderPlan:
+    """
+    Load the cross-encoder and find the samples with passages that it has not graded; with `suggested` only those that
+    another judge has a suggestion about.
+
+    Raises UserError for an unknown source, no samples at all, or a model that cannot be loaded or is none.
+    """
+    from mining.rerank import load_reranker
+
+    sources.check_sources(store, names)
+    with mining_errors():
+        encoder = load_reranker(name, device=device)
+    key = key_of("judge", encoder.fingerprint, asdict(thresholds))
+    judge = Judge((name,), "encoder", encoder.fingerprint, key)
+    revisions = judgements.pending(store, judge, names, limit=limit, suggested=suggested)
+    refuse_nothing(store, names, revisions)
+    config = {"encoder": name, "sources": list(names), "limit": limit, "suggested": suggested, **asdict(thresholds)}
+    return EncoderPlan(judge, encoder, thresholds, revisions, config)
+
+
+def judge_by_encoder(store: Store, plan: EncoderPlan, *, on_progress: Callable[[int], None]) -> EncoderOutcome:
+    """
+    Score, grade and store, BLOCK samples at a time; the same again goes on where it was stopped.
+
+    Raises UserError if the encoder gives no numbers.
+    """
+    num_judgements = num_known = 0
+    with (
+        mining_errors(),
+        store.sole(plan.judge.key, "judging with the same settings"),
+        runs.recorded(
+            store,
+            "judge",
+            plan.config | {"stage_key": plan.judge.key, "num_samples": len(plan.revisions)},
+            model=plan.encoder.name,
+            prompt_version="",
+            device=plan.encoder.description,
+        ) as run,
+    ):
+        for start in range(0, len(plan.revisions), BLOCK):
+            block = judgements.unjudged(store, plan.judge, plan.revisions[start : start + BLOCK])
+            graded = list(_graded(plan, block))
+            with store.write() as cursor:
+                add_judgements(cursor, plan.judge, run.run_id, graded)
+            known = sum(passage.relevance is not None for sample in block for passage in sample.passages)
+            num_judgements, num_known = num_judgements + len(graded), num_known + known
+            run.count(samples=len(block), judgements=len(graded), known=known)
+            on_progress(len(block))
+    return EncoderOutcome(plan.encoder.description, len(plan.revisions), num_judgements, num_known)
+
+
+def _graded(plan: EncoderPlan, samples: Sequence[Unjudged]) -> Iterator[Judgement]:
+    pairs = [(sample, passage) for sample in samples for passage in sample.passages]
+    new = [(sample, passage) for sample, passage in pairs if passage.relevance is None]
+    found = iter(plan.encoder.relevances([(sample.query, passage.text) for sample, passage in new]))
+    for sample, passage in pairs:
+        relevance = float(next(found)) if passage.relevance is None else passage.relevance
+        yield _judgement(plan, sample, passage, relevance)
+
+
+def _judgement(plan: EncoderPlan, sample: Unjudged, passage: Ungraded, relevance: float) -> Judgement:
+    return Judgement(
+        sample_id=sample.sample_id,
+        revision_id=sample.revision_id,
+        text_id=passage.text_id,
+        is_positive=passage.is_positive,
+        judge=plan.encoder.name,
+        grade=plan.thresholds.grade(relevance),
+        relevance=relevance,
+    )

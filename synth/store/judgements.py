@@ -1,0 +1,339 @@
+"""
+Judgements: what an LLM or a cross-encoder said of passages as answers to a sample's query, and what follows from it.
+
+They decide nothing: docs/judge.md says what they are for.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import duckdb
+
+from synth.records import new_id, text_id
+from synth.store.connection import Store
+from synth.store.failures import one_line
+from synth.store.reviews import DROPPED
+from synth.store.rows import first, insert, now
+
+JudgeKind = Literal["llm", "encoder"]
+GRADES = (0, 1, 2, 3)
+NEARLY_ALL = 0.95  # of a judge's grades: with so many alike it tells hardly any passages apart
+FEWEST_TOLD = 20  # passages, before that is said of a judge
+
+# What a judge ($judges, its names) has not graded as it is set now ($key): positives, and negatives that nobody
+# dropped, of the retrieval samples to train on that nobody rejected. A text that is both is a positive.
+HEAD = """
+SELECT st.sample_id, st.revision_id FROM sample_state st JOIN source s USING (source_id)
+WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND st.status <> 'rejected'
+  AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
+"""
+SECOND = (
+    f"{HEAD} AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE g.judge NOT IN (SELECT unnest($judges))"
+    " AND NOT g.is_overruled)"
+)
+CHOSEN = f"{HEAD} AND st.revision_id IN (SELECT unnest($ids::UUID[]))"
+UNJUDGED = f"""
+WITH head AS ({{head}}),
+dropped AS ({DROPPED}),
+answer AS (
+    SELECT h.sample_id, h.revision_id, unnest(r.positives) AS text FROM head h JOIN revision r USING (revision_id)
+),
+passage AS (
+    SELECT sample_id, revision_id, text_id, bool_or(is_positive) AS is_positive FROM (
+        SELECT sample_id, revision_id, text_id_of(text) AS text_id, true AS is_positive FROM answer
+        UNION ALL
+        SELECT n.sample_id, n.revision_id, n.text_id, false FROM negative n SEMI JOIN head h USING (revision_id)
+        ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
+    ) GROUP BY ALL
+),
+latest AS (
+    SELECT revision_id, text_id, stage_key FROM judgement SEMI JOIN head USING (revision_id)
+    WHERE judge IN (SELECT unnest($judges))
+    QUALIFY row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1
+)
+SELECT p.* FROM passage p
+ANTI JOIN (SELECT * FROM latest WHERE stage_key = $key) l ON l.revision_id = p.revision_id AND l.text_id = p.text_id
+"""
+# Those whose request failed come last, those whose request may fail again as it is at the very end; ids begin with a
+# time, and a limit would take one source's alone.
+PENDING = """
+SELECT p.revision_id FROM ({unjudged}) p
+LEFT JOIN (SELECT seed_id, bool_or(permanent) AS permanent FROM llm_failure WHERE stage_key = $key GROUP BY 1) f
+ON f.seed_id = p.revision_id
+GROUP BY p.revision_id ORDER BY any_value(f.permanent) NULLS FIRST, reverse(p.revision_id::VARCHAR) LIMIT $limit
+"""
+# What the view `suggestions` is made of: tables, and views in this order.
+WITH_SAMPLES = ("judgement", "sample_state", "revision", "negative", "review")
+SUGGESTING = ("judgements", "reviews", "negative_verdicts", "suggestions")
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """
+    Who judges: the models that are asked, or an encoder, as their rows are to name them. `version` is the prompt's, or
+    the encoder's fingerprint. `key`: of all that decides what they say; what was said under another is judged anew.
+    """
+
+    names: tuple[str, ...]
+    kind: JudgeKind
+    version: str
+    key: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Ungraded:
+    """A passage that a judge is to grade. `relevance`: what the same encoder found earlier, under other thresholds."""
+
+    text_id: UUID
+    text: str
+    is_positive: bool
+    relevance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A sample's latest revision, with those of its passages that a judge has not graded."""
+
+    sample_id: UUID
+    revision_id: UUID
+    query: str
+    instruction: str
+    passages: tuple[Ungraded, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """
+    What a judge says of one passage. `relevance`: a cross-encoder's, 0 to 1. `place`: where the passage stood in the
+    request, from 1.
+    """
+
+    sample_id: UUID
+    revision_id: UUID
+    text_id: UUID
+    is_positive: bool
+    judge: str
+    grade: int
+    relevance: float | None = None
+    reason: str = ""
+    place: int | None = None
+    call_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What follows from a judgement of a passage of a sample; docs/judge.md names the kinds."""
+
+    suggestion: str
+    text_id: UUID
+    judge: str
+    grade: int
+    reason: str
+    relevance: float | None
+
+
+def pending(
+    store: Store, judge: Judge, names: Sequence[str], *, limit: int | None, suggested: bool = False
+) -> list[UUID]:
+    """
+    The revisions with passages that the judge has not graded, of the named sources or of all; with `suggested` only
+    those that another judge has a suggestion about.
+    """
+    unjudged = UNJUDGED.format(head=SECOND if suggested else HEAD)
+    values = _asked(judge, names) | {"limit": 1 << 62 if limit is None else limit}
+    with store.read() as cursor:
+        rows = cursor.execute(PENDING.format(unjudged=unjudged), values).fetchall()
+    return [revision_id for (revision_id,) in rows]
+
+
+def num_judgeable(store: Store, names: Sequence[str]) -> int:
+    """How many samples of the named sources, or of all, there are to judge, whoever judged them."""
+    with store.read() as cursor:
+        [(number,)] = cursor.execute(f"SELECT count(*) FROM ({HEAD})", {"names": list(names)}).fetchall()
+    return int(number)
+
+
+def unjudged(store: Store, judge: Judge, revision_ids: Sequence[UUID]) -> list[Unjudged]:
+    """These revisions, each with what the judge has not graded of it, in the order given."""
+    with store.read() as cursor:
+        passages = cursor.execute(
+            "SELECT u.revision_id, u.text_id, u.is_positive, t.text, k.relevance"
+            f" FROM ({UNJUDGED.format(head=CHOSEN)}) u LEFT JOIN text t ON t.text_id = u.text_id"
+            " LEFT JOIN (SELECT revision_id, text_id, any_value(relevance) AS relevance FROM judgement"
+            " WHERE judge IN (SELECT unnest($judges)) AND version = $version GROUP BY ALL) k"
+            " ON k.revision_id = u.revision_id AND k.text_id = u.text_id ORDER BY u.is_positive DESC, u.text_id",
+            _asked(judge, ()) | {"version": judge.version, "ids": [str(each) for each in revision_ids]},
+        ).fetchall()
+        contents = cursor.execute(
+            "SELECT revision_id, sample_id, query, instruction, positives FROM revision"
+            " WHERE revision_id IN (SELECT unnest($ids::UUID[]))",
+            {"ids": [str(each) for each in revision_ids]},
+        ).fetchall()
+    answers = {(row[0], text_id(text)): text for row in contents for text in row[4]}
+    of: dict[UUID, list[Ungraded]] = {}
+    for revision, each, is_positive, text, relevance in passages:
+        shown = answers[revision, each] if is_positive else text
+        of.setdefault(revision, []).append(Ungraded(each, shown, is_positive, relevance))
+    found = {
+        revision: Unjudged(sample, revision, query, instruction or "", tuple(of[revision]))
+        for revision, sample, query, instruction, _ in contents
+        if revision in of
+    }
+    return [found[each] for each in revision_ids if each in found]
+
+
+def add_judgements(
+    cursor: duckdb.DuckDBPyConnection, judge: Judge, run_id: UUID, judgements: Sequence[Judgement]
+) -> None:
+    """Store what a judge said in a run; a reason as one printable line."""
+    created_at = now()
+    rows = [
+        asdict(each)
+        | {
+            "judgement_id": new_id(),
+            "run_id": run_id,
+            "stage_key": judge.key,
+            "judge_kind": judge.kind,
+            "version": judge.version,
+            "reason": one_line(each.reason),
+            "created_at": created_at,
+        }
+        for each in judgements
+    ]
+    insert(cursor, "judgement", rows)
+
+
+def judges(store: Store) -> list[str]:
+    """The names of all that have judged anything."""
+    with store.read() as cursor:
+        return [name for (name,) in cursor.execute("SELECT DISTINCT judge FROM judgement ORDER BY 1").fetchall()]
+
+
+def num_negatives_left_out(cursor: duckdb.DuckDBPyConnection, samples: Path, negatives: Path) -> int:
+    """
+    How many negatives of a release's `samples` are left out on the word of judges, or for want of it: those that no
+    reviewer dropped and that are not among the `negatives` that it may choose of (files of synth/store/selection.py).
+    """
+    rows = cursor.execute(
+        f"WITH dropped AS ({DROPPED}) SELECT count(DISTINCT (n.sample_id, n.text_id)) FROM negative n"
+        " SEMI JOIN read_parquet($samples, hive_partitioning = false) s ON s.revision_id = n.revision_id"
+        " SEMI JOIN text t ON t.text_id = n.text_id"
+        " ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id"
+        " ANTI JOIN read_parquet($negatives, hive_partitioning = false) o"
+        " ON o.sample_id = n.sample_id AND o.text_id = n.text_id",
+        {"samples": str(samples), "negatives": str(negatives)},
+    ).fetchall()
+    return int(rows[0][0])
+
+
+def any_judged(store: Store, judge: Judge) -> bool:
+    """Whether the judge, as it is set now, has graded anything."""
+    with store.read() as cursor:
+        return first(cursor.execute("SELECT 1 FROM judgement WHERE stage_key = ? LIMIT 1", [judge.key])) is not None
+
+
+def next_attempts(store: Store, judge: Judge) -> dict[UUID, int]:
+    """The revisions of which a request would fail again as it is, and the number of another attempt for each."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT seed_id, max(attempt) + 1 FROM llm_failure WHERE stage_key = ? AND permanent GROUP BY seed_id",
+            [judge.key],
+        ).fetchall()
+    return dict(rows)
+
+
+def paid_tokens(store: Store, judge: Judge, *, limit: int) -> list[tuple[int, int]]:
+    """Tokens sent and replied of the latest calls of an LLM as judge, newest first."""
+    with store.read() as cursor:
+        return cursor.execute(
+            "SELECT tokens_in, tokens_out FROM llm_call WHERE asked IN (SELECT unnest($judges))"
+            " AND prompt_version = $version AND coalesce(repaired, '') <> 'asked again'"
+            " ORDER BY created_at DESC, call_id LIMIT $limit",
+            {"judges": list(judge.names), "version": judge.version, "limit": limit},
+        ).fetchall()
+
+
+def grade_counts(store: Store, names: Sequence[str]) -> dict[tuple[str, str], list[int]]:
+    """
+    How often these judges gave each of GRADES, of the latest revisions: by judge, and by what the passage is: positive,
+    or a negative by its origin.
+    """
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT judge, passage, grade, count(*) FROM (SELECT j.judge, j.grade,"
+            " CASE WHEN j.is_positive THEN 'positive' ELSE coalesce(n.origin, 'other') END AS passage"
+            " FROM judgements j SEMI JOIN sample_state st USING (sample_id, revision_id)"
+            " LEFT JOIN (SELECT revision_id, text_id, min(origin) AS origin FROM negative GROUP BY ALL) n"
+            " ON n.revision_id = j.revision_id AND n.text_id = j.text_id WHERE j.judge IN (SELECT unnest($names)))"
+            " GROUP BY judge, passage, grade ORDER BY judge, passage <> 'positive', passage",
+            {"names": list(names)},
+        ).fetchall()
+    counts: dict[tuple[str, str], list[int]] = {}
+    for judge, passage, grade, number in rows:
+        counts.setdefault((judge, passage), [0] * len(GRADES))[grade] = number
+    return counts
+
+
+def alike(counts: Mapping[tuple[str, str], Sequence[int]]) -> list[tuple[str, int, float, int]]:
+    """
+    Of `grade_counts`: the judges that gave nearly every passage one grade, with that grade, its share, and the number
+    of passages, of which there are some.
+    """
+    totals: dict[str, list[int]] = {}
+    for (judge, _), numbers in counts.items():
+        before = totals.get(judge, [0] * len(GRADES))
+        totals[judge] = [sum(pair) for pair in zip(before, numbers, strict=True)]
+    found = []
+    for judge, numbers in totals.items():
+        number, most = sum(numbers), max(numbers)
+        if number >= FEWEST_TOLD and most >= NEARLY_ALL * number:
+            found.append((judge, numbers.index(most), most / number, number))
+    return found
+
+
+def suggestion_counts(store: Store, names: Sequence[str]) -> dict[str, int]:
+    """How many of these judges' suggestions there are, by kind, but for those that a person overruled."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT suggestion, count(*) FROM suggestions WHERE judge IN (SELECT unnest($names)) AND NOT is_overruled"
+            " GROUP BY 1 ORDER BY 1",
+            {"names": list(names)},
+        ).fetchall()
+    return dict(rows)
+
+
+def suggestions_of(store: Store, sample_ids: Sequence[UUID]) -> dict[UUID, list[Suggestion]]:
+    """What judges suggest about the latest revisions of these samples, by revision, judges by name."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            f"{_suggestions_within()} SELECT revision_id, suggestion, text_id, judge, grade, reason, relevance"
+            " FROM suggestions ORDER BY judge, text_id",
+            {"ids": [str(each) for each in sample_ids]},
+        ).fetchall()
+    found: dict[UUID, list[Suggestion]] = {}
+    for revision_id, *fields in rows:
+        found.setdefault(revision_id, []).append(Suggestion(*fields))
+    return found
+
+
+@cache
+def _suggestions_within() -> str:
+    """
+    The view `suggestions` over the samples in $ids alone: a condition on the view reaches no table before everything is
+    grouped, which at a million judgements takes a second, and a card has to be there at once.
+    """
+    views = files("synth.store").joinpath("views.sql").read_text(encoding="utf-8")
+    body = dict(re.findall(r"^CREATE OR REPLACE VIEW (\w+) AS\n(.*?);$", views, re.MULTILINE | re.DOTALL))
+    ids = "(SELECT unnest($ids::UUID[]))"
+    narrow = [f"{table} AS (SELECT * FROM store.{table} WHERE sample_id IN {ids})" for table in WITH_SAMPLES]
+    return "WITH " + ", ".join([*narrow, *(f"{view} AS ({body[view]})" for view in SUGGESTING)])
+
+
+def _asked(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
+    return {"names": list(names), "judges": list(judge.names), "key": judge.key}
