@@ -1,0 +1,220 @@
+"""
+A report as one HTML page: no script, nothing from elsewhere, figures as SVG.
+
+What an LLM or a data set wrote is hostile here: every text goes through `escaped`, and the page's own policy lets a
+browser neither run nor fetch anything.
+"""
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.commands.report_words import (
+    SCORE_COLUMNS,
+    bins,
+    edge_labels,
+    leak_lines,
+    middle,
+    outcome_lines,
+    score_rows,
+    script_rows,
+    shown_title,
+    similarity_lines,
+    spread_title,
+)
+from synth.records import UserError, new_id
+from synth.screen import printable
+from synth.stages.report import Report, Spread
+from synth.stages.report_figures import Histogram
+from synth.store.run_report import Shown
+
+COLOURS = ("#1f6f78", "#c8553d", "#7a5195", "#b58900", "#4c6ef5", "#2f9e44", "#868e96", "#d6336c")
+LABELS, BARS, NUMBERS, ROW = 130, 280, 110, 20  # of a figure: widths of its columns and the height of a row
+STYLE = """
+html { font-size: 15px; }
+body { font: 1rem/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
+  max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1b1f23; background: #fff; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
+h3 { font-size: 1rem; font-weight: 600; margin: 1.2rem 0 .2rem; }
+p { margin: .15rem 0; overflow-wrap: anywhere; } .warning { color: #9c2a10; font-weight: 600; }
+table { border-collapse: collapse; margin: .6rem 0; width: auto; } table.texts { width: 100%; table-layout: fixed; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e2e2e2; }
+div.text { white-space: pre-wrap; overflow-wrap: anywhere; } td.number, th.number { text-align: right; }
+th.title { background: #f2f4f5; font-weight: 600; overflow-wrap: anywhere; padding: .3rem .4rem; }
+.name { color: #57606a; font-size: .85rem; } .figures { display: flex; flex-wrap: wrap; gap: 0 2rem; }
+figure { margin: 0 0 1rem; } figcaption { font-size: .9rem; max-width: 510px; } figure p { font-size: .9rem; }
+svg { max-width: 100%; height: auto; }
+svg text { font: 12px system-ui, sans-serif; fill: #1b1f23; }
+@media print { html { font-size: 11px; } body { margin: 0; max-width: none; }
+  figure { width: 46%; } figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+"""
+
+
+def page(found: Report, *, workspace: str) -> str:
+    """The page, which names the workspace."""
+    title, *lines = outcome_lines(found.outcome)
+    parts = [
+        f"<h1>{escaped(title)}</h1>",
+        *_paragraphs(iter([f"workspace {workspace}, started {found.outcome.started_at:%Y-%m-%d %H:%M} UTC", *lines])),
+        *_rejections(found),
+        *_spreads(found),
+        *_similarity(found),
+        *_leak(found),
+        *_texts("Accepted", found.accepted),
+        *_texts("Rejected", found.rejected),
+    ]
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page to a file that appears when it is complete. Raises UserError if it cannot be there."""
+    partial = path.with_name(f".{new_id().hex}.partial")
+    try:
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+
+
+def escaped(text: str) -> str:
+    """A text as a browser shows it and obeys none of it; what it would hide is shown as on a terminal."""
+    return html.escape(printable(text))
+
+
+def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        warns = ' class="warning"' if line.startswith("warning:") else ""
+        yield f"<p{warns}>{escaped(line)}</p>"
+
+
+def _rejections(found: Report) -> Iterator[str]:
+    if not found.outcome.rejections:
+        return
+    yield "<h2>Why texts were rejected</h2>"
+    labels = [each.reason for each in found.outcome.rejections]
+    bars = [Bar(each.num, f"{each.num:,} ({each.share:.1%})") for each in found.outcome.rejections]
+    yield _figure("and which share that is of all that replies offered", _bars(labels, bars, COLOURS[1]))
+
+
+def _spreads(found: Report) -> Iterator[str]:
+    if not found.spreads:
+        return
+    yield "<h2>How the new texts are</h2>"
+    yield '<div class="figures">'
+    for spread in found.spreads:
+        said = f"{spread_title(found, spread)}: {middle(spread.histogram, spread.measure)}"
+        drawn = _histogram(spread.histogram, bins(spread.histogram, spread.measure), COLOURS[0])
+        yield _figure(said, drawn, _scripts(spread))
+    yield "</div>"
+
+
+def _scripts(spread: Spread) -> str:
+    return "".join(
+        f"<p>in {escaped(script)}: {number:,}, {escaped(where)}</p>" for script, number, where in script_rows(spread)
+    )
+
+
+def _similarity(found: Report) -> Iterator[str]:
+    similarity = found.similarity
+    if similarity is None:
+        return
+    of = f": {', '.join(found.sources)}" if found.sources else ""
+    yield f"<h2>How near texts are to their queries{escaped(of)}</h2>"
+    yield from _paragraphs(similarity_lines(similarity))
+    yield _table(SCORE_COLUMNS, score_rows(similarity))
+    yield '<div class="figures">'
+    labels, positives = edge_labels(similarity), similarity.positives.histogram
+    yield _figure(f"scores of: {similarity.positives.name}", _histogram(positives, labels, COLOURS[0]))
+    for number, each in enumerate(similarity.negatives, start=1):
+        drawn = _histogram(each.histogram, labels, COLOURS[number % len(COLOURS)], positives)
+        yield _figure(f"scores of: {each.name}; the outline is that of the positives", drawn)
+    yield "</div>"
+
+
+def _leak(found: Report) -> Iterator[str]:
+    lines = list(leak_lines(found))
+    if lines:
+        yield "<h2>Whether written passages can be told from real ones</h2>"
+        yield from _paragraphs(iter(lines))
+
+
+def _texts(heading: str, texts: Sequence[Shown]) -> Iterator[str]:
+    if not texts:
+        return
+    yield f"<h2>{heading}: {len(texts)} drawn at random</h2>"
+    yield '<table class="texts"><thead><tr><th>new</th><th>made from</th></tr></thead>'
+    for each in texts:
+        said = [shown_title(each), *each.notes]
+        yield f'<tbody><tr><th class="title" colspan="2">{"<br>".join(escaped(line) for line in said)}</th></tr>'
+        for part in each.parts:
+            yield f'<tr><td><div class="name">{escaped(part.name)}</div>{_text(part.text)}</td>'
+            yield f"<td>{_text(part.original)}</td></tr>"
+        yield "</tbody>"
+    yield "</table>"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def row(tag: str, values: Sequence[str]) -> str:
+        first, *others = (escaped(value) for value in values)
+        numbers = "".join(f'<{tag} class="number">{value}</{tag}>' for value in others)
+        return f"<tr><{tag}>{first}</{tag}>{numbers}</tr>"
+
+    return f"<table>{row('th', columns)}{''.join(row('td', each) for each in rows)}</table>"
+
+
+def _figure(caption: str, drawn: str, below: str = "") -> str:
+    return f"<figure><figcaption>{escaped(caption)}</figcaption>{drawn}{below}</figure>"
+
+
+def _text(text: str) -> str:
+    return f'<div class="text" dir="auto">{escaped(text)}</div>'
+
+
+def _histogram(found: Histogram, labels: Sequence[str], colour: str, other: Histogram | None = None) -> str:
+    """The counts as bars; with another distribution, the shares, and those of the other one as outlines."""
+    if other is None:
+        return _bars(labels, [Bar(count, f"{count:,}") for count in found.counts], colour)
+    both = [(count / found.num, of / other.num) for count, of in zip(found.counts, other.counts, strict=True)]
+    return _bars(labels, [Bar(share, f"{share:.0%}", outline) for share, outline in both], colour)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How long, what stands behind it, and how long the outline is that it is compared with."""
+
+    length: float
+    said: str
+    outline: float = 0.0
+
+
+def _bars(labels: Sequence[str], bars: Sequence[Bar], colour: str) -> str:
+    """Horizontal bars: what they are of on the left, how many on the right. Prints as it looks, without backgrounds."""
+    most = max(max(bar.length, bar.outline) for bar in bars)
+    width, height = LABELS + BARS + NUMBERS, ROW * len(bars)
+    drawn = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">']
+    for place, (label, bar) in enumerate(zip(labels, bars, strict=True)):
+        top, length, outline = place * ROW, BARS * bar.length / most, BARS * bar.outline / most
+        drawn.append(
+            f'<text x="{LABELS - 8}" y="{top + 14}" text-anchor="end">{escaped(_short(label))}</text>'
+            f'<rect x="{LABELS}" y="{top + 3}" width="{length:.1f}" height="{ROW - 6}" fill="{colour}"/>'
+            f'<text x="{LABELS + max(length, outline) + 6:.1f}" y="{top + 14}">{escaped(bar.said)}</text>'
+        )
+        if bar.outline:
+            box = f'x="{LABELS}" y="{top + 1.5}" width="{outline:.1f}" height="{ROW - 3}"'
+            drawn.append(f'<rect {box} fill="none" stroke="{COLOURS[0]}" stroke-width="1.5"/>')
+    return "".join([*drawn, "</svg>"])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 20 else f"{label[:19]}…"
