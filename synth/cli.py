@@ -12,8 +12,11 @@ from typing import Annotated
 
 import typer
 
-from synth.commands import batches, check, look, release, runs, store
+from synth.commands import batches, check, look, recipes, release, runs, store
 from synth.commands.generate import generate, retry
+from synth.commands.judge import judge
+from synth.commands.relabel import relabel
+from synth.commands.report import report
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
 from synth.records import Use, UserError
 from synth.screen import progress, run_app, say
@@ -65,6 +68,7 @@ class QueueName(StrEnum):
     UNREVIEWED = "unreviewed"
     AUDIT = "audit"
     DISPUTED = "disputed"
+    SUGGESTED = "suggested"
 
 
 def main() -> None:
@@ -99,7 +103,9 @@ def ingest(
     layout: Annotated[
         str,
         typer.Option(
-            "--format", help="Read columns as tevatron, flagembedding, tuples, inference, pairs, labelled or documents."
+            "--format",
+            help="Read columns as tevatron, flagembedding, reading, claims, chat, tuples, inference, pairs, labelled,"
+            " documents or titled.",
         ),
     ] = "",
     column: Annotated[
@@ -121,10 +127,10 @@ def ingest(
     Read data sets and documents into the store; one broken line, and nothing of the path is stored.
 
     Takes BEIR folders; .jsonl, .json, .csv, .tsv and .parquet files with the columns of sentence-transformers,
-    FlagEmbedding, Tevatron, scored pairs or classes; folders of .md, .rst, .txt and .html files, which are one corpus
-    with all folders below; and data sets of the `datasets` library, saved or from the hub. A sources.toml in the folder
-    names sets, licences and origins. Rows of the splits test, dev, validation are held out from training.
-    docs/formats.md shows a line of each.
+    FlagEmbedding, Tevatron, scored pairs or classes, conversations, claims with evidence, reading comprehension, titles
+    with texts; folders of .md, .rst, .txt and .html files, which are one corpus with all folders below; and data sets
+    of the `datasets` library, saved or from the hub. A sources.toml in the folder names sets, licences and origins.
+    Rows of the splits test, dev, validation are held out from training. docs/formats.md shows a line of each.
 
     Example: synth ingest faq.csv --map query=question --map positive=answer --on-error skip
     """
@@ -167,7 +173,10 @@ def ingest(
     say(f"next: synth generate -w {workspace}, or synth mine -w {workspace} if you have queries")
 
 
+app.add_typer(recipes.app, name="recipes")
 app.command()(generate)
+app.command()(relabel)
+app.command()(report)
 
 
 @app.command()
@@ -224,6 +233,9 @@ def mine(
     say(f"next: synth review -w {workspace}, or with --policy consistent")
 
 
+app.command()(judge)
+
+
 @app.command()
 def review(
     policy: Annotated[
@@ -233,9 +245,12 @@ def review(
         int, typer.Option(min=1, max=MAX_RANK, help="Of the policy `consistent`: the positive's worst rank.")
     ] = 50,
     reviewer: Annotated[str | None, typer.Option(help="Your name in the app.")] = None,
-    queue: Annotated[QueueName, typer.Option(help="What the app shows: undecided, or approved by a policy only.")] = (
-        QueueName.UNREVIEWED
-    ),
+    queue: Annotated[
+        QueueName,
+        typer.Option(
+            help="What the app shows: undecided, approved by a policy only, or what a judge suggests to mend."
+        ),
+    ] = QueueName.UNREVIEWED,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the app, on this machine only.")] = 8501,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     workspace: WorkspaceOption = Path("."),
@@ -261,11 +276,15 @@ def review(
     if as_json:
         names = ("task", "verdict", "reason", "count")
         rows = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
-        print_json({"reviewer": outcome.reviewer, "counts": rows, "num_new": outcome.num_new})
+        print_json(
+            {"reviewer": outcome.reviewer, "counts": rows, "num_new": outcome.num_new, "warning": outcome.warning}
+        )
         return
     say(f"reviewer: {outcome.reviewer}")
     print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
     say(f"{outcome.num_new} of these verdicts are new")
+    if outcome.warning:
+        say(f"warning: {outcome.warning}")
     say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
 
 

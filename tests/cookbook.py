@@ -122,7 +122,7 @@ async def _generate(store: Store, journal: Path) -> None:
 
 
 async def _run(store: Store, journal: Path, llm: LLMConfig | None) -> None:
-    wanted = Wanted(names=(ENGLISH if llm else CHINESE,), num_queries=2, limit=24)
+    wanted = Wanted(names=(ENGLISH if llm else CHINESE,), per_seed=2, limit=24)
     plan = plan_generate(store, wanted, Asking(llm, journal, Ceilings(), journal) if llm else None)
     await generate_samples(store, plan)
 

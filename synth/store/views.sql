@@ -35,7 +35,7 @@ FROM revision r;
 CREATE OR REPLACE VIEW negatives AS
 SELECT n.negative_id, n.sample_id, n.revision_id, r.query, n.text_id, t.text, n.origin, n.rank, n.score,
        n.positive_score, CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score,
-       u.model AS miner, n.run_id, n.created_at
+       n.kind, n.requirement, u.model AS miner, n.call_id, n.run_id, n.created_at
 FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id;
 
 -- What each reviewer said last of a text as a negative of a sample; one reviewer's word is enough to drop it. The rule is
@@ -63,7 +63,7 @@ SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinishe
 FROM run r LEFT JOIN run_end e USING (run_id);
 
 CREATE OR REPLACE VIEW generations AS
-SELECT g.text_id AS seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
+SELECT g.seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
 
 CREATE OR REPLACE VIEW minings AS
 SELECT m.sample_id, m.revision_id, m.status, m.reason, m.positive_rank, m.num_negatives, m.run_id, m.created_at
@@ -81,23 +81,28 @@ SELECT l.name AS release, i.sample_id, i.revision_id, i.negative_ids
 FROM release_item i JOIN release l USING (release_id);
 
 CREATE OR REPLACE VIEW lineage AS
-SELECT r.sample_id, r.revision_id, r.parent_id, r.number, r.operation, r.method, r.actor, r.created_at, s.name AS source,
+SELECT r.sample_id, r.revision_id, r.parent_id, CASE WHEN q.sample_id <> r.sample_id THEN q.sample_id END AS made_from,
+       r.number, r.operation, r.method, r.actor, r.created_at, s.name AS source,
        s.licence, p.text AS seed_text, r.run_id, u.kind AS run_kind, r.model, r.prompt_version, r.call_id, m.releases
 FROM revision r JOIN source s USING (source_id) LEFT JOIN text p ON p.text_id = r.seed_id LEFT JOIN run u ON u.run_id = r.run_id
+LEFT JOIN revision q ON q.revision_id = r.parent_id
 LEFT JOIN (  -- by both ids, so that a condition on either reaches the table before anything is grouped
     SELECT i.sample_id, i.revision_id, list(l.name ORDER BY l.created_at, l.name) AS releases
     FROM release_item i JOIN release l USING (release_id) GROUP BY ALL
 ) m ON m.sample_id = r.sample_id AND m.revision_id = r.revision_id;
 
 CREATE OR REPLACE VIEW calls AS
-SELECT c.call_id, c.created_at, c.model, c.asked, c.server, c.prompt_version, c.sampling, c.attempt, c.outcome, c.reason,
+SELECT c.call_id, c.created_at, c.model, c.asked, c.server, c.prompt_version, c.sampling, c.attempt, c.turn, c.outcome, c.reason,
        c.repaired, c.tokens_in, c.tokens_out, c.cost, c.seconds, c.batch, c.seed_id, c.run_id
 FROM llm_call c;
 
+CREATE OR REPLACE VIEW rejections AS
+SELECT j.rejection_id, j.created_at, j.reason, j.found, j.text, j.seed_id, j.call_id, j.run_id FROM rejection j;
+
 CREATE OR REPLACE VIEW failures AS
 SELECT f.failure_id, f.created_at, f.kind, f.reason, f.permanent, f.attempts, f.asked, f.server, f.prompt_version, f.attempt,
-       g.text_id IS NOT NULL AS is_finished, f.seed_id, f.request_key, f.run_id
-FROM llm_failure f LEFT JOIN generated g ON g.stage_key = f.stage_key AND g.text_id = f.seed_id;
+       g.seed_id IS NOT NULL AS is_finished, f.seed_id, f.request_key, f.run_id
+FROM llm_failure f LEFT JOIN generated g ON g.stage_key = f.stage_key AND g.seed_id = f.seed_id;
 
 CREATE OR REPLACE VIEW eval_overlaps AS
 SELECT o.sample_id, o.revision_id, s.name AS source, o.field, e.name AS eval_source, e.split AS eval_split, o.eval_id,
@@ -107,3 +112,63 @@ JOIN source e ON e.source_id = o.eval_source_id;
 
 CREATE OR REPLACE VIEW near_duplicates AS
 SELECT n.sample_id, n.revision_id, n.kept_id, n.similarity, n.run_id, n.created_at FROM near_duplicate n;
+
+-- What each judge said last of a passage as an answer to a sample's query. It is a suggestion to people, and no verdict.
+CREATE OR REPLACE VIEW judgements AS
+SELECT j.sample_id, j.revision_id, r.query, j.text_id,
+       CASE WHEN j.is_positive THEN list_filter(r.positives, lambda p: text_id_of(p) = j.text_id)[1] ELSE t.text END AS text,
+       j.is_positive, j.judge, j.judge_kind, j.grade, j.relevance, j.reason, j.place, j.version, j.call_id, j.run_id,
+       j.judgement_id, j.created_at
+FROM (
+    SELECT * FROM judgement
+    QUALIFY row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1
+) j JOIN revision r ON r.revision_id = j.revision_id LEFT JOIN text t ON t.text_id = j.text_id;
+
+-- What follows from a judge's last words on the latest revision of a sample that nobody rejected; docs/judge.md has the
+-- rules. A person's approval overrules it, for the negatives that the sample had by then as well, and so does a `keep`.
+CREATE OR REPLACE VIEW suggestions AS
+WITH said AS (
+    SELECT j.*, st.status, st.status = 'approved' AND st.decided_kind = 'human' AS is_approved
+    FROM judgements j JOIN sample_state st USING (sample_id, revision_id) WHERE st.status <> 'rejected'
+),
+positive AS (
+    SELECT judge, revision_id, min(grade) AS grade, min(relevance) AS relevance FROM said WHERE is_positive GROUP BY ALL
+),
+found AS (
+    SELECT revision_id, text_id, max(negative_id) AS negative_id, bool_and(origin = 'generated') AS is_generated
+    FROM negative GROUP BY ALL
+),
+since AS (SELECT sample_id, text_id, min(created_at) AS first_at FROM negative GROUP BY ALL),
+approval AS (
+    SELECT coalesce(edited_id, revision_id) AS revision_id, max(created_at) AS last_at FROM reviews
+    WHERE verdict = 'approve' AND reviewer_kind = 'human' AND negative_id IS NULL AND NOT is_undo AND NOT is_undone GROUP BY 1
+),
+word AS (
+    SELECT sample_id, text_id, bool_or(drops) AS is_dropped, bool_or(NOT drops AND reviewer_kind = 'human') AS is_kept
+    FROM negative_verdicts GROUP BY ALL
+),
+suggested AS (
+    SELECT s.*, f.negative_id, p.grade AS positive_grade, p.relevance AS positive_relevance,
+           -- as good as the worst of the positives
+           s.grade >= coalesce(p.grade, 0) AND coalesce(s.relevance >= p.relevance, true) AS as_good,
+           coalesce(f.is_generated, false) AS is_generated,
+           s.is_approved AND (s.is_positive OR coalesce(b.first_at <= a.last_at, false))
+           OR coalesce(w.is_kept, false) AS is_overruled
+    FROM said s LEFT JOIN positive p ON p.judge = s.judge AND p.revision_id = s.revision_id
+    LEFT JOIN found f ON NOT s.is_positive AND f.revision_id = s.revision_id AND f.text_id = s.text_id
+    LEFT JOIN since b ON b.sample_id = s.sample_id AND b.text_id = s.text_id
+    LEFT JOIN approval a ON a.revision_id = s.revision_id
+    LEFT JOIN word w ON NOT s.is_positive AND w.sample_id = s.sample_id AND w.text_id = s.text_id
+    WHERE CASE WHEN s.is_positive THEN s.grade <= 1
+               ELSE s.grade >= 2 AND f.negative_id IS NOT NULL AND NOT coalesce(w.is_dropped, false) END
+)
+SELECT CASE WHEN is_positive THEN 'drop_sample' WHEN is_generated AND as_good THEN 'not_worse'
+            WHEN grade = 3 AND as_good THEN 'promote' ELSE 'drop_negative' END AS suggestion,
+       sample_id, revision_id, query, text_id, text, negative_id, judge, grade, positive_grade, relevance,
+       positive_relevance, reason, status, is_overruled, judgement_id, call_id, run_id, created_at
+FROM suggested WHERE is_positive OR grade = 3 OR as_good OR NOT is_generated;
+
+CREATE OR REPLACE VIEW relabellings AS
+SELECT b.sample_id, b.revision_id, r.query, b.outcome, b.moved_to IS NOT NULL AS moved, b.moved_to, b.passage_from,
+       b.passage_to, b.candidates, b.num_negatives, b.call_id, b.run_id, b.created_at
+FROM relabelled b JOIN revision r USING (revision_id);

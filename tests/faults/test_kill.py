@@ -90,7 +90,7 @@ def test_generate_killed_twice_buys_at_most_what_was_in_flight_again(opened: Wor
     kill_when(start(*command), lambda: paid(server) >= 120)
     finish(*command)
     assert num_passages <= paid(server) <= num_passages + 2 * IN_FLIGHT
-    assert value(opened.store, "SELECT count(DISTINCT text_id) FROM generated") == num_passages
+    assert value(opened.store, "SELECT count(DISTINCT seed_id) FROM generated") == num_passages
     assert value(opened.store, "SELECT count(*) FROM generated") == num_passages
     assert value(opened.store, "SELECT count(*) - count(DISTINCT content_hash) FROM revision") == 0
     assert value(opened.store, "SELECT count(*) FROM runs WHERE status = 'unfinished'") == 2

@@ -110,7 +110,7 @@ def test_a_broken_line_is_named_by_file_and_number(synth: Run, root: Path, tmp_p
     [
         (["generate", "--task", "summarise"], ["--task", "summarise", "retrieval"]),
         (["generate", "--limit", "0"], ["--limit"]),
-        (["generate", "--task", "sts"], ["no recipe makes sts samples", "query for retrieval"]),
+        (["generate", "--task", "sts"], ["no recipe makes sts samples", "which is for retrieval"]),
         (["generate"], ["corpus is empty", "ingest"]),
         (["generate", "--model", "m"], ["--base-url", "synth.toml"]),
         (["generate", "--base-url", "ftp://x", "--model", "m"], ["base_url", "http"]),

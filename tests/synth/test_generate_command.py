@@ -66,7 +66,7 @@ def test_passages_are_asked_for_once_and_the_same_command_again_costs_nothing(
     before = num_asked(server)
     code, out, err = synth("generate")
     assert (code, num_asked(server) - before) == (0, 6)
-    assert f"engine: small at {server}\n" in out and "samples of 6 passages; 0 were known\n" in out
+    assert f"engine: small at {server}\n" in out and "samples from 6 passages; 0 were known\n" in out
     assert re.search(r"^paid [\d,]+ tokens in, [\d,]+ out: \$0\.0\d+$", out, re.MULTILINE)
     assert err.splitlines()[0].startswith("about 6 requests, ")
     code, out, _ = synth("generate", "--json")
@@ -177,7 +177,7 @@ def test_a_retry_of_a_run_that_came_to_nothing_says_what_to_run(
     assert synth("generate")[0] == 1
     code, out, err = synth("runs", "retry", "last")
     assert (code, out) == (2, "")
-    assert "did not come to 6 of its passages: run `synth generate` again with its options" in err
+    assert "did not come to 6 of its seeds: run `synth generate` again with its options" in err
     configure(workspace, server)
     assert synth("generate")[0] == 0
     assert "nothing of run" in synth("runs", "retry", "last")[2]
@@ -241,7 +241,7 @@ def test_what_earlier_runs_left_is_told_apart_and_is_no_error(synth: Run, worksp
         assert json.loads(err.splitlines()[-2])["failed"] == 4
         code, out, err = synth("generate")
         assert code == 1 and err.splitlines()[-1].startswith("error: not one of 2 passages")
-        assert out.startswith("engine: small at ") and "\nstored 0 samples of 0 passages" in out and "\npaid " in out
+        assert out.startswith("engine: small at ") and "\nstored 0 samples from 0 passages" in out and "\npaid " in out
         assert "\nof these, 4 known from earlier runs, not asked again\n" in out
         code, out, _ = synth("generate")
         assert code == 0 and "of these, 6 known from earlier runs, not asked again" in out and "paid" not in out
@@ -312,8 +312,12 @@ def test_ctrl_c_says_what_is_left_and_what_may_be_lost(workspace: Workspace, tmp
         assert re.search(r"^generate with small: 0 of 6 after .*; 1 sent; .*at most \$0\.0\d+ lost", err, re.MULTILINE)
 
 
-def test_the_example_in_the_help_runs_on_the_bundled_data(synth: Run, workspace: Workspace, tmp_path: Path) -> None:
+def test_the_example_in_the_help_can_be_asked_of_the_bundled_data(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    configure(workspace, server)
     assert synth("ingest", SAMPLE)[0] == 0
     [example] = re.findall(r"Example: synth (generate .*)", synth("generate", "--help")[1])
-    code, out, _ = synth(*shlex.split(example))
-    assert code == 0 and "of 100 passages" in out
+    code, out, err = synth(*shlex.split(example), "--dry-run")
+    assert (code, err) == (0, "") and "=== prompt 3, user ===" in out
+    assert out.splitlines()[-1].startswith("about 100 requests, ")

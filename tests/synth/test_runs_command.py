@@ -3,19 +3,24 @@
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from synth.commands import runs as command
 from synth.commands.runs import NARROWEST_MODEL
 from synth.records import BudgetSpent, key_of, new_id
-from synth.store import runs, samples
+from synth.store import runs
 from synth.store.calls import Call, add_calls
 from synth.store.failures import Failure, add_failures
+from synth.store.made import add_finished
+from synth.store.rows import insert
 from synth.workspace import Workspace
 from tests.synth.conftest import Run
+from tests.synth.store import finishing
+from tests.synth.store.finishing import done
 
-BEFORE = ["run", "kind", "started", "status", "model", "samples"]
+BEFORE = ["run", "kind", "started", "status", "model", "made"]
 HOSTILE = "\x1b[31m[bold]red[/bold]\u202e"
 MODELS = ("gpt-5-nano", "Qwen/Qwen2.5-7B-Instruct")
 SERVER = "http://127.0.0.1:8000/v1"
@@ -55,8 +60,11 @@ def generated(workspace: Workspace) -> str:
         with workspace.store.write() as cursor:
             add_calls(cursor, [replace(call, call_id=new_id()) for call in calls], run.run_id)
             add_failures(cursor, failures, run.run_id)
-            done = [(key_of("c"), [], {"language": 2, f"as {HOSTILE}": 1}), (key_of("d"), [], {"language": 1})]
-            samples.add_generated(cursor, key_of("another configuration"), run.run_id, done)
+            finished = [
+                done(key_of("c"), rejections={"language": 2, f"as {HOSTILE}": 1}),
+                done(key_of("d"), rejections={"language": 1}),
+            ]
+            add_finished(cursor, key_of("another configuration"), run.run_id, finished)
         run.count(seeds=5, stored=1)
         run.requests, run.tokens_in, run.tokens_out, run.cost = 7, 3_000_000, 150, 7.5
         run.lost_tokens, run.lost_cost = 1500, 1.25
@@ -66,8 +74,7 @@ def generated(workspace: Workspace) -> str:
 
 def finish(workspace: Workspace, *seeds: Failure) -> None:
     with workspace.store.write() as cursor:
-        done = [(seed.seed_id, [], {}) for seed in seeds]
-        samples.add_generated(cursor, FAILURE.stage_key, new_id(), done)
+        finishing.finish(cursor, FAILURE.stage_key, *[seed.seed_id for seed in seeds])
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
@@ -93,7 +100,32 @@ def test_runs_are_listed_newest_first_with_what_they_made_asked_and_paid(
     assert len(synth("runs", "--limit", 1)[1].splitlines()) == 2
 
 
-@pytest.mark.parametrize(("columns", "absent"), [(100, set()), (90, {"requests"}), (80, {"requests", "time"})])
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({"num_samples": 1200}, "1,200 samples"),
+        ({"num_samples": 2, "num_negatives": 2}, "2 samples"),  # such as come with a negative of their own
+        ({"num_samples": 1}, "1 sample"),
+        ({"num_negatives": 180}, "180 negatives"),
+        ({"num_judgements": 444}, "444 judged"),
+        ({"num_moved": 3, "num_negatives": 40}, "3 moved"),
+        ({}, ""),
+    ],
+)
+def test_what_a_run_made_is_told_in_words(made: dict[str, int], told: str) -> None:
+    assert command._made(dict.fromkeys(command.MADE, 0) | made) == told
+
+
+def test_a_run_that_made_negatives_alone_is_listed_with_them(synth: Run, workspace: Workspace) -> None:
+    with runs.recorded(workspace.store, "mine", {}) as run, workspace.store.write() as cursor:
+        insert(cursor, "negative", [{"negative_id": new_id(), "run_id": run.run_id} for _ in range(3)])
+    assert " 3 negatives " in synth("runs")[1].splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "absent"),
+    [(100, set()), (90, {"requests"}), (80, {"requests", "time"}), (75, {"requests", "time", "tokens"})],
+)
 def test_a_narrow_terminal_gets_one_line_a_run_as_long_as_it_can(
     synth: Run,
     workspace: Workspace,
@@ -104,10 +136,12 @@ def test_a_narrow_terminal_gets_one_line_a_run_as_long_as_it_can(
 ) -> None:
     with workspace.store.write() as cursor:
         cursor.execute("UPDATE run_end SET seconds = 7500")  # 2 h 05 min
+        insert(cursor, "negative", [{"negative_id": new_id(), "run_id": UUID(generated)} for _ in range(180)])
     on_a_terminal(monkeypatch, columns)
     head, line = synth("runs")[1].splitlines()
     plain = head.replace("\x1b[1m", "").replace("\x1b[0m", "")
-    assert {"requests", "time"} - set(plain.split()) == absent
+    assert "180 negatives" in line
+    assert {"requests", "time", "tokens"} - set(plain.split()) == absent
     assert len(plain.rstrip()) <= columns and len(line.rstrip()) <= columns
     assert f"{MODELS[0]} + Qwen"[: NARROWEST_MODEL - 1] in line
 

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from synth.llm.config import Endpoint
 from synth.llm.estimate import Calibration, Estimate, PaidCall, Prompt, draw, estimate
+from synth.recipes.recipe import Brief
 from synth.recipes.retrieval_query import example_reply, messages
 from synth.records import Passage, key_of, text_id
 from tests.conftest import SAMPLE
@@ -37,7 +38,7 @@ def _calls(name: str, count: Callable[[str], int]) -> Iterator[PaidCall]:
     questions, chance = [each["text"] for each in _lines(name, "queries")], random.Random(7)
     for each in _lines(name, "corpus"):
         seed = Passage(text_id(each["text"]), each["text"], "", key_of(name))
-        prompt = Prompt(messages(seed, NUM_QUERIES), example_reply(seed, NUM_QUERIES))
+        prompt = Prompt(messages(seed, Brief(NUM_QUERIES)), example_reply(seed, NUM_QUERIES))
         reply = json.dumps({"queries": chance.sample(questions, NUM_QUERIES)}, ensure_ascii=False)
         yield PaidCall(10 + sum(count(message["content"]) for message in prompt.messages), count(reply), prompt)
 
@@ -68,7 +69,7 @@ def test_before_any_call_is_known_the_cost_is_within_a_tenth(names: Sequence[str
     assert found.cost == pytest.approx(bill(calls), rel=0.1)
     assert found.cost_low is not None and found.cost_high is not None
     assert found.cost_low < bill(calls) < found.cost_high
-    assert "characters per token" in found.basis and "--sample" in found.basis
+    assert "characters per token" in found.basis and found.is_rough
 
 
 @pytest.mark.parametrize("names", [*[(name,) for name in SETS], SETS])
@@ -157,8 +158,8 @@ def test_that_tokenizers_differ_is_in_the_bounds(calls_of: CallsOf, number: int)
 
 def test_a_sample_is_proposed_only_where_more_than_it_are_to_be_asked() -> None:
     prompt = Prompt([{"role": "user", "content": "why?"}], "")
-    assert "`--sample 30` asks so many" in estimate([prompt], 31, Calibration(), [ENDPOINT]).basis
-    assert "--sample" not in estimate([prompt], 1, Calibration(), [ENDPOINT]).basis
+    assert estimate([prompt], 31, Calibration(), [ENDPOINT]).is_rough
+    assert not estimate([prompt], 1, Calibration(), [ENDPOINT]).is_rough
 
 
 def test_nothing_left_costs_nothing() -> None:

@@ -24,6 +24,7 @@ from synth.llm.engine import Engine
 from synth.llm.journal import Journal
 from synth.llm.receipts import NoReply
 from synth.recipes import RECIPES
+from synth.recipes.recipe import Brief
 from synth.records import BadReply, LLMError, Passage, Task, new_id, text_id
 from tests.conftest import SAMPLE
 from tests.synth.llm.asking import asking
@@ -175,7 +176,7 @@ async def test_it_takes_any_format_and_keeps_to_none(served: Served, journal: Jo
         reply = await engine.complete(asking("Reply in JSON."), schema=SCHEMA)
         assert engine.usage.requests == 1
     with pytest.raises(BadReply):
-        RECIPE.parse(reply.text, Passage(text_id(""), "", "", new_id()))
+        RECIPE.parse(reply.text, Passage(text_id(""), "", "", new_id()), Brief(1))
     assert (journal.folder / "formats.json").is_file() == (setting == "auto")
 
 

@@ -68,6 +68,11 @@ def test_the_last_object_that_fits_is_found_in_what_models_put_around_it(reply: 
     assert queries_of(reply) == (EXPECTED, "found")
 
 
+def test_a_line_break_within_a_string_is_one() -> None:
+    assert queries_of('{"queries": ["first line\n\tsecond line", "b"]}') == (["first line\n\tsecond line", "b"], "")
+    assert queries_of('{"queries": ["first line\nsecond line", "b') == (["first line\nsecond line"], "cut")
+
+
 def test_of_the_same_key_twice_the_last_counts() -> None:
     assert queries_of('{"queries": ["draft"], "queries": ["answer"]}') == (["answer"], "")
 

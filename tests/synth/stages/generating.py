@@ -29,7 +29,7 @@ def asking(tmp_path: Path, base_url: str, prices: dict[str, float] = PRICES, **s
 def plan(
     store: Store, tmp_path: Path, base_url: str | None = None, prices: dict[str, float] = PRICES, **changes: Any
 ) -> Plan:
-    wanted = Wanted(**{"num_queries": 3, **changes})
+    wanted = Wanted(**{"per_seed": 3, **changes})
     return plan_generate(store, wanted, asking(tmp_path, base_url, prices) if base_url else None)
 
 

@@ -16,6 +16,7 @@ from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.failures import Failure, add_failures
+from synth.store.seeds import Seeds
 from synth.store.sources import NewPassage
 from tests.chat_server import ChatServer, Fault, completion, queries_about
 from tests.synth.stages.generating import CALLS, PRICES, TEXTS, asking, plan, run, samples
@@ -36,7 +37,7 @@ async def test_other_settings_are_another_stage_but_store_no_content_twice(
 ) -> None:
     await run(with_passages, plan(with_passages, tmp_path))
     before = len(samples(with_passages))
-    more = await run(with_passages, plan(with_passages, tmp_path, num_queries=4))
+    more = await run(with_passages, plan(with_passages, tmp_path, per_seed=4))
     assert more.num_seeds == 5
     assert more.num_known == before
     assert len(samples(with_passages)) == before + more.num_stored
@@ -126,7 +127,7 @@ async def test_a_reply_cut_too_early_is_left_until_max_tokens_is_raised(with_pas
         assert server.paid == 5  # the second time from the journal
     async with ChatServer() as server:
         raised = asking(tmp_path, server.base_url, max_tokens=4096)
-        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), raised))
+        outcome = await run(with_passages, plan_generate(with_passages, Wanted(per_seed=3), raised))
         assert (server.paid, outcome.num_done) == (1, 1)
 
 
@@ -142,7 +143,7 @@ async def test_a_limit_takes_passages_that_never_failed_before_those_that_did(
         assert (outcome.num_passed_over, sum(outcome.failures.values()), len(server.asked)) == (2, 2, 5)
         raised = asking(tmp_path, server.base_url, max_tokens=4096)
         with pytest.raises(LLMError, match="not one of 2 passages"):
-            await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3, limit=2), raised))
+            await run(with_passages, plan_generate(with_passages, Wanted(per_seed=3, limit=2), raised))
         assert len(server.asked) == 7  # they are another request now
 
 
@@ -157,9 +158,9 @@ async def test_a_passage_whose_server_broke_comes_before_one_whose_request_is_kn
     broken = replace(failure, seed_id=second, kind="broken", permanent=False)
     with with_passages.write() as cursor:
         add_failures(cursor, [failure, broken, broken], new_id())
-    pending = sources.pending_passages(with_passages, (), made.stage_key, limit=None)
+    pending = Seeds().pending(with_passages, made.stage_key, limit=None)
     assert (len(pending), pending[3:]) == (5, [second, first])
-    assert pending[:3] == sources.untried_passages(with_passages, (), made.stage_key)
+    assert pending[:3] == Seeds().untried(with_passages, made.stage_key)
     assert set(sampled(with_passages, replace(made, seeds=pending), 3, seed=0)) == set(pending[:3])
     assert len(sampled(with_passages, replace(made, seeds=pending), 4, seed=0)) == 4
 
@@ -182,8 +183,8 @@ async def test_the_first_reply_of_each_kind_that_is_of_no_use_is_said_at_once(
     assert cut.startswith("a reply of test-model was cut at max_tokens = 2048 and used in part; raise max_tokens")
     assert empty.startswith("the reply of test-model is empty")
     assert "is not as asked, nor is the one to a second request" in unusable
-    assert empty.endswith("; its passage is left, `synth runs retry last --only failed` asks again")
-    assert unusable.endswith("; its passage is left, `synth runs retry last --only unusable` asks again")
+    assert empty.endswith("; its seed is left, `synth runs retry last --only failed` asks again")
+    assert unusable.endswith("; its seed is left, `synth runs retry last --only unusable` asks again")
 
 
 async def test_a_run_in_which_no_seed_got_a_reply_is_an_error(with_passages: Store, tmp_path: Path) -> None:
@@ -199,7 +200,8 @@ async def test_every_reply_is_a_call_with_its_price_and_every_sample_names_the_o
         outcome = await run(with_passages, plan(with_passages, tmp_path, server.base_url))
     calls = query(with_passages, CALLS).to_pylist()
     assert sorted(call["seed_id"] for call in calls) == sorted(str(text_id(text)) for text in TEXTS)
-    assert {(call["outcome"], call["prompt_version"]) for call in calls} == {("used", "retrieval-query-1")}
+    version = RECIPES[Task.RETRIEVAL, "query"].prompt_version
+    assert {(call["outcome"], call["prompt_version"]) for call in calls} == {("used", version)}
     assert all(call["cost"] == (2 * call["tokens_in"] + 8 * call["tokens_out"]) / 1e6 for call in calls)
     assert outcome.usage.cost == pytest.approx(sum(call["cost"] for call in calls))
     [recorded] = query(with_passages, "SELECT cost, config->>'max_tokens' AS most FROM runs").to_pylist()
@@ -334,7 +336,8 @@ def test_a_held_out_corpus_is_no_seed(store: Store, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"task": Task.STS}, "no recipe makes sts samples"),
-        ({"operation": "augment"}, "no recipe makes retrieval samples by the operation augment"),
+        ({"operation": "rhyme"}, "no recipe makes retrieval samples by the operation rhyme"),
+        ({"operation": "augment"}, "there are no retrieval samples to start from: ingest some for training"),
         ({"names": ("nowhere",)}, "no source is called nowhere; this store has: harbours"),
     ],
 )

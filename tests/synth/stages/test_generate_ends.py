@@ -13,7 +13,8 @@ import pytest
 from synth.llm.account import Account
 from synth.llm.ceilings import Ceilings
 from synth.llm.journal import Journal
-from synth.records import LLMError, SkiffError, StoreError, StoreLocked, new_id
+from synth.recipes import RECIPES
+from synth.records import LLMError, SkiffError, StoreError, StoreLocked, Task, new_id
 from synth.stages.generate import generate_samples
 from synth.stages.generate_plan import Wanted, plan_generate
 from synth.store import runs
@@ -64,7 +65,7 @@ async def test_a_ceiling_ends_the_run_cleanly_and_counts_what_earlier_runs_spent
     async with ChatServer() as server:
         for _ in range(2):
             made = plan_generate(
-                with_passages, Wanted(num_queries=3), asking(tmp_path, server.base_url, ceilings=ceilings)
+                with_passages, Wanted(per_seed=3), asking(tmp_path, server.base_url, ceilings=ceilings)
             )
             outcome = await run(with_passages, made)
             assert outcome.exit_code == 3 and "--max-requests 3 is reached" in outcome.ended
@@ -95,7 +96,7 @@ async def test_what_a_killed_run_had_spent_and_in_flight_counts_against_the_ceil
 ) -> None:
     async with ChatServer() as server:
         bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=5))
-        made = plan_generate(with_passages, Wanted(num_queries=3), bounded)
+        made = plan_generate(with_passages, Wanted(per_seed=3), bounded)
         (tmp_path / "journal").mkdir()
         with Account(tmp_path / "journal", made.stage_key, new_id(), at_once=True) as killed:
             killed.totals.requests = 3
@@ -114,7 +115,7 @@ async def test_what_is_paid_for_is_stored_though_the_ceiling_is_reached(with_pas
         [path] = (tmp_path / "journal").glob("*.jsonl")
         path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))  # one is not known
         bounded = asking(tmp_path, server.base_url, ceilings=Ceilings(max_requests=5))
-        outcome = await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), bounded))
+        outcome = await run(with_passages, plan_generate(with_passages, Wanted(per_seed=3), bounded))
     assert (server.paid, outcome.num_done, outcome.exit_code) == (5, 4, 3)
 
 
@@ -136,7 +137,7 @@ import sys
 from pathlib import Path
 from synth.records import key_of
 from synth.store.locks import sole
-with sole(Path(sys.argv[1]), key_of("asking", "test-model", "retrieval-query-1"), "asking"):
+with sole(Path(sys.argv[1]), key_of("asking", "test-model", sys.argv[2]), "asking"):
     print("here", flush=True)
     sys.stdin.read()
 """
@@ -145,8 +146,9 @@ with sole(Path(sys.argv[1]), key_of("asking", "test-model", "retrieval-query-1")
 async def test_two_runs_at_once_that_share_a_model_do_not_pay_for_the_same_twice(
     with_passages: Store, tmp_path: Path
 ) -> None:
+    version = RECIPES[Task.RETRIEVAL, "query"].prompt_version
     other = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ASKING, str(with_passages.path)), stdin=PIPE, stdout=PIPE, cwd=REPOSITORY
+        *(sys.executable, "-c", ASKING, str(with_passages.path), version), stdin=PIPE, stdout=PIPE, cwd=REPOSITORY
     )
     assert other.stdin is not None and other.stdout is not None and await other.stdout.readline() == b"here\n"
     async with ChatServer() as server:
@@ -168,7 +170,7 @@ async def test_when_the_credit_ends_what_is_in_flight_is_finished_and_stored(
     async with ChatServer(error=error, latency=0.3) as server:
         llm = asking(tmp_path, server.base_url, concurrency=4, response_format="none")
         with pytest.raises(LLMError, match="pay up"):
-            await run(with_passages, plan_generate(with_passages, Wanted(num_queries=3), llm))
+            await run(with_passages, plan_generate(with_passages, Wanted(per_seed=3), llm))
         assert server.paid == 3
     assert len({tuple(row["positives"]) for row in samples(with_passages)}) == 3  # type: ignore[arg-type]
 

@@ -1,6 +1,8 @@
 """Mine: hard negatives by a real encoder and real FAISS; never a positive, a seed or what the query asks by title."""
 
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -50,6 +52,12 @@ def run(store: Store, folder: Path, settings: MineSettings = WIDE) -> MineOutcom
     return mine_negatives(store, plan, folder, on_progress=lambda _: None)
 
 
+def source_of(store: Store) -> UUID:
+    with store.read() as cursor:
+        [(source_id,)] = cursor.execute("SELECT source_id FROM source").fetchall()
+    return UUID(str(source_id))
+
+
 def negatives_of(store: Store, asked: str) -> set[str]:
     rows = query(store, "SELECT query, text FROM negatives").to_pylist()
     return {row["text"] for row in rows if row["query"] == asked}
@@ -63,6 +71,29 @@ def test_negatives_are_never_an_answer_a_seed_or_what_is_asked_by_title(with_sam
     assert not {PASSAGES[0], PASSAGES[1]} & negatives_of(with_samples, "how long do cats sleep?")
     assert PASSAGES[1] not in negatives_of(with_samples, "most of the day")
     assert not {PASSAGES[0], PASSAGES[1]} & negatives_of(with_samples, "Cats")
+
+
+def test_what_answers_a_query_is_mined_for_no_paraphrase_of_it_nor_the_other_way_round(
+    with_samples: Store, tmp_path: Path
+) -> None:
+    heads = query(with_samples, "SELECT revision_id, query, positives FROM samples").to_pylist()
+    [parent] = [row for row in heads if row["query"] == "why does a cat purr?"]
+    said_again = {"what makes cats purr?": PASSAGES[1], "the reason that cats purr": "A cat that is content purrs."}
+    drafts = [
+        Draft(
+            Retrieval(asked, (positive,)), source_of(with_samples), "paraphrase", parent_id=UUID(parent["revision_id"])
+        )
+        for asked, positive in said_again.items()  # the first is in the corpus, as the parent's is, and could be mined
+    ]
+    augmented = replace(drafts[0], content=Retrieval("do dogs purr?", (PASSAGES[2],)), operation="augment")
+    with with_samples.write() as cursor:
+        samples.add_drafts(cursor, [*drafts, augmented], new_id())
+    run(with_samples, tmp_path)
+    answers = {parent["positives"][0], *said_again.values()}
+    for asked in ("why does a cat purr?", *said_again):
+        assert len(negatives_of(with_samples, asked)) == 3
+        assert not negatives_of(with_samples, asked) & answers
+    assert negatives_of(with_samples, "do dogs purr?") & answers  # another question, with answers of its own
 
 
 def test_a_second_run_mines_nothing_and_other_settings_add_rows(with_samples: Store, tmp_path: Path) -> None:

@@ -98,21 +98,49 @@ def generated(store: Store) -> Store:
     return store
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.75])
-def test_at_most_the_stated_share_is_generated_and_as_many_as_that_allows(
-    generated: Store, tmp_path: Path, share: float
+@pytest.mark.parametrize(("share", "of_four"), [(0.0, 0), (0.24, 0), (0.25, 1), (0.3, 1), (0.5, 2), (1.0, 3)])
+def test_at_most_the_stated_share_of_a_samples_negatives_is_generated_and_never_all(
+    generated: Store, tmp_path: Path, share: float, of_four: int
 ) -> None:
-    num_generated, num_negatives, _ = shares(generated, tmp_path, generated_share=share)
-    assert num_generated <= share * num_negatives + 1e-9
-    assert num_generated + 1 > share * num_negatives  # one more would be too many
-    assert num_negatives >= 40  # what a generated one does not take is left to a mined one
+    # what a generated one does not take is left to a mined one, and where nothing was mined there is none
+    assert shares(generated, tmp_path, generated_share=share)[:2] == (of_four * 10, 40)
 
 
-def test_all_are_taken_where_the_share_has_no_bound(generated: Store, tmp_path: Path) -> None:
-    assert shares(generated, tmp_path, generated_share=1.0)[:2] == (60, 70)
+def test_one_negative_is_not_generated_however_many_generated_ones_may_be(generated: Store, tmp_path: Path) -> None:
+    assert shares(generated, tmp_path, generated_share=1.0, max_negatives=2)[:2] == (10, 20)
+    assert shares(generated, tmp_path, generated_share=1.0, max_negatives=1)[:2] == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("origins", "num_generated"),
+    [(["mined"] * 2, 0), (["mined"] * 3, 1), (["labelled"] * 3, 1), (["labelled"] * 4, 0), (["relabelled"] * 3, 1)],
+)
+def test_one_of_four_is_generated_where_three_others_leave_it_room(
+    store: Store, tmp_path: Path, origins: list[str], num_generated: int
+) -> None:
+    add(store, source(store), retrieval(0))
+    approve_all(store)
+    others = [(f"Found {n}.", origin, n) for n, origin in enumerate(origins, start=1)]
+    give_negatives(store, ASKED, [("Written.", "generated", None), *others])
+    found = released(store, tmp_path)
+    assert [negative["origin"] for negative in found].count("generated") == num_generated
+    assert len(found) == len(origins) + num_generated
 
 
 def test_the_draw_is_the_seeds_and_the_same_every_time(generated: Store, tmp_path: Path) -> None:
     first = shares(generated, tmp_path, seed=1)[2]
     assert shares(generated, tmp_path, seed=1)[2] == first
     assert shares(generated, tmp_path, seed=2)[2] != first
+
+
+def test_the_misleading_target_of_a_short_answer_stands_alone_and_no_other_written_negative_does(
+    store: Store, tmp_path: Path
+) -> None:
+    guide = source(store)
+    add(store, guide, retrieval(0), operation="long-short")
+    add(store, guide, retrieval(1), operation="augment")
+    approve_all(store)
+    for number in range(2):
+        give_negatives(store, retrieval(number).query, [("A cow moos.", "generated", None)])
+    rows = read_rows(create(store, tmp_path, "both").path, Task.RETRIEVAL)
+    assert {row["query"]: len(row["negatives"]) for row in rows} == {retrieval(0).query: 1, retrieval(1).query: 0}

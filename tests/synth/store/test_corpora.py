@@ -5,12 +5,13 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from synth.records import Draft, Negative, Retrieval, Source, Task, Use, key_of, new_id, text_id
+from synth.records import Draft, Negative, Retrieval, ReviewEvent, Source, Task, Use, Verdict, key_of, new_id, text_id
 from synth.stages.mine import MineSettings, mine_negatives, plan_mine
 from synth.store import samples, sources
 from synth.store.bulk import add_rows
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.reviews import add_reviews
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
 
@@ -55,10 +56,15 @@ def test_a_source_with_passages_is_searched_in_these_alone(triplets: Store, trai
     assert texts(triplets) == ["t"]
 
 
-def test_generated_samples_bring_no_passage(store: Store, training_source: Source) -> None:
+def test_generated_samples_bring_no_passage_though_they_are_edited(store: Store, training_source: Source) -> None:
     draft = Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query")
     with store.write() as cursor:
         samples.add_drafts(cursor, [draft], new_id())
+        [(sample, revision)] = cursor.execute("SELECT sample_id, revision_id FROM samples").fetchall()
+    assert sources.corpora(store) == {}
+    edit = Retrieval("what purrs at night?", ("A cat purrs.",))
+    event = ReviewEvent(new_id(), "ann", sample, revision, Verdict.APPROVE, edited_id=new_id(), edit=edit)
+    add_reviews(store, [event])
     assert sources.corpora(store) == {}
 
 

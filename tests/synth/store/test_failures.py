@@ -7,10 +7,11 @@ from uuid import UUID
 import pytest
 
 from synth.records import key_of, new_id
-from synth.store import failures, samples
+from synth.store import failures
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.failures import LONGEST_REASON, Failure, one_line
+from tests.synth.store import finishing
 
 KEY, RUN = key_of("a configuration"), new_id()
 FAILURE = Failure(
@@ -44,7 +45,7 @@ def add(store: Store, *added: Failure, run_id: UUID = RUN) -> None:
 
 def finish(store: Store, seed_ids: Iterable[UUID], stage_key: UUID = KEY) -> None:
     with store.write() as cursor:
-        samples.add_generated(cursor, stage_key, new_id(), [(seed_id, [], {}) for seed_id in seed_ids])
+        finishing.finish(cursor, stage_key, *seed_ids)
 
 
 def test_a_failure_is_told_with_all_that_is_known_of_it(store: Store) -> None:

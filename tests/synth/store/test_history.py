@@ -22,8 +22,10 @@ from synth.store import reviews, runs, samples, sources
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 from synth.store.history import life
+from synth.store.made import add_finished
 from synth.store.rows import insert, now
 from synth.store.sources import NewPassage
+from tests.synth.store.finishing import done
 
 SEED, WRONG, CLOSE = "Cats\nA cat purrs when it is content.", "A dog barks.", "Lions roar and purr."
 CALL = Call(
@@ -57,7 +59,7 @@ class Told:
 @pytest.fixture
 def told(store: Store, training_source: Source) -> Told:
     passages = [NewPassage(text_id(text), text, text.partition("\n")[0], "") for text in (SEED, WRONG, CLOSE)]
-    with runs.recorded(store, "generate", {"num_queries": 1}, model="test-model", prompt_version="query-1") as run:
+    with runs.recorded(store, "generate", {"per_seed": 1}, model="test-model", prompt_version="query-1") as run:
         draft = Draft(
             Retrieval("what purrs?", (SEED,)),
             training_source.source_id,
@@ -70,7 +72,7 @@ def told(store: Store, training_source: Source) -> Told:
         )
         with store.write() as cursor:
             sources.add_passages(cursor, training_source.source_id, passages)
-            samples.add_generated(cursor, key_of("g"), run.run_id, [(text_id(SEED), [draft], {"copied": 2})])
+            add_finished(cursor, key_of("g"), run.run_id, [done(text_id(SEED), [draft], {"copied": 2})])
             add_calls(cursor, [CALL], run.run_id)
         run.count(stored=1)
         run.cost = 0.002
@@ -130,6 +132,7 @@ def test_a_samples_life_goes_from_its_source_to_its_releases(told: Told) -> None
     assert first["call"] == {
         "call_id": CALL.call_id,
         "attempt": 0,
+        "turn": 0,
         "outcome": "used",
         "sampling": {"temperature": 1.0},
         "tokens_in": 100,
@@ -189,7 +192,7 @@ def test_a_run_tells_what_it_made(told: Told) -> None:
     found = life(told.store, str(told.run_id))
     assert [found[key] for key in ("thing", "kind", "status", "cost")] == ["run", "generate", "done", 0.002]
     assert found["counts"] == {"stored": 1}
-    assert found["config"] == {"num_queries": 1}
+    assert found["config"] == {"per_seed": 1}
     made = found["made"]
     assert made["samples"] == [{"source": "guide", "task": "retrieval", "operation": "query", "method": "llm", "n": 1}]
     assert made["rejected"] == [{"reason": "copied", "n": 2}]

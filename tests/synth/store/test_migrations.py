@@ -16,6 +16,7 @@ from synth.store import migrate, samples
 from synth.store.connection import Store
 from synth.store.engine import attach
 from synth.store.reviews import add_reviews
+from synth.store.seeds import Seeds
 from synth.store.verify import verify
 from tests.conftest import REPOSITORY
 
@@ -87,6 +88,14 @@ def test_what_people_said_before_a_migration_counts_after_it_and_can_be_released
     release = [sys.executable, "-c", command, "release", "create", "second", "-w", str(tmp_path)]
     subprocess.run(release, cwd=REPOSITORY, check=True, capture_output=True)
     assert asked(store, "SELECT name FROM releases ORDER BY created_at") == [("first",), ("second",)]
+
+
+def test_passages_that_were_done_before_samples_could_be_seeds_are_done_after(tmp_path: Path) -> None:
+    store = Store.open(old_store(tmp_path / "store.duckdb", version=6))
+    [(stage_key, num_done)] = asked(store, "SELECT stage_key, count(DISTINCT seed_id) FROM generated GROUP BY ALL")
+    num_pending = [len(Seeds().pending(store, key, limit=None)) for key in (new_id(), stage_key)]
+    assert num_done > 0 and num_pending[0] - num_pending[1] == num_done
+    assert asked(store, "SELECT count(*) FROM generations JOIN passages ON text_id = seed_id") == [(num_done,)]
 
 
 def test_the_copy_made_before_is_the_old_store(tmp_path: Path) -> None:

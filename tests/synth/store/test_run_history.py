@@ -12,8 +12,10 @@ from synth.store import runs, samples
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
+from synth.store.made import add_finished
 from synth.store.rows import insert, now
 from synth.store.run_history import find_run, generate_config, num_not_reached, recent, story
+from tests.synth.store.finishing import done, finish
 
 CALL = Call(
     call_id=key_of("a request"),
@@ -63,14 +65,26 @@ def test_a_kind_that_no_run_is_of_is_refused_with_those_that_there_are(store: St
 
 
 def test_a_run_is_told_with_what_it_made_asked_and_paid(store: Store, training_source: Source) -> None:
-    with runs.recorded(store, "generate", {"num_queries": 2}, model="small") as run:
+    with runs.recorded(store, "generate", {"per_seed": 2}, model="small") as run:
         drafts = [Draft(Retrieval(query, ("p",)), training_source.source_id, "query") for query in ("a", "b", "a")]
         with store.write() as cursor:
             samples.add_drafts(cursor, drafts, run.run_id)
         run.requests, run.tokens_in, run.tokens_out, run.cost = 3, 200, 20, 0.25
     [told] = recent(store, kind=None, limit=20)
-    expected = {"status": "done", "config": {"num_queries": 2}, "num_samples": 2, "requests": 3, "cost": 0.25}
+    expected = {"status": "done", "config": {"per_seed": 2}, "num_samples": 2, "requests": 3, "cost": 0.25}
     assert told | expected == told
+
+
+def test_negatives_judgements_and_moved_positives_are_counted_by_their_run(store: Store) -> None:
+    first, second = add_run(store, kind="mine"), add_run(store, kind="relabel")
+    with store.write() as cursor:
+        insert(cursor, "negative", [{"negative_id": new_id(), "run_id": first} for _ in range(3)])
+        insert(cursor, "judgement", [{"judgement_id": new_id(), "run_id": second} for _ in range(2)])
+        moved = [{"sample_id": new_id(), "run_id": second, "moved_to": each} for each in (new_id(), None)]
+        insert(cursor, "relabelled", moved)
+    numbers = ("num_samples", "num_negatives", "num_judgements", "num_moved")
+    told = [tuple(run[name] for name in numbers) for run in recent(store, kind=None, limit=2)]
+    assert told == [(0, 0, 2, 1), (0, 3, 0, 0)]
 
 
 def test_a_run_that_has_not_ended_is_told_with_what_is_stored_so_far(store: Store) -> None:
@@ -160,7 +174,7 @@ def test_the_seeds_that_a_run_did_not_come_to_are_neither_done_nor_failed(store:
     assert num_not_reached(store, run_id) == 0  # of an earlier version, which did not say how many there were
     with store.write() as cursor:
         cursor.execute("UPDATE run SET config = '{\"num_seeds\": 5}'")
-        samples.add_generated(cursor, key_of("a configuration"), run_id, [(key_of(1), [], {}), (key_of(2), [], {})])
+        finish(cursor, key_of("a configuration"), key_of(1), key_of(2), run_id=run_id)
     add(store, run_id, failures=[FAILURE, replace(FAILURE, kind="cut")])
     assert num_not_reached(store, run_id) == 2
 
@@ -193,7 +207,7 @@ def test_what_replies_offered_and_checks_rejected_is_told_by_reason_of_this_run_
             (run_id, 3, {}),
             (other, 4, {"language": 7}),
         ):
-            samples.add_generated(cursor, key_of("a configuration"), run, [(key_of(seed), [], rejections)])
+            add_finished(cursor, key_of("a configuration"), run, [done(key_of(seed), rejections=rejections)])
     assert story(store, run_id)["rejections"] == [{"reason": "language", "n": 5}, {"reason": 'a "b".c', "n": 1}]
 
 
@@ -204,7 +218,7 @@ def test_failures_are_told_by_kind_and_with_how_many_were_finished_since(store: 
     ]
     add(store, run_id, failures=[FAILURE, *broken])
     with store.write() as cursor:
-        samples.add_generated(cursor, FAILURE.stage_key, new_id(), [(key_of(1), [], {})])
+        finish(cursor, FAILURE.stage_key, key_of(1))
     assert story(store, run_id)["failures"] == [
         {
             "kind": "broken",
@@ -236,7 +250,8 @@ def test_calls_of_before_servers_were_stored_are_told_by_what_the_server_called_
 
 
 def test_the_configuration_of_a_generate_run_is_what_it_was_told(store: Store) -> None:
-    told = {"task": "retrieval", "operation": "query", "sources": ["guide"], "num_queries": 4, "temperature": 1.0}
+    told = {"task": "retrieval", "operation": "query", "sources": ["guide"], "per_seed": 4, "temperature": 1.0}
+    told |= {"language": "", "max_tries": 1}
     with runs.recorded(store, "generate", told) as run:
         assert generate_config(store, run.run_id) == told
 

@@ -5,8 +5,10 @@ from uuid import UUID
 from synth.records import Draft, Negative, Retrieval, Source, Sts, Use, key_of, new_id, text_id
 from synth.store import samples, sources
 from synth.store.connection import Store
+from synth.store.made import add_finished
 from synth.store.samples import Mined
 from synth.store.sources import NewPassage
+from tests.synth.store.finishing import done
 
 
 def add(store: Store, *drafts: Draft) -> int:
@@ -78,8 +80,8 @@ def test_what_another_process_finished_meanwhile_is_not_stored_again(store: Stor
     drafts = [Draft(Retrieval(f"query {n}?", ("A cat purrs.",)), training_source.source_id, "query") for n in (1, 2)]
     with store.write() as cursor:
         assert samples.add_mined(cursor, key_of("one"), new_id(), [Mined(sample, "full", "", 1, (again,))]) == 0
-        assert samples.add_generated(cursor, key_of("g"), new_id(), [(seed, drafts[:1], {})]) == 1
-        assert samples.add_generated(cursor, key_of("g"), new_id(), [(seed, drafts[1:], {})]) == 0
+        assert add_finished(cursor, key_of("g"), new_id(), [done(seed, drafts[:1])]).num_samples == 1
+        assert add_finished(cursor, key_of("g"), new_id(), [done(seed, drafts[1:])]).num_samples == 0
     assert rows(store, "SELECT count(*) FROM negatives") == [(1,)]
 
 
