@@ -268,6 +268,7 @@ def test_the_ids_of_an_older_store_are_recomputed(tmp_path: Path) -> None:
             connection.execute("INSERT INTO text VALUES (?, ?, now()::TIMESTAMP)", [ident, text])
             connection.execute("INSERT INTO passage VALUES (?, ?, '', ?)", [old[0], ident, text])
             connection.execute("INSERT INTO negative (text_id) VALUES (?)", [ident])
+            connection.execute("INSERT INTO generated (text_id) VALUES (?)", [ident])
         connection.execute(
             "INSERT INTO revision (revision_id, content_hash, task, instruction, text1, text2, score, seed_id)"
             " VALUES (uuid(), uuid(), 'sts', '', 'x', 'y', 2, ?)",
@@ -279,5 +280,6 @@ def test_the_ids_of_an_older_store_are_recomputed(tmp_path: Path) -> None:
         assert [each for (each,) in cursor.execute("SELECT text_id FROM text ORDER BY 1").fetchall()] == both
         assert [each for (each,) in cursor.execute("SELECT text_id FROM passage ORDER BY 1").fetchall()] == both
         assert len(cursor.execute("FROM negative SEMI JOIN text USING (text_id)").fetchall()) == 3
+        assert len(cursor.execute("FROM generated g SEMI JOIN text t ON t.text_id = g.seed_id").fetchall()) == 3
         [row] = cursor.execute("SELECT content_hash, seed_id FROM revision").fetchall()
     assert row == (content_hash(Sts("x", "y", 2)), text_id("c"))
