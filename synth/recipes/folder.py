@@ -7,7 +7,8 @@ others, as in `from skiff_recipes._words import STOP_WORDS`.
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -54,20 +55,18 @@ def _make_package(folder: Path) -> None:
 
 
 def _recipes_of(path: Path) -> list[Recipe]:
-    try:
+    with _in_a_line(f"{path}: this recipe cannot be run"):
         module = importlib.import_module(f"{PACKAGE}.{path.stem}")
-    except (Exception, SystemExit) as error:  # whatever a program of the user's raises, it is theirs to mend
-        raise UserError(f"{path}: this recipe cannot be run: {_said(error)}") from error
     found = getattr(module, "RECIPES", None) or [getattr(module, "RECIPE", None)]
     if not isinstance(found, (list, tuple)) or not all(isinstance(each, Recipe) for each in found):
         raise UserError(f"{path}: holds no RECIPE = Recipe(...); see docs/recipes.md")
     for recipe in found:
-        try:
+        if recipe.operation in RESERVED:
+            raise UserError(f"{path}: {recipe.operation} is what the store calls something else; name it otherwise")
+        if recipe.per_seed < 1 or recipe.most_tries < 1:
+            raise UserError(f"{path}: per_seed and most_tries must be 1 or more")
+        with _in_a_line(f"{path}: its messages about a made-up seed fail"):
             _ = recipe.prompt_version, recipe.parsing
-            assert recipe.per_seed > 0 and recipe.most_tries > 0, "per_seed and most_tries must be 1 or more"
-            assert recipe.operation not in RESERVED, f"{recipe.operation} is what the store calls something else"
-        except Exception as error:  # the same
-            raise UserError(f"{path}: its messages about a made-up seed fail: {_said(error)}") from error
     return [replace(recipe, parse=_guarded(recipe.parse, path)) for recipe in found]
 
 
@@ -76,18 +75,21 @@ def _guarded(parse: Parse, path: Path) -> Parse:
 
     @wraps(parse)  # the version of a parser is a hash of the file that it is from
     def guarded(reply_text: str, seed: Any, brief: Brief) -> Parsed:
-        try:
+        with _in_a_line(f"{path}: its parse fails at a reply, which is kept; mend it and run again"):
             parsed = parse(reply_text, seed, brief)
-            assert isinstance(parsed, Parsed), f"it returns {type(parsed).__name__}, not Parsed"
-        except SkiffError:
-            raise
-        except Exception as error:  # the same
-            said = f"{path}: its parse fails at a reply: {_said(error)}; the reply is kept: mend it and run again"
-            raise UserError(said) from error
+        if not isinstance(parsed, Parsed):
+            raise UserError(f"{path}: its parse gives {type(parsed).__name__}, not Parsed; mend it and run again")
         return parsed
 
     return guarded
 
 
-def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+@contextmanager
+def _in_a_line(what: str) -> Iterator[None]:
+    """Whatever a program of the user's raises is theirs to mend: it is raised as one line, with its cause behind it."""
+    try:
+        yield
+    except SkiffError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
