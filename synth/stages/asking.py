@@ -87,9 +87,9 @@ class _Told:
 
 class Asker:
     """
-    Asks `engine` what `recipe` wants, by this `brief` of each seed and `most_tries` requests at most (None: as many as
-    the recipe says). `attempts` are the numbers of those seeds that are asked anew, `hopeless` the keys of the requests
-    of which an earlier run learnt that no usable reply comes.
+    Asks `engine` what `recipe` wants, by this `brief` of each seed and in `most_tries` requests at most. `attempts` are
+    the numbers of those seeds that are asked anew, `hopeless` the keys of the requests of which an earlier run learnt
+    that no usable reply comes.
     """
 
     def __init__(
