@@ -23,8 +23,9 @@ from synth.commands.screens import print_table
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id
-from synth.stages.generate import Asking, generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.asking.plan import Asking
+from synth.stages.generate.plan import Wanted, plan_generate
+from synth.stages.generate.run import generate_samples
 from synth.store import reviews, runs, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query, rows_of

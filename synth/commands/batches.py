@@ -27,7 +27,8 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 @app.callback()
 def batches(context: typer.Context, workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
     """
-    List what was handed in with `synth generate --batch`, the oldest first, as the servers see it now. Times are UTC.
+    List what was handed in with `--batch` (of `synth generate` and `synth judge`), the oldest first, as the servers see
+    it now. Times are UTC.
 
     A batch is `fetched` when its replies are in the journal, and then has its cost in US dollars, where prices of
     batches are stated; `written`, when its server has not taken it yet.
@@ -61,7 +62,8 @@ def batches_cancel(
 ) -> None:
     """
     Cancel a batch at its server. What is done of it by then is paid for, and is fetched as soon as the server has
-    ended it: at once, by this command given again, or by `synth generate --batch`. What it cost is counted by the next
+    ended it: at once, by this command given again, or by the
+    command that handed it in. What it cost is counted by the next
     run that asks this model there. The rest is not asked, and may be asked again. One that its server never got, does
     not know or did not begin is forgotten.
 
@@ -92,7 +94,7 @@ def _told(batch: "Batch") -> str:
         )
     return (
         f"batch {batch.name} is {batch.status}: {done} so far; once its server has ended it, the same command, or"
-        " `synth generate --batch`, fetches them"
+        " the one that handed it in, fetches them"
     )
 
 

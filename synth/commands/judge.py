@@ -1,26 +1,37 @@
 """`synth judge`: grades of passages by an LLM or a cross-encoder, and how far judges agree."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synth.commands.asking import (
+    BaseUrlOption,
+    BatchOption,
+    DryRunOption,
+    Job,
+    MaxCostOption,
+    MaxRequestsOption,
+    MaxTokensOption,
+    ModelOption,
+    SampleOption,
+    leave,
+)
 from synth.commands.figures import counted
-from synth.commands.generate import MaxCostOption, MaxRequestsOption, MaxTokensOption
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
-from synth.records import SkiffError, UserError
+from synth.records import UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
-    from synth.llm.usage import Usage
-    from synth.stages.judge import Judged
+    from synth.stages.asking.forecast import Forecast
+    from synth.stages.asking.watch import Watch
+    from synth.stages.judge.encoder import EncoderPlan
+    from synth.stages.judge.plan import JudgePlan
+    from synth.stages.judge.run import Judged
     from synth.stages.judge_agreement import Agreement
-    from synth.stages.judge_encoder import EncoderPlan
-    from synth.stages.judge_forecast import JudgeForecast
-    from synth.stages.judge_plan import JudgePlan
     from synth.workspace import Workspace
 
 TOPIC, PART, FULL = 0.1, 0.5, 0.9
@@ -48,8 +59,8 @@ def judge(
     full: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --encoder: of grade 3, answers in full.")] = FULL,
     device: Annotated[str, typer.Option(help="With --encoder: auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Shuffles the passages that an LLM is shown.")] = 0,
-    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")] = None,
-    model: Annotated[str | None, typer.Option(help="The LLM to ask, over synth.toml's.")] = None,
+    base_url: BaseUrlOption = None,
+    model: ModelOption = None,
     temperature: Annotated[
         float, typer.Option(min=0.0, max=2.0, help="Of the LLM; synth.toml's does not count here.")
     ] = 0.0,
@@ -59,9 +70,9 @@ def judge(
     again: Annotated[
         bool, typer.Option("--again", help="Ask once more for what got no usable reply from the LLM.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show three prompts and what the run will cost; ask and write nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
+    sample: SampleOption = None,
+    batch: BatchOption = False,
     agreement: Annotated[
         bool, typer.Option("--agreement", help="Judge nothing; tell how far the judges so far agree.")
     ] = False,
@@ -84,10 +95,14 @@ def judge(
     if agreement:
         _tell_agreements(opened, as_json=as_json)
         return
+    if sample is not None and not dry_run:
+        raise UserError("--sample belongs to --dry-run; to judge only so many samples, use --limit")
     if encoder is not None:
-        if dry_run or again or (max_cost, max_tokens, max_requests, base_url, model) != (None,) * 5:
-            raise UserError("--encoder asks no LLM: leave out --dry-run, --again, --base-url, --model and ceilings")
-        from synth.stages.judge_encoder import Thresholds, plan_encoder
+        if dry_run or again or batch or (max_cost, max_tokens, max_requests, base_url, model) != (None,) * 5:
+            raise UserError(
+                "--encoder asks no LLM: leave out --dry-run, --again, --batch, --base-url, --model and ceilings"
+            )
+        from synth.stages.judge.encoder import Thresholds, plan_encoder
 
         thresholds = Thresholds(topic, part, full)
         found = plan_encoder(
@@ -96,7 +111,7 @@ def judge(
         _by_encoder(opened, found, as_json=as_json)
         return
     from synth.llm.ceilings import Ceilings
-    from synth.stages.judge_plan import plan_judge
+    from synth.stages.judge.plan import plan_judge
 
     if (topic, part, full, device) != (TOPIC, PART, FULL, "auto"):
         raise UserError("--topic, --part, --full and --device are for a cross-encoder: name one with --encoder")
@@ -105,23 +120,20 @@ def judge(
         raise UserError(
             "no judge is named: give base_url and model in [llm] of synth.toml, or a cross-encoder with --encoder"
         )
-    from synth.stages.generate import Asking
+    from synth.stages.asking.plan import Asking
 
-    asking = Asking(
-        replace(llm, temperature=temperature),
-        opened.journal,
-        Ceilings(max_cost, max_tokens, max_requests),
-        opened.batches,
-    )
+    ceilings = Ceilings(max_cost, max_tokens, max_requests)
+    asking = Asking(replace(llm, temperature=temperature), opened.journal, ceilings, opened.batches, batch)
     plan = plan_judge(opened.store, asking, source or [], seed=seed, limit=limit, again=again, suggested=suggested)
+    job = _job(opened, plan, as_json=as_json)
     if dry_run:
-        _tell_forecast(opened, plan, as_json=as_json)
+        job.tell_forecast(sample)
     else:
-        _by_llm(opened, plan, as_json=as_json)
+        _by_llm(job)
 
 
 def _by_encoder(opened: "Workspace", plan: "EncoderPlan", *, as_json: bool) -> None:
-    from synth.stages.judge_encoder import judge_by_encoder
+    from synth.stages.judge.encoder import judge_by_encoder
 
     with progress("judge", len(plan.revisions)) as advance:
         outcome = judge_by_encoder(opened.store, plan, on_progress=advance)
@@ -134,89 +146,36 @@ def _by_encoder(opened: "Workspace", plan: "EncoderPlan", *, as_json: bool) -> N
     _tell_said(opened, plan.judge.names)
 
 
-def _by_llm(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> None:
-    outcome = _run(opened, plan, as_json=as_json)
-    if as_json:
-        failures = [{"kind": kind, "reason": why, "samples": n} for (kind, why), n in outcome.failures.items()]
-        told = asdict(outcome) | {"judge": str(plan.asking.llm), "failures": failures}
-        print_json(told | _said(opened, plan.judge.names))
-    else:
-        for line in _outcome(outcome, plan):
-            say(line)
-        _tell_said(opened, plan.judge.names)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+def _by_llm(job: "Job[JudgePlan, Judged]") -> None:
+    outcome = job.carry_out()
+    if not job.as_json:
+        if outcome.failures:
+            say(f"why: synth runs show last -w {job.opened.root}; `--again` asks once more for what is left")
+        if outcome.ended:
+            job.tell_ended(outcome)
+        _tell_said(job.opened, job.plan.judge.names)
+    leave(outcome)
 
 
-def _run(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> "Judged":
-    """Judge, and show how it goes."""
-    from synth.commands.live import live
-    from synth.commands.stopping import run_stoppable, stopping_line
-    from synth.stages.generate import Watch
-    from synth.stages.judge import judge_samples
-    from synth.stages.judge_forecast import forecast_judge
+def _job(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> "Job[JudgePlan, Judged]":
+    from synth.stages.judge.forecast import forecast_judge
+    from synth.stages.judge.run import judge_samples
 
-    watch, llm = Watch(), plan.asking.llm
-    unpriced = [f"{each.model} at {each.base_url}" for each in llm.endpoints if each.cost(0, 0) is None]
+    def run(plan: "JudgePlan", watch: "Watch", stop: asyncio.Event) -> Coroutine[Any, Any, "Judged"]:
+        return judge_samples(opened.store, plan, watch=watch, stop=stop)
 
-    def stopping() -> None:
-        watch.note(stopping_line(watch.usage().in_flight, llm.timeout_seconds))
-        watch.state("stopping")
+    def foretold(plan: "JudgePlan") -> "Forecast":
+        return forecast_judge(opened.store, plan, seed=0)
 
-    try:
-        with ExitStack() as stack:
-            if plan.revisions:
-                shown = stack.enter_context(
-                    live(
-                        f"judge with {' + '.join(llm.models)}",
-                        len(plan.revisions),
-                        lambda: watch.usage(),
-                        as_json=as_json,
-                        ceilings=plan.asking.ceilings,
-                        spent=lambda: watch.spent(),
-                        unpriced=unpriced,
-                    )
-                )
-                watch.advance, watch.fail = shown.advance, shown.fail
-                watch.note, watch.state = shown.note, shown.state
-                watch.note(_estimated(forecast_judge(opened.store, plan, seed=0)))
-            return run_stoppable(
-                lambda stop: judge_samples(opened.store, plan, watch=watch, stop=stop.event), on_first=stopping
-            )
-    except SkiffError as error:  # what was paid before it
-        if as_json:
-            print_json({"usage": asdict(watch.usage()), "error": str(error), "exit_code": error.exit_code})
-        else:
-            for line in _paid(watch.usage()):
-                say(line)
-        raise
+    def made(outcome: "Judged") -> Iterator[str]:
+        if not plan.seeds:
+            yield "nothing is left to judge with these settings"
+        yield f"graded {outcome.num_judgements:,} passages of {counted(outcome.num_done, 'sample')}"
 
+    def told(outcome: "Judged") -> dict[str, object]:
+        return _said(opened, plan.judge.names)
 
-def _outcome(outcome: "Judged", plan: "JudgePlan") -> Iterator[str]:
-    yield f"judge: {plan.asking.llm}"
-    if not plan.revisions:
-        yield "nothing is left to judge with these settings"
-    yield f"graded {outcome.num_judgements:,} passages of {counted(outcome.num_done, 'sample')}"
-    yield from _paid(outcome.usage)
-    for (_, failure), number in sorted(outcome.failures.items()):
-        yield f"left {number:,}: {failure}"
-    if outcome.num_passed_over:
-        yield f"of these, {outcome.num_passed_over:,} known from earlier runs, not asked about again without --again"
-    yield from outcome.notes
-    if outcome.ended:
-        left = outcome.num_samples - outcome.num_done - sum(outcome.failures.values())
-        yield f"{outcome.ended}; {counted(left, 'sample')} left: the same command goes on"
-
-
-def _paid(usage: "Usage") -> Iterator[str]:
-    from synth.llm.budget import dollars
-
-    if usage.requests:
-        cost = "no price stated" if usage.cost is None else dollars(usage.cost)
-        yield f"paid {usage.tokens_in:,} tokens in, {usage.tokens_out:,} out: {cost}"
-    if usage.lost_tokens:
-        cost = "" if usage.lost_cost is None else f", {dollars(usage.lost_cost)}"
-        yield f"at most {usage.lost_tokens:,} tokens{cost} that nobody counted may be charged too"
+    return Job("judge", opened, plan, run, foretold, made, told, can_sample=True, as_json=as_json)
 
 
 def _said(opened: "Workspace", names: Sequence[str]) -> dict[str, object]:
@@ -244,33 +203,6 @@ def _tell_said(opened: "Workspace", names: Sequence[str]) -> None:
     if found:
         print_table(["suggested", "passages", "since"], [(name, n, SUGGESTED[name]) for name, n in found.items()])
         say(f'next: synth review --queue suggested -w {opened.root}, or synth sql "FROM suggestions"')
-
-
-def _tell_forecast(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> None:
-    from synth.stages.judge_forecast import forecast_judge
-
-    found = forecast_judge(opened.store, plan, seed=0)
-    if as_json:
-        print_json(asdict(found))
-        return
-    for number, messages in enumerate(found.prompts, start=1):
-        for message in messages:
-            say(f"=== prompt {number}, {message['role']} ===\n{message['content']}\n")
-    say(_estimated(found))
-
-
-def _estimated(found: "JudgeForecast") -> str:
-    from synth.llm.budget import dollars
-
-    estimate = found.estimate
-    known = f" ({found.num_known:,} more are known already)" if found.num_known else ""
-    cost = "no price stated, so tokens only"
-    if estimate.cost is not None and estimate.cost_low is not None and estimate.cost_high is not None:
-        cost = f"{dollars(estimate.cost)} ({dollars(estimate.cost_low)} to {dollars(estimate.cost_high)})"
-    return (
-        f"about {counted(estimate.requests, 'request')}{known}, {estimate.tokens_in:,} tokens in,"
-        f" {estimate.tokens_out:,} out: {cost}; {estimate.basis}"
-    )
 
 
 def _tell_agreements(opened: "Workspace", *, as_json: bool) -> None:

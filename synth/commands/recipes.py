@@ -14,7 +14,7 @@ from synth.screen import cell, console, new_table, say, show
 if TYPE_CHECKING:
     from synth.recipes.recipe import Recipe
     from synth.records import Seed
-    from synth.stages.recipe_messages import Sent
+    from synth.stages.generate.messages import Sent
     from synth.workspace import Workspace
 
 OWN = "your own"
@@ -85,7 +85,7 @@ def recipes_show(
     Example: synth recipes show paraphrase --task retrieval --source squad-en
     """
     from synth.recipes import find_recipe
-    from synth.stages.recipe_messages import seed_named, sent
+    from synth.stages.generate.messages import seed_named, sent
     from synth.workspace import Workspace
 
     if sample is not None and source:
@@ -102,9 +102,9 @@ def recipes_show(
 
 def _next(opened: "Workspace", recipe: "Recipe", source: Sequence[str] | None, language: str) -> "Seed":
     from synth.llm.ceilings import Ceilings
-    from synth.stages.generate import Asking
-    from synth.stages.generate_plan import Wanted
-    from synth.stages.recipe_messages import first_seed
+    from synth.stages.asking.plan import Asking
+    from synth.stages.generate.messages import first_seed
+    from synth.stages.generate.plan import Wanted
 
     llm = opened.llm(base_url=None, model=None)
     asking = Asking(llm, opened.journal, Ceilings(), opened.batches) if llm else None
@@ -115,7 +115,7 @@ def _next(opened: "Workspace", recipe: "Recipe", source: Sequence[str] | None, l
 
 
 def _described(opened: "Workspace", recipe: "Recipe") -> dict[str, Any]:
-    from synth.stages.recipe_messages import file_of
+    from synth.stages.generate.messages import file_of
 
     folder = opened.root / opened.config.recipes if opened.config.recipes else None
     file, is_own = file_of(recipe, folder)

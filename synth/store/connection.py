@@ -33,6 +33,8 @@ from synth.store.engine import (
 from synth.store.locks import SILENCE, Tell, locked, sole
 from synth.store.migrate import behind, migrate
 
+Cursor = duckdb.DuckDBPyConnection  # what a lease gives
+
 LOCK_TIMEOUT = 60.0  # seconds; a checkpoint that merges row groups can hold a writer for several
 LONGEST_PAUSE = 0.5  # seconds between two looks whether a program outside Skiff has closed the file
 

@@ -66,7 +66,8 @@ PENDING = """
 SELECT p.revision_id FROM ({unjudged}) p
 LEFT JOIN (SELECT seed_id, bool_or(permanent) AS permanent FROM llm_failure WHERE stage_key = $key GROUP BY 1) f
 ON f.seed_id = p.revision_id
-GROUP BY p.revision_id ORDER BY any_value(f.permanent) NULLS FIRST, reverse(p.revision_id::VARCHAR) LIMIT $limit
+GROUP BY p.revision_id HAVING NOT $untried OR any_value(f.permanent) IS NULL
+ORDER BY any_value(f.permanent) NULLS FIRST, reverse(p.revision_id::VARCHAR) LIMIT $limit
 """
 # What the view `suggestions` is made of: tables, and views in this order.
 WITH_SAMPLES = ("judgement", "sample_state", "revision", "negative", "review")
@@ -106,6 +107,11 @@ class Unjudged:
     instruction: str
     passages: tuple[Ungraded, ...]
 
+    @property
+    def seed_id(self) -> UUID:
+        """What requests about it are stored under."""
+        return self.revision_id
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -139,14 +145,20 @@ class Suggestion:
 
 
 def pending(
-    store: Store, judge: Judge, names: Sequence[str], *, limit: int | None, suggested: bool = False
+    store: Store,
+    judge: Judge,
+    names: Sequence[str],
+    *,
+    limit: int | None,
+    suggested: bool = False,
+    untried: bool = False,
 ) -> list[UUID]:
     """
     The revisions with passages that the judge has not graded, of the named sources or of all; with `suggested` only
-    those that another judge has a suggestion about.
+    those that another judge has a suggestion about, with `untried` only those about which no request has failed.
     """
     unjudged = UNJUDGED.format(head=SECOND if suggested else HEAD)
-    values = _asked(judge, names) | {"limit": 1 << 62 if limit is None else limit}
+    values = _asked(judge, names) | {"limit": 1 << 62 if limit is None else limit, "untried": untried}
     with store.read() as cursor:
         rows = cursor.execute(PENDING.format(unjudged=unjudged), values).fetchall()
     return [revision_id for (revision_id,) in rows]

@@ -94,7 +94,8 @@ def test_a_sample_is_stored_and_the_two_estimates_stand_side_by_side(
     said = out.splitlines()
     starts = (
         "about 6 requests, ",
-        "asked for a sample of 2 passages; stored ",
+        "asked for a sample of 2 passages",
+        "stored ",
         "paid ",
         "the rest: about 4 requests, ",
     )

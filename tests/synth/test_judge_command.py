@@ -10,6 +10,7 @@ import torch
 
 from synth.records import Verdict
 from synth.workspace import Workspace
+from tests.batch_server import BatchServer
 from tests.chat_server import ChatServer, Messages
 from tests.mining.crossing import save_cross_encoder
 from tests.synth.conftest import Run
@@ -71,7 +72,7 @@ def test_the_screen_tells_the_grades_what_they_cost_and_what_follows(synth: Run,
     code, out, err = synth("judge")
     assert code == 0 and served.server.paid == 3
     lines = out.splitlines()
-    assert lines[0] == f"judge: small at {served.server.base_url}"
+    assert lines[0] == f"engine: small at {served.server.base_url}"
     assert lines[1] == f"graded {len(GRADES)} passages of 3 samples"
     assert lines[2].startswith("paid ") and ": $0.0" in lines[2]
     table = [line.split() for line in lines if line.startswith(" small")]
@@ -142,8 +143,32 @@ def test_a_dry_run_asks_and_writes_nothing(synth: Run, served: Served, workspace
 
 def test_a_ceiling_gives_exit_code_3_and_the_same_command_goes_on(synth: Run, served: Served) -> None:
     code, out, _ = synth("judge", "--max-requests", 2)
-    assert code == 3 and "1 sample left: the same command goes on" in out
+    assert code == 3 and "1 sample is left: the same command goes on" in out
     assert synth("judge")[0] == 0 and served.server.paid == 3
+
+
+def test_a_sample_is_judged_to_measure_what_the_others_will_take(synth: Run, served: Served) -> None:
+    code, out, _ = synth("judge", "--dry-run", "--sample", 2)
+    assert (code, served.server.paid) == (0, 2)
+    assert out.splitlines()[1] == "asked for a sample of 2 samples"
+    assert out.splitlines()[-1].startswith("the rest: about 1 request, ")
+    assert synth("judge")[0] == 0 and served.server.paid == 3
+    assert synth("judge", "--sample", 2)[0] == 2
+
+
+def test_a_batch_is_waited_for_and_costs_what_batches_cost(synth: Run, workspace: Workspace) -> None:
+    async def judge_in_a_batch() -> tuple[int, str]:
+        async with BatchServer(reply=by_the_rule, lasts={"in_progress": 0}) as server:
+            prices = f"{PRICES}batch_price_in = 1.0\nbatch_price_out = 4.0\n"
+            settings = f'[llm]\nbase_url = "{server.base_url}"\nmodel = "small"\n{prices}'
+            (workspace.root / "synth.toml").write_text(settings)
+            code, out, _ = await asyncio.to_thread(synth, "judge", "--batch", "--json")
+            return code, out
+
+    code, out = asyncio.run(judge_in_a_batch())
+    told = json.loads(out)
+    assert (code, told["num_done"], told["num_judgements"]) == (0, 3, len(GRADES))
+    assert told["cost"] == pytest.approx((told["tokens_in"] + 4 * told["tokens_out"]) / 1e6)
 
 
 def test_what_no_reply_came_for_is_told_and_asked_again_on_demand(synth: Run, served: Served) -> None:
@@ -151,7 +176,7 @@ def test_what_no_reply_came_for_is_told_and_asked_again_on_demand(synth: Run, se
     code, out, _ = synth("judge")
     assert code == 0 and "left 1: the reply of small is not as asked" in out
     served.reply = by_the_rule
-    assert "of these, 1 known from earlier runs, not asked about again without --again" in synth("judge")[1]
+    assert "of these, 1 known from earlier runs, not asked again" in synth("judge")[1]
     assert "graded 4 passages of 1 sample\n" in synth("judge", "--again")[1]
 
 

@@ -71,7 +71,7 @@ def test_json_is_one_line_with_every_number(synth: Run, workspace: Workspace, se
     assert code == 0
     assert told["num_done"] == 2
     assert sum(told["outcomes"].values()) == 2
-    assert told["num_stored"] == told["outcomes"].get("moved", 0)
+    assert told["num_moved"] == told["outcomes"].get("moved", 0)
     assert told["usage"]["requests"] == 4
     assert told["cost"] > 0
 

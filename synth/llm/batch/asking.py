@@ -100,7 +100,7 @@ def refuse_pending(folder: Path, engine: Engine) -> None:
     for batch in _pending_of(folder, engine.config.models):
         if batch.status in ("cancelling", "cancelled"):
             raise UserError(
-                f"batch {batch.name} was cancelled; `synth generate --batch`, or `synth batches cancel {batch.name}`"
+                f"batch {batch.name} was cancelled; the same command with --batch, or `synth batches cancel {batch.name}`"
                 f" again, fetches what was done of it ({batch.done:,}) first"
             )
         raise UserError(

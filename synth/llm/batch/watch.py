@@ -85,8 +85,8 @@ async def cancel_batch(root: Path, endpoints: Sequence[Endpoint], name: str, jou
                 return batch if seen is None else _as_seen(batch, seen)
         except Fault as fault:
             raise LLMError(
-                f"the LLM server at {batch.base_url} does not cancel batch {name}: {fault}; if it is over, `synth"
-                " generate --batch` fetches what there is of it"
+                f"the LLM server at {batch.base_url} does not cancel batch {name}: {fault}; if it is over, the"
+                " command that handed it in, with --batch, fetches what there is of it"
             ) from None
 
 

@@ -11,7 +11,7 @@ from synth.recipes import RECIPES
 from synth.recipes.folder import recipes_with
 from synth.recipes.recipe import Brief, NewSample
 from synth.records import Passage, Retrieval, Task, UserError, new_id, text_id
-from synth.stages.generate_plan import Wanted
+from synth.stages.generate.plan import Wanted
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
 

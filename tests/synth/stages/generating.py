@@ -5,8 +5,9 @@ from typing import Any
 
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
-from synth.stages.generate import Asking, Generated, Plan, generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.asking.plan import Asking
+from synth.stages.generate.plan import GeneratePlan, Wanted, plan_generate
+from synth.stages.generate.run import Generated, generate_samples
 from synth.store.connection import Store
 from synth.store.console import query
 
@@ -28,12 +29,12 @@ def asking(tmp_path: Path, base_url: str, prices: dict[str, float] = PRICES, **s
 
 def plan(
     store: Store, tmp_path: Path, base_url: str | None = None, prices: dict[str, float] = PRICES, **changes: Any
-) -> Plan:
+) -> GeneratePlan:
     wanted = Wanted(**{"per_seed": 3, **changes})
     return plan_generate(store, wanted, asking(tmp_path, base_url, prices) if base_url else None)
 
 
-async def run(store: Store, made: Plan) -> Generated:
+async def run(store: Store, made: GeneratePlan) -> Generated:
     return await generate_samples(store, made)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.records import Retrieval
-from synth.stages.generate import Asking
-from synth.stages.judge import Judged, judge_samples
-from synth.stages.judge_plan import JudgePlan, plan_judge
+from synth.stages.asking.plan import Asking
+from synth.stages.judge.plan import JudgePlan, plan_judge
+from synth.stages.judge.run import Judged, judge_samples
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.chat_server import Messages

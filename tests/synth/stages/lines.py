@@ -13,8 +13,8 @@ from typing import Any
 from synth.checks import rejected
 from synth.recipes.recipe import Brief, First, Messages, NewSample, Parsed, Recipe
 from synth.records import BadReply, Classification, Draft, Sample, Source, Task, new_id
-from synth.stages.generate import Generated, generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.generate.plan import Wanted, plan_generate
+from synth.stages.generate.run import Generated, generate_samples
 from synth.store import samples
 from synth.store.connection import Store
 from tests.synth.stages.generating import PRICES, asking

@@ -9,9 +9,10 @@ from typing import Any
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
 from synth.records import Draft, Retrieval, Source, Use, new_id, text_id
-from synth.stages.generate import Asking
-from synth.stages.relabel import RelabelOutcome, RelabelPlan, RelabelSettings, plan_relabel, relabel_samples
-from synth.stages.relabel import with_candidates as search_for
+from synth.stages.asking.plan import Asking
+from synth.stages.relabel.plan import RelabelPlan, RelabelSettings, plan_relabel
+from synth.stages.relabel.plan import with_candidates as search_for
+from synth.stages.relabel.run import RelabelOutcome, relabel_samples
 from synth.store import samples, sources
 from synth.store.connection import Store
 from synth.store.sources import NewPassage

@@ -11,8 +11,8 @@ import pytest
 from synth.llm.ceilings import Ceilings
 from synth.recipes.recipe import NewSample, Parsed
 from synth.records import Classification, LLMError, ReviewEvent, Source, Sts, UserError, Verdict, new_id
-from synth.stages.asking import MOST_FRUITLESS
-from synth.stages.generate_plan import plan_retry
+from synth.stages.generate.asking import MOST_FRUITLESS
+from synth.stages.generate.plan import plan_retry
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.reviews import add_reviews

@@ -8,8 +8,9 @@ import pytest
 from synth.llm.ceilings import Ceilings
 from synth.recipes.recipe import Recipe
 from synth.records import Source, Task
-from synth.stages.forecast import Forecast, forecast
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.asking.forecast import Forecast
+from synth.stages.generate.forecast import forecast
+from synth.stages.generate.plan import Wanted, plan_generate
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.chat_server import ChatServer

@@ -9,9 +9,10 @@ import pytest
 from synth.llm.engine import UNCOUNTED
 from synth.recipes import RECIPES
 from synth.records import LLMError, Source, Task, Use, UserError, new_id, text_id
-from synth.stages.forecast import sampled
-from synth.stages.generate import Watch, generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate, plan_retry
+from synth.stages.asking.forecast import sampled
+from synth.stages.asking.watch import Watch
+from synth.stages.generate.plan import Wanted, plan_generate, plan_retry
+from synth.stages.generate.run import generate_samples
 from synth.store import sources
 from synth.store.connection import Store
 from synth.store.console import query

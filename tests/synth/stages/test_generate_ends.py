@@ -15,8 +15,8 @@ from synth.llm.ceilings import Ceilings
 from synth.llm.journal import Journal
 from synth.recipes import RECIPES
 from synth.records import LLMError, SkiffError, StoreError, StoreLocked, Task, new_id
-from synth.stages.generate import generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.generate.plan import Wanted, plan_generate
+from synth.stages.generate.run import generate_samples
 from synth.store import runs
 from synth.store.connection import Store
 from synth.store.console import query

@@ -9,8 +9,8 @@ import pytest
 
 from synth.llm.ceilings import Ceilings
 from synth.records import LLMError, Retrieval, UserError, Verdict, new_id
-from synth.stages.judge import judge_samples
-from synth.stages.judge_forecast import forecast_judge
+from synth.stages.judge.forecast import forecast_judge
+from synth.stages.judge.run import judge_samples
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.judgements import suggestions_of
@@ -32,7 +32,7 @@ async def test_every_passage_is_graded_once_and_a_second_run_asks_nothing(filled
         outcome = await run(filled, plan(filled, tmp_path, server.base_url))
         assert (outcome.num_done, outcome.num_judgements, server.paid) == (3, len(GRADES), 3)
         again = await run(filled, plan(filled, tmp_path, server.base_url))
-        assert (again.num_samples, server.paid) == (0, 3)
+        assert (again.num_seeds, server.paid) == (0, 3)
     assert said(filled) == GRADES
     [row] = query(filled, "SELECT kind, model, seed, prompt_version, counts FROM runs LIMIT 1").to_pylist()
     assert (row["kind"], row["model"], row["seed"]) == ("judge", "test-judge", 0)
@@ -163,8 +163,8 @@ async def test_a_second_opinion_is_asked_for_where_another_judge_has_a_suggestio
             again = await run(filled, plan(filled, tmp_path, server.base_url, suggested=True))
     finally:
         del GRADES["I am, and the rule gives nothing for that."]
-    assert (second.num_samples, second.num_judgements) == (3, 10)
-    assert again.num_samples == 0
+    assert (second.num_seeds, second.num_judgements) == (3, 10)
+    assert again.num_seeds == 0
 
 
 async def test_what_a_reply_leaves_out_is_asked_for_once_and_then_left(filled: Store, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_what_a_reply_leaves_out_is_asked_for_once_and_then_left(filled: S
         [((kind, reason), number)] = outcome.failures.items()
         assert (kind, number) == ("unusable", 1) and "no grade for 1 of 3 passages" in reason
         passed_over = await run(filled, plan(filled, tmp_path, server.base_url))
-        assert (passed_over.num_samples, passed_over.num_passed_over, server.paid) == (1, 1, 6)
+        assert (passed_over.num_seeds, passed_over.num_passed_over, server.paid) == (1, 1, 6)
     async with ChatServer(by_the_rule) as server:
         await run(filled, plan(filled, tmp_path, server.base_url, again=True))
         assert server.paid == 1
@@ -278,13 +278,13 @@ async def test_a_forecast_asks_and_writes_nothing_and_learns_from_earlier_calls(
     async with ChatServer(by_the_rule) as server:
         made = plan(filled, tmp_path, server.base_url)
         before = forecast_judge(filled, made, seed=0)
-        assert (before.num_samples, before.estimate.requests, len(before.prompts), server.paid) == (3, 3, 3, 0)
+        assert (before.num_seeds, before.estimate.requests, len(before.prompts), server.paid) == (3, 3, 3, 0)
         assert before.estimate.cost and "--sample" not in before.estimate.basis
         assert not (tmp_path / "journal").exists()
         outcome = await run(filled, made)
         after = forecast_judge(filled, plan(filled, tmp_path, server.base_url), seed=0)
     assert outcome.usage.cost is not None and 0.2 < before.estimate.cost / outcome.usage.cost < 5
-    assert (after.num_samples, after.estimate.requests, after.estimate.cost) == (0, 0, 0.0)
+    assert (after.num_seeds, after.estimate.requests, after.estimate.cost) == (0, 0, 0.0)
 
 
 def test_nothing_to_judge_is_one_line(store: Store, tmp_path: Path) -> None:

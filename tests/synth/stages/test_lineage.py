@@ -7,8 +7,8 @@ import pytest
 
 from synth.recipes import RECIPES
 from synth.records import Draft, Retrieval, Source, Task, Use, new_id, text_id
-from synth.stages.generate import generate_samples
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.generate.plan import Wanted, plan_generate
+from synth.stages.generate.run import generate_samples
 from synth.store import samples, sources
 from synth.store.console import query
 from synth.store.sources import NewPassage

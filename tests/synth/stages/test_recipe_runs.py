@@ -18,7 +18,8 @@ from synth.llm.journal import Journal
 from synth.recipes import RECIPES, paraphrase
 from synth.recipes.folder import recipes_with
 from synth.records import Passage, Sample, Seed, Task
-from synth.stages.generate import Generated, Plan
+from synth.stages.generate.plan import GeneratePlan
+from synth.stages.generate.run import Generated
 from synth.stages.ingest import ingest
 from synth.store.connection import Store
 from synth.store.console import query
@@ -80,7 +81,7 @@ def number_of(operation: str) -> int:
 
 async def carried_out(
     store: Store, tmp_path: Path, task: Task, operation: str, *, number: int = NUM_SEEDS, without: str = ""
-) -> tuple[Plan, list[Seed], Model, Generated]:
+) -> tuple[GeneratePlan, list[Seed], Model, Generated]:
     """A run over the hostile seeds and others; without those that hold a text, if one is named."""
     wanted: dict[str, Any] = {"task": task, "operation": operation, "per_seed": number_of(operation)}
     made = plan(store, tmp_path, "http://127.0.0.1:1", **wanted)
@@ -170,7 +171,7 @@ async def test_a_run_stores_exactly_what_its_replies_hold_and_tells_all_the_rest
     check_lineage(own_store, tmp_path / "journal", made, seeds)
 
 
-def check_lineage(store: Store, journal: Path, made: Plan, seeds: Sequence[Seed]) -> None:
+def check_lineage(store: Store, journal: Path, made: GeneratePlan, seeds: Sequence[Seed]) -> None:
     """Samples and negatives lead to their seed, source, prompt version and reply, and rejections to their reply."""
     by_id = {str(seed.seed_id): seed for seed in seeds}
     rows = query(

@@ -8,9 +8,10 @@ import pytest
 
 from synth.llm.ceilings import Ceilings
 from synth.records import LLMError, Source, UserError, text_id
-from synth.stages.forecast import forecast
-from synth.stages.generate import Watch
-from synth.stages.relabel import RelabelSettings, plan_relabel, relabel_samples
+from synth.stages.asking.watch import Watch
+from synth.stages.generate.forecast import forecast
+from synth.stages.relabel.plan import RelabelSettings, plan_relabel
+from synth.stages.relabel.run import relabel_samples
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.chat_server import ChatServer, Fault, Messages
@@ -75,7 +76,7 @@ async def test_of_eighty_real_questions_the_twelve_with_a_wrong_passage_move_to_
     async with ChatServer(judge(grade)) as server:
         first = await run(store, tmp_path, server.base_url, num_candidates=20)
         second = await run(store, tmp_path, server.base_url, num_candidates=20)
-    assert (first.outcomes, first.num_stored, first.num_done) == ({"moved": 12, "stayed": 68}, 12, 80)
+    assert (first.outcomes, first.num_moved, first.num_done) == ({"moved": 12, "stayed": 68}, 12, 80)
     assert (server.paid, second.num_seeds) == (160, 0)
     rows = query(store, "SELECT query, positives, operation, num_negatives FROM samples").to_pylist()
     assert {row["query"] for row in rows if row["operation"] == "relabel"} == set(wrong)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synth.recipes.relabelling import Candidate, Said, WithCandidates
 from synth.records import Retrieval, text_id
-from synth.stages.relabel_choice import MOST_NEGATIVES, choose, fused
+from synth.stages.relabel.choice import MOST_NEGATIVES, choose, fused
 
 TEXTS = [f"passage {number}" for number in range(8)]
 

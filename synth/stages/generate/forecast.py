@@ -1,72 +1,27 @@
 """What a generate stage will take, before it begins: an estimate from a sample of its prompts, and three of them."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 from uuid import UUID
 
 from synth.llm.engine import Engine
-from synth.llm.estimate import Calibration, Estimate, PaidCall, Prompt, draw, estimate
+from synth.llm.estimate import Calibration, PaidCall, Prompt, draw, estimate
 from synth.llm.journal import Journal
 from synth.recipes.recipe import Brief, Messages, Recipe
 from synth.records import Seed
-from synth.stages.generate import Plan
-from synth.stages.spending import spent_before
+from synth.stages.asking.forecast import MOST_CALLS, NUM_SHOWN, Forecast
+from synth.stages.generate.plan import GeneratePlan
 from synth.store import failures
 from synth.store.calls import paid_calls
 from synth.store.connection import Store
 from synth.store.made import ever_done
 from synth.store.seeds import Seeds
 
-NUM_SHOWN = 3
-MOST_CALLS = 200  # earlier calls to learn from, the latest first
 
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """
-    `prompts` are the messages of some requests, whole. `num_known` of the `num_seeds` need no request, as far as the
-    sample shows: the journal has their replies, or an earlier run learnt that none comes.
-    """
-
-    num_seeds: int
-    num_known: int
-    estimate: Estimate
-    prompts: Sequence[Sequence[Mapping[str, str]]]
-
-
-def sampled(store: Store, plan: Plan, number: int, *, seed: int) -> list[UUID]:
-    """Some of a plan's seeds, drawn at random, in order; of those that never failed, as long as there are any."""
-    untried = set(plan.of.untried(store, plan.stage_key))
-    chosen = draw([each for each in plan.seeds if each in untried], number, seed=seed)
-    others = draw([each for each in plan.seeds if each not in untried], number - len(chosen), seed=seed)
-    return sorted(chosen + others)
-
-
-def remaining(store: Store, plan: Plan, asked: Collection[UUID]) -> Plan:
-    """The plan without those seeds that are done by now; of those `asked` for, what was not come to is left in it."""
-    untried = set(plan.of.untried(store, plan.stage_key))
-    return replace(plan, seeds=[each for each in plan.seeds if each in untried or each not in asked])
-
-
-def passed(store: Store, plan: Plan, found: Forecast) -> list[str]:
-    """The options whose ceilings a plan would pass, as it is estimated and with what earlier runs spent."""
-    if plan.asking is None or not found.estimate.requests:
-        return []
-    ceilings, estimate = plan.asking.ceilings, found.estimate
-    spent = spent_before(store, plan.stage_key, plan.asking.journal)
-    tokens = estimate.tokens_in + estimate.tokens_out + spent.tokens + spent.lost_tokens
-    sums = (
-        ("--max-cost", ceilings.max_cost, (estimate.cost or 0.0) + spent.cost + spent.lost_cost),
-        ("--max-tokens", ceilings.max_tokens, tokens),
-        ("--max-requests", ceilings.max_requests, estimate.requests + spent.requests),
-    )
-    return [f"{option} {most:.15g}" for option, most, amount in sums if most is not None and amount > most]
-
-
-def forecast(store: Store, plan: Plan, *, seed: int) -> Forecast:
+def forecast(store: Store, plan: GeneratePlan, *, seed: int) -> Forecast:
     """
     What the rest of a plan that asks an LLM will take. Nothing is asked, and nothing is written.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from synth.records import UserError, key_of
-from synth.stages.judge_plan import refuse_nothing
+from synth.stages.judge.plan import refuse_nothing
 from synth.stages.mine import mining_errors
 from synth.store import judgements, runs, sources
 from synth.store.connection import Store

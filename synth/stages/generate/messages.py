@@ -9,24 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from synth.recipes import RECIPES
-from synth.recipes.recipe import Brief, Messages, Recipe
+from synth.recipes.recipe import Brief, Recipe
 from synth.records import Sample, Seed, UserError
-from synth.stages.generate import Asking
-from synth.stages.generate_plan import Wanted, plan_generate
+from synth.stages.asking.plan import Asking
+from synth.stages.asking.question import Request
+from synth.stages.generate.plan import Wanted, plan_generate
 from synth.store.connection import Store
 from synth.store.history import life
 from synth.store.seeds import Seeds
 from synth.store.sources import check_sources
 
 NO_STAGE = UUID(int=0)  # a stage that has done nothing: of all seeds, none is done
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Messages to an LLM, and the JSON schema that its reply must have; None if it may be any text."""
-
-    messages: Messages
-    schema: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

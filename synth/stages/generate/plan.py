@@ -1,25 +1,21 @@
 """What a generate stage is going to do: which recipe, which seeds, which engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
-from synth.llm.account import Account
-from synth.llm.batch.asking import Asked, ask_in_batches, refuse_pending
-from synth.llm.budget import Budget
-from synth.llm.ceilings import Ceilings
 from synth.llm.crew import Crew
-from synth.llm.engine import Engine
 from synth.llm.extractive import ExtractiveEngine
-from synth.llm.journal import Journal
 from synth.recipes import RECIPES, Recipes, find_recipe
 from synth.recipes.recipe import Brief, Recipe
-from synth.records import Draft, Passage, Retrieval, Seed, Task, Use, UserError
-from synth.stages.asking import Asker, Made
-from synth.stages.generate import Asking, Opened, Plan, Watch
-from synth.stages.spending import spent_before
+from synth.records import Draft, Passage, Retrieval, Seed, Task, Use, UserError, Written, key_of
+from synth.stages.asking.opening import asked_by
+from synth.stages.asking.plan import Asking, Made, Opened, Plan
+from synth.stages.asking.watch import Watch
+from synth.stages.generate.asking import RecipeAsker
 from synth.store import failures, sources
 from synth.store.connection import Store
 from synth.store.made import Rejected
@@ -45,9 +41,19 @@ class Wanted:
     recipes: Recipes = field(default_factory=lambda: RECIPES)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GeneratePlan(Plan[Seed, Draft | Written]):
+    """Which seeds, and the recipe that an LLM is asked by; None where nobody is asked."""
+
+    of: Seeds
+    task: Task
+    per_seed: int = 0  # how many of each are asked for; 0 where nobody asks
+    recipe: Recipe | None = None
+
+
 def plan_generate(
     store: Store, wanted: Wanted, asking: Asking | None, *, anew: Mapping[UUID, int] | None = None
-) -> Plan:
+) -> GeneratePlan:
     """
     Find the seeds that are not done: passages or samples of the named sources, or of all, declared for training.
 
@@ -77,16 +83,16 @@ def plan_generate(
             )
         plan = _extractive_plan(wanted, of)
     else:
-        asking.ceilings.check_prices(asking.llm.endpoints)
-        if asking.in_batches:
-            asking.ceilings.check_prices(asking.llm.endpoints, batch=True)
+        asking.check_prices()
         plan = _llm_plan(asking, recipe, wanted, of, anew or {})
     if anew is None:
         return replace(plan, seeds=of.pending(store, plan.stage_key, limit=wanted.limit))
     return replace(plan, seeds=sorted(anew.keys() & set(of.pending(store, plan.stage_key, limit=None))))
 
 
-def plan_retry(store: Store, run: str, kinds: Sequence[str], asking: Asking | None, recipes: Recipes = RECIPES) -> Plan:
+def plan_retry(
+    store: Store, run: str, kinds: Sequence[str], asking: Asking | None, recipes: Recipes = RECIPES
+) -> GeneratePlan:
     """
     Ask again for the seeds of a run that failed in one of these ways (any, if none is named), under the next attempt
     number of each.
@@ -140,13 +146,13 @@ def _config(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _extractive_plan(wanted: Wanted, of: Seeds) -> Plan:
+def _extractive_plan(wanted: Wanted, of: Seeds) -> GeneratePlan:
     num_queries = wanted.per_seed or EXTRACTIVE_QUERIES
 
     @asynccontextmanager
     async def opened(
-        plan: Plan, store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
-    ) -> AsyncIterator[Opened]:
+        plan: Plan[Seed, Draft | Written], store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
+    ) -> AsyncIterator[Opened[Seed, Draft | Written]]:
         corpora = sources.corpora(store, wanted.names, declared_use=Use.TRAIN)
         engines = {
             name: ExtractiveEngine(corpus, seed=wanted.seed, num_queries=num_queries)
@@ -154,7 +160,7 @@ def _extractive_plan(wanted: Wanted, of: Seeds) -> Plan:
         }
         name_of = {passage.text_id: name for name, corpus in corpora.items() for passage in corpus}
 
-        async def make(passage: Seed) -> Made:
+        async def make(passage: Seed) -> Made[Draft | Written]:
             assert isinstance(passage, Passage)
             found = engines[name_of[passage.text_id]].queries(passage)
             drafts = [
@@ -173,104 +179,53 @@ def _extractive_plan(wanted: Wanted, of: Seeds) -> Plan:
 
         yield Opened(make, Crew(1))
 
-    return Plan(
-        "extractive (no model; configure base_url and model for an LLM)",
-        ExtractiveEngine.name,
-        ExtractiveEngine.version,
-        {"seed": wanted.seed, "num_queries": num_queries},
-        _config(wanted),
-        of,
-        opened,
+    settings = {"seed": wanted.seed, "num_queries": num_queries}
+    return GeneratePlan(
+        stage_key=stage_key(ExtractiveEngine.name, ExtractiveEngine.version, settings),
+        engine="extractive (no model; configure base_url and model for an LLM)",
+        model=ExtractiveEngine.name,
+        prompt_version=ExtractiveEngine.version,
+        settings=settings,
+        config=_config(wanted),
+        of=of,
+        opened=opened,
+        task=wanted.task,
     )
 
 
-def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, of: Seeds, anew: Mapping[UUID, int]) -> Plan:
+def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, of: Seeds, anew: Mapping[UUID, int]) -> GeneratePlan:
     llm = asking.llm
     brief = Brief(wanted.per_seed or recipe.per_seed, language=wanted.language)
     max_tries = wanted.max_tries or recipe.most_tries
 
-    @asynccontextmanager
-    async def opened(
-        plan: Plan, store: Store, watch: Watch, stop: asyncio.Event, run_id: UUID
-    ) -> AsyncIterator[Opened]:
-        has_ceilings = asking.ceilings != Ceilings()
-        with (
-            Journal(asking.journal) as journal,
-            Account(asking.journal, plan.stage_key, run_id, at_once=has_ceilings) as account,
-        ):
-            for note in journal.notes:
-                watch.note(note)
-            budget = _budget(store, plan.stage_key, asking, account)
-            hopeless = failures.hopeless(store, plan.stage_key)
-            async with Engine(llm, journal, budget=budget, hopeless=hopeless, on_note=watch.note) as engine:
-                asker = Asker(engine, recipe, brief, max_tries, anew, plan.stage_key, hopeless)
-                watch.usage, watch.spent = lambda: engine.usage, lambda: budget.spent
-
-                def questions() -> Iterator[Asked]:
-                    return map(asker.asked, plan.loaded(store))
-
-                async def prepare() -> None:
-                    await _settle_batches(asking, engine, questions, watch)
-
-                stopping = asyncio.create_task(_when(stop, engine.stop))
-                try:
-                    yield Opened(
-                        asker.ask,
-                        engine.crew,
-                        prepare,
-                        asker.take_calls,
-                        engine.stop,
-                        lambda: [*asker.found, *engine.found, *budget.notes],
-                        lambda: budget.over,
-                        account.remove,
-                    )
-                finally:
-                    stopping.cancel()
-
-    return Plan(
-        str(llm),
-        " + ".join(llm.models),
-        recipe.prompt_version,
-        # not all that is asked for: seeds that are done stay done where max_tokens changes, and only the rest is asked
-        {
-            "per_seed": brief.number,
-            "language": brief.language,
-            "max_tries": max_tries,
-            "temperature": llm.temperature,
-            "parser_version": recipe.parsing,
-        },
-        _config(wanted) | llm.sampling,
-        of,
-        opened,
+    # not all that is asked for: seeds that are done stay done where max_tokens changes, and only the rest is asked
+    settings = {
+        "per_seed": brief.number,
+        "language": brief.language,
+        "max_tries": max_tries,
+        "temperature": llm.temperature,
+        "parser_version": recipe.parsing,
+    }
+    model = " + ".join(llm.models)
+    return GeneratePlan(
+        stage_key=stage_key(model, recipe.prompt_version, settings),
+        engine=str(llm),
+        model=model,
+        prompt_version=recipe.prompt_version,
+        settings=settings,
+        config=_config(wanted) | llm.sampling,
+        of=of,
+        opened=asked_by(
+            asking,
+            lambda engine, key, hopeless: RecipeAsker(engine, recipe, brief, max_tries, anew, key, hopeless),
+        ),
         per_seed=brief.number,
         asking=asking,
         recipe=recipe,
+        task=wanted.task,
     )
 
 
-def _budget(store: Store, stage_key: UUID, asking: Asking, account: Account) -> Budget:
-    spent = spent_before(store, stage_key, asking.journal)
-    return Budget(
-        asking.ceilings,
-        spent_cost=spent.cost,
-        spent_tokens=spent.tokens,
-        spent_requests=spent.requests,
-        lost_cost=spent.lost_cost,
-        lost_tokens=spent.lost_tokens,
-        excess=spent.excess,
-        account=account,
-    )
-
-
-async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:
-    await event.wait()
-    then()
-
-
-async def _settle_batches(
-    asking: Asking, engine: Engine, questions: Callable[[], Iterator[Asked]], watch: Watch
-) -> None:
-    if asking.in_batches:
-        await ask_in_batches(engine, questions, asking.batches, ceilings=asking.ceilings, state=watch.state)
-    elif asking.batches.exists():
-        refuse_pending(asking.batches, engine)
+def stage_key(model: str, prompt_version: str, settings: Mapping[str, Any]) -> UUID:
+    """What seeds are done under: the model, the prompt and the settings determine what a seed gives."""
+    return key_of("generate", model, prompt_version, dict(settings))

@@ -1,0 +1,102 @@
+"""What a judge is going to be asked: which LLM, and about which samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+from synth.recipes import judging
+from synth.records import UserError, key_of
+from synth.stages.asking.opening import asked_by
+from synth.stages.asking.plan import Asking, Plan
+from synth.stages.asking.question import Questions
+from synth.stages.judge.asking import JudgeAsker
+from synth.store import judgements, sources
+from synth.store.connection import Store
+from synth.store.judgements import Judge, Judgement, Unjudged
+
+AGAIN = "synth judge --again"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples with passages that a judge has not graded, of the named sources or of all."""
+
+    judge: Judge
+    names: tuple[str, ...]
+    suggested: bool  # only those that another judge has a suggestion about
+    kind: ClassVar[str] = "samples"
+
+    def load(self, store: Store, revision_ids: Sequence[UUID]) -> list[Unjudged]:
+        """These of them, with what the judge has not graded."""
+        return judgements.unjudged(store, self.judge, revision_ids)
+
+    def untried(self, store: Store, stage_key: UUID) -> list[UUID]:
+        """Those about which no request has failed."""
+        return judgements.pending(store, self.judge, self.names, limit=None, suggested=self.suggested, untried=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgePlan(Plan[Unjudged, Judgement]):
+    """What an LLM will be asked to judge. `attempts` are the numbers of those revisions that are asked anew."""
+
+    judge: Judge
+    shuffle: int
+    attempts: Mapping[UUID, int]
+
+
+def plan_judge(
+    store: Store,
+    asking: Asking,
+    names: Sequence[str],
+    *,
+    seed: int,
+    limit: int | None,
+    again: bool,
+    suggested: bool = False,
+) -> JudgePlan:
+    """
+    Find the retrieval samples to train on, of the named sources or of all, with passages that this LLM has not graded.
+
+    Args:
+        seed: shuffles the passages of a request.
+        again: ask anew for what got no usable reply.
+        suggested: only of samples that another judge has a suggestion about.
+
+    Raises UserError for an unknown source, no samples at all, or a ceiling on money without prices.
+    """
+    asking.check_prices()
+    sources.check_sources(store, names)
+    version, llm = judging.prompt_version(), asking.llm
+    settings = {"seed": seed, "temperature": llm.temperature, "parser_version": judging.PARSER_VERSION}
+    model = " + ".join(llm.models)
+    judge = Judge(llm.models, "llm", version, key_of("judge", model, version, settings))
+    of = Samples(judge, tuple(names), suggested)
+    revisions = judgements.pending(store, judge, names, limit=limit, suggested=suggested)
+    refuse_nothing(store, names, revisions)
+    attempts = judgements.next_attempts(store, judge) if again else {}
+    return JudgePlan(
+        stage_key=judge.key,
+        engine=str(llm),
+        model=model,
+        prompt_version=version,
+        settings=settings,
+        config={"sources": list(names), "limit": limit, "suggested": suggested, **llm.sampling},
+        of=of,
+        opened=asked_by(
+            asking,
+            lambda engine, key, hopeless: JudgeAsker(Questions(engine, key, version, hopeless, AGAIN), seed, attempts),
+        ),
+        seeds=revisions,
+        asking=asking,
+        judge=judge,
+        shuffle=seed,
+        attempts=attempts,
+    )
+
+
+def refuse_nothing(store: Store, names: Sequence[str], pending: Sequence[UUID]) -> None:
+    """Raises UserError where nothing is pending because there are no retrieval samples to train on."""
+    if not pending and not judgements.num_judgeable(store, names):
+        where = f" of {', '.join(names)}" if names else ""
+        raise UserError(f"there are no retrieval samples{where} to judge: ingest or generate some for training first")
