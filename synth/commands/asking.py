@@ -20,7 +20,7 @@ from synth.commands.outcomes import (
     unpriced,
 )
 from synth.commands.screens import print_json
-from synth.records import SkiffError, UserError
+from synth.records import SkiffError, StoreError, UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ class Job(Generic[P, O]):
                 print_json(told | {"error": str(error), "exit_code": error.exit_code})
             elif outcomes:
                 self._tell(outcomes[0])
+                if isinstance(error, StoreError) and plan.asking is not None:  # the lease may have failed at its end
+                    say(f"at least this much is stored; what the journal has is stored by {self.again}, for nothing")
             raise
 
     def _show(self, plan: P, watch: "Watch", stack: ExitStack) -> None:

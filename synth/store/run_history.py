@@ -145,7 +145,7 @@ def generate_config(store: Store, run_id: UUID) -> Row:
     return config
 
 
-def num_not_reached(store: Store, run_id: UUID) -> int:
+def num_unfinished(store: Store, run_id: UUID) -> int:
     """Of how many of its seeds a generate run neither got samples nor learnt why not: it ended before."""
     with store.read() as cursor:
         [(number,)] = cursor.execute(

@@ -104,8 +104,8 @@ def test_a_batch_that_is_still_being_cancelled_is_fetched_when_the_command_is_gi
     code, out, _ = synth("batches", "cancel", "batch_0")
     assert code == 0 and "batch_0 is cancelling: 0 of 3 requests are done and paid for so far; once" in out
     assert online_is_refused(workspace, server) == (
-        "batch batch_0 was cancelled; the same command with --batch, or `synth batches cancel batch_0` again, fetches what"
-        " was done of it (0) first"
+        "batch batch_0 was cancelled; the same command with --batch, or `synth batches cancel batch_0` again, fetches"
+        " what was done of it (0) first"
     )
     time.sleep(1)
     code, out, _ = synth("batches", "cancel", "batch_0")

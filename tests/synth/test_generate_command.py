@@ -178,7 +178,7 @@ def test_a_retry_of_a_run_that_came_to_nothing_says_what_to_run(
     assert synth("generate")[0] == 1
     code, out, err = synth("runs", "retry", "last")
     assert (code, out) == (2, "")
-    assert "did not come to 6 of its seeds: run `synth generate` again with its options" in err
+    assert "did not finish 6 of its seeds: run `synth generate` again with its options" in err
     configure(workspace, server)
     assert synth("generate")[0] == 0
     assert "nothing of run" in synth("runs", "retry", "last")[2]

@@ -100,8 +100,8 @@ def refuse_pending(folder: Path, engine: Engine) -> None:
     for batch in _pending_of(folder, engine.config.models):
         if batch.status in ("cancelling", "cancelled"):
             raise UserError(
-                f"batch {batch.name} was cancelled; the same command with --batch, or `synth batches cancel {batch.name}`"
-                f" again, fetches what was done of it ({batch.done:,}) first"
+                f"batch {batch.name} was cancelled; the same command with --batch, or `synth batches cancel"
+                f" {batch.name}` again, fetches what was done of it ({batch.done:,}) first"
             )
         raise UserError(
             f"{batch.num_requests:,} requests for model {batch.model} are in batch {batch.name} at {batch.base_url}"

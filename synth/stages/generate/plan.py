@@ -19,7 +19,7 @@ from synth.stages.generate.asking import RecipeAsker
 from synth.store import failures, sources
 from synth.store.connection import Store
 from synth.store.made import Rejected
-from synth.store.run_history import find_run, generate_config, num_not_reached
+from synth.store.run_history import find_run, generate_config, num_unfinished
 from synth.store.seeds import Seeds
 
 QUERY = "query"
@@ -129,9 +129,9 @@ def _nothing_left(store: Store, run: str, told: UUID, kinds: Sequence[str]) -> U
         left = " and ".join(f"{number:,} as {kind}" for kind, number in others.items())
         only = failures.only_for(others.keys())
         return UserError(f"run {run} left nothing{of}, but {left}: `--only {only}` asks for that again")
-    if unreached := num_not_reached(store, told):
+    if unfinished := num_unfinished(store, told):
         return UserError(
-            f"run {run} left nothing{of}, but did not come to {unreached:,} of its seeds: run `synth generate`"
+            f"run {run} left nothing{of}, but did not finish {unfinished:,} of its seeds: run `synth generate`"
             " again with its options"
         )
     return UserError(f"nothing of run {run} is left{of}; `synth runs show` tells what became of it")

@@ -14,7 +14,7 @@ from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
 from synth.store.made import add_finished
 from synth.store.rows import insert, now
-from synth.store.run_history import find_run, generate_config, num_not_reached, recent, story
+from synth.store.run_history import find_run, generate_config, num_unfinished, recent, story
 from tests.synth.store.finishing import done, finish
 
 CALL = Call(
@@ -171,12 +171,12 @@ def test_a_sum_that_lacks_some_prices_is_no_price(store: Store) -> None:
 
 def test_the_seeds_that_a_run_did_not_come_to_are_neither_done_nor_failed(store: Store) -> None:
     run_id = add_run(store)
-    assert num_not_reached(store, run_id) == 0  # of an earlier version, which did not say how many there were
+    assert num_unfinished(store, run_id) == 0  # of an earlier version, which did not say how many there were
     with store.write() as cursor:
         cursor.execute("UPDATE run SET config = '{\"num_seeds\": 5}'")
         finish(cursor, key_of("a configuration"), key_of(1), key_of(2), run_id=run_id)
     add(store, run_id, failures=[FAILURE, replace(FAILURE, kind="cut")])
-    assert num_not_reached(store, run_id) == 2
+    assert num_unfinished(store, run_id) == 2
 
 
 def test_outcomes_are_told_with_their_three_most_frequent_reasons(store: Store) -> None:
