@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from synth.languages import KNOWN, language_of, other_than
+from synth.languages import SCRIPTS, languages_of, named, other_than
 from synth.phrases import PHRASES
 from synth.records import composed, normalise
 
@@ -37,27 +37,6 @@ SHORTEST_COPY = 5
 MOST_RUNS = 100  # that are looked at, of a text that says the same over and over
 MOST_KEPT = 4_000  # characters of a text that was not taken
 LONGEST_LABEL = 200  # characters that are looked for
-
-# The scripts of the languages that are not written in Latin letters alone, and of some that are.
-SCRIPTS = {
-    language: script
-    for script, languages in {
-        "Chinese or Japanese": "chinese japanese mandarin cantonese",
-        "Hangul": "korean",
-        "Cyrillic": "russian ukrainian bulgarian belarusian macedonian",
-        "Arabic": "arabic persian farsi urdu",
-        "Devanagari": "hindi marathi nepali",
-        "Bengali": "bengali bangla",
-        "Tamil": "tamil",
-        "Telugu": "telugu",
-        "Thai": "thai",
-        "Greek": "greek",
-        "Hebrew": "hebrew",
-        "Latin": "english french german spanish portuguese italian dutch polish turkish vietnamese indonesian swedish"
-        " danish norwegian finnish czech romanian hungarian swahili yoruba",
-    }.items()
-    for language in languages.split()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +93,11 @@ def wrong_script(text: str, original: str, language: str = "") -> str | None:
     """Written mostly in a script that is not that of a language that was asked for, or, by default, of the original."""
     if not language:
         return other_script(text, original)
-    expected, ours = SCRIPTS.get(language.casefold().split()[-1]), scripts(text)
+    expected, ours = SCRIPTS.get(named(language)), scripts(text)
     if not ours or expected is None:
         return None
     script = max(ours, key=lambda name: (ours[name], name))
-    return None if script == expected else f"written in {script}, not in {language}"
+    return None if script in expected else f"written in {script}, not in {language}"
 
 
 def wrong_language(text: str, original: str, language: str = "") -> str | None:
@@ -129,24 +108,9 @@ def wrong_language(text: str, original: str, language: str = "") -> str | None:
     """
     if found := wrong_script(text, original, language):
         return found
-    theirs = _named(language) if language else language_of(original)
-    ours = other_than(theirs, text) if theirs else ""
-    if not ours or _script_of(ours) != _script_of(theirs):
-        return None
-    return f"written in {ours.title()}, not in {theirs.title()}"
-
-
-def _named(language: str) -> str:
-    """A language that a user named, as `synth.languages` calls it; "" for one that it does not know."""
-    named = language.casefold()
-    last = named.split()[-1]
-    known = {"danish": "scandinavian", "norwegian": "scandinavian", "swedish": "scandinavian", "mandarin": "chinese"}
-    name = named if last == "chinese" else known.get(last, last)
-    return name if name.endswith("chinese") or name in KNOWN else ""
-
-
-def _script_of(language: str) -> str:
-    return SCRIPTS.get(language.split()[-1], "Latin")
+    theirs = (named(language),) if language else languages_of(original)
+    ours = other_than(theirs, text) if all(theirs) else ""
+    return f"written in {ours.title()}, not in {theirs[0].title()}" if ours else None
 
 
 def names_class(text: str, original: str, label: str) -> str | None:

@@ -1,122 +1,167 @@
 """
-Which language a text is written in, as far as its frequent words and its characters tell. No model, no dependency.
+Which language a text is written in, by py3langid (https://github.com/adbar/py3langid): 5 MB with its model, under a BSD
+licence, loaded when first asked. Of Chinese the characters that only one script has tell Traditional from Simplified.
 
-Languages that share the Latin script are told apart by their most frequent words, in texts of a sentence or more:
-key words, titles and lists of names have none. Japanese is told from Chinese by its kana, Traditional from Simplified
-Chinese by the characters that only one of the two has. Other languages of one script (Russian and Ukrainian, Hindi and
-Nepali) are not told apart, nor are Danish and Norwegian.
+A right text that is rejected costs a paid reply. So a text is said to be in another language only where that is RATIO
+times as likely as every language that it may be in. Names and what stands in quotation marks do not count.
+`benchmarks/languages.py` measures it; docs/recipes.md has the figures.
 """
 
 import re
-from collections import Counter
+from collections.abc import Collection, Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from synth.records import composed
 
-MOST_READ = 5_000  # characters from the beginning of a text: enough to tell
-FEWEST_WORDS = 3  # frequent words of a language, to tell it
-CLEAR = 2  # times as many of them as of any other language
-SHARE_OF_WORDS = 0.12  # of a text's words; in prose a third to a half are frequent ones
-SHARE_OF_KANA = 0.15  # of a Japanese text's characters; one quoted name is less
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+MOST_READ = 2_000  # characters from the beginning of a text: enough to tell
+FEWEST_WORDS = 3  # to tell a language, names not counted
+FEWEST_IDEOGRAPHS = 8  # the same of Chinese and Japanese
+RATIO = 55  # for the model of py3langid 0.4; of English key words in lower case 13 of 27,000 are rejected, with 20 38
 FEWEST_CHARACTERS = 2  # that only one of the two Chinese scripts has
+CLEAR = 4  # times as many of them as of the other's
 
-# The most frequent words of each language: articles, pronouns, prepositions, conjunctions, forms of "be" and "have";
-# of Hungarian and Turkish without those that are Dutch or French too.
-_FREQUENT = {
-    "english": "the of and to in is that was for it with as his on be at by had are but from or have an they which you"
-    " were her their there been has would when who will what how why can could do does did this these those my your if",
-    "german": "der die das und ist nicht ein eine einen einer einem eines den dem des mit sich auf für von zu im sie er"
-    " wir ich es wird werden wurde sind war auch als nach bei aus wie oder kann können hat haben noch nur um durch über"
-    " dass was warum wer welche welcher mein meine zum zur vom man keine kein",
-    "french": "le la les des du un une et est que qui dans pour pas sur au aux avec ce cette ces son sa ses il elle ils"
-    " nous vous je ne se par plus ou mais sont été être ont a avoir comme leur leurs quel quelle quels pourquoi comment"
-    " où y en mon ma mes votre d l c qu n s j",
-    "spanish": "el la los las de del que y en un una unos es por con no para se al lo su sus como más pero o este esta"
-    " ha han son fue ser está están qué cuál cómo cuándo dónde quién entre sobre también hay yo mi muy sin cuando",
-    "portuguese": "o a os as de do da dos das que e em no na nos nas um uma uns é por com não para se ao à como mais"
-    " mas ou este esta foi são ser está qual quais quando onde quem entre sobre também há eu meu minha muito sem"
-    " pelo pela",
-    "italian": "il lo la i gli le di del della dei delle degli che e è in un una uno per con non si al alla nel nella"
-    " sono da dal come più ma o questo questa ha hanno essere stato stata quale quando dove chi perché anche mi mio sul"
-    " sulla ed",
-    "dutch": "de het een en van is dat in op te zijn voor met niet die aan er om ook als bij door naar uit maar wordt"
-    " worden was heeft hebben hij zij ze ik je wij dit deze kan kunnen wat waarom hoe wie welke mijn over nog geen",
-    "scandinavian": "och att det som en ett på är av för med den till inte om har de i var jag han hon men så kan"
-    " eller från ska hur vad när og at er ikke til af et fra jeg hvad hvor hvordan hvorfor men vil skal eller også"
-    " blir blev ble være varit",
-    "finnish": "ja on ei se että oli joka mutta tai kun niin ovat voi hän myös kuin sen ole mikä mitä miten miksi"
-    " missä kuka tämä nämä minä sinä he jos sekä",
-    "polish": "i w na z do nie się to jest że jak o po za od przez dla są był była było który która które co czy tak"
-    " ale oraz może można gdzie kiedy dlaczego tego tym jego jej ich",
-    "czech": "a v na se je že s z do o k i ve pro za po jako ale by byl byla bylo jsou být není nebo který která které"
-    " co jak kde kdy proč tak také ze při od má jeho",
-    "romanian": "și în de la cu pe un o este sunt care că nu din pentru mai a al ale au fost sau dar prin ce cum când"
-    " unde cine se lui acest această",
-    "hungarian": "a az és hogy nem egy volt ez meg csak már ki mi vagy mint akkor ha hogyan miért mikor hol"
-    " által lehet amely",
-    "turkish": "ve bir bu için ile olarak daha çok gibi olan en kadar sonra mi mı nasıl neden değil var yok"
-    " ama veya o ben nerede kim hangi",
-    "vietnamese": "và của là có không được trong cho một những các với này đã để người khi từ đến ở như về ra cũng bị"
-    " tôi gì nào thế sao vì",
-    "indonesian": "yang dan di dengan untuk dari ini itu dalam tidak pada adalah ke akan oleh juga sebagai atau saya"
-    " dapat apa bagaimana mengapa kapan siapa mana telah bisa ada karena",
+# Languages by script, each with the codes that py3langid has for it. Of a script with one language the script tells.
+_CODES = {
+    "Latin": "english en, german de, french fr, spanish es, portuguese pt, italian it, catalan ca, galician gl,"
+    " romanian ro, dutch nl, afrikaans af, danish da, norwegian no nn, swedish sv, icelandic is, finnish fi,"
+    " estonian et, latvian lv, lithuanian lt, polish pl, czech cs, slovak sk, slovenian sl, croatian hr, bosnian bs,"
+    " serbian sr, albanian sq, hungarian hu, turkish tr, azerbaijani az, vietnamese vi, indonesian id, malay ms,"
+    " tagalog tl, swahili sw, yoruba yo, basque eu, irish ga, welsh cy",
+    "Cyrillic": "russian ru, ukrainian uk, belarusian be, bulgarian bg, macedonian mk, serbian sr, kazakh kk",
+    "Chinese or Japanese": "chinese zh yue, japanese ja",
+    "Hangul": "korean ko",
+    "Arabic": "arabic ar, persian fa, urdu ur",
+    "Devanagari": "hindi hi, marathi mr, nepali ne",
+    "Bengali": "bengali bn",
+    "Gurmukhi": "punjabi pa",
+    "Gujarati": "gujarati gu",
+    "Tamil": "tamil ta",
+    "Telugu": "telugu te",
+    "Kannada": "kannada kn",
+    "Malayalam": "malayalam ml",
+    "Thai": "thai th",
+    "Lao": "lao lo",
+    "Myanmar": "burmese my",
+    "Khmer": "khmer km",
+    "Georgian": "georgian ka",
+    "Armenian": "armenian hy",
+    "Greek": "greek el",
+    "Hebrew": "hebrew he",
 }
-_WORD = re.compile(r"[^\W\d_]{2,}")  # what stands alone is a name or a unit as often as a word
-_LANGUAGES_OF: dict[str, list[str]] = {}
-for _language, _words in _FREQUENT.items():
-    for _word in set(_WORD.findall(_words)):
-        _LANGUAGES_OF.setdefault(_word, []).append(_language)
+_NAMES: dict[str, str] = {}  # of each code
+SCRIPTS: dict[str, frozenset[str]] = {}  # of each language; Serbian has two
+for _script, _languages in _CODES.items():
+    for _name, *_codes in map(str.split, _languages.split(",")):
+        SCRIPTS[_name] = SCRIPTS.get(_name, frozenset()) | {_script}
+        _NAMES |= dict.fromkeys(_codes, _name)
+_CHINESE = {"simplified chinese", "traditional chinese"}
+SCRIPTS |= dict.fromkeys(_CHINESE, SCRIPTS["chinese"])
 
-KNOWN = {*_FREQUENT, "japanese", "chinese"}
+_ALSO = {"mandarin": "chinese", "cantonese": "chinese", "farsi": "persian", "bangla": "bengali", "filipino": "tagalog"}
+_ALSO |= {"nynorsk": "norwegian", "bokmål": "norwegian", "flemish": "dutch", "castilian": "spanish"}
+_ANOTHER = {"old", "middle", "low"}  # Old English is not English
 
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+_IDEOGRAPH = re.compile("[\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_WORD = re.compile(r"[^\W\d_\u3041-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_QUOTED = re.compile("«[^«»]*»|[“„][^“”„]*[“”]|\"[^\"]*\"|(?<!\\w)'[^']*'(?!\\w)|《[^》]*》|「[^」]*」|『[^』]*』")
+_ENDS = re.compile(r"[.!?…:\n]")  # of a sentence or line
 
 
-def language_of(text: str) -> str:
+def named(language: str) -> str:
     """
-    The language of a text: "english", "german", ..., "scandinavian" for Danish, Norwegian and Swedish, "japanese",
-    "traditional chinese" or "simplified chinese"; "" where it cannot be told.
+    A language that a user named, as this module calls it; "" for one that it does not know.
+
+    "Brazilian Portuguese" is portuguese, "zh-TW" chinese, "Chinese (Traditional)" traditional chinese.
     """
-    found = _told(text)
-    if isinstance(found, str):
-        return found
-    (best, hits), (_, others) = [*found.most_common(2), ("", 0), ("", 0)][:2]
-    return best if hits >= max(1, CLEAR * others) else ""
+    words = re.findall(r"[^\W_]+", language.casefold())
+    names = [name for word in words if (name := _ALSO.get(word, word)) in SCRIPTS]
+    found = names[-1] if names else _NAMES.get(words[0], "") if words else ""
+    if found == "chinese":
+        return next((each for each in sorted(_CHINESE) if each.split()[0] in words), found)
+    return "" if _ANOTHER & set(words) else found
 
 
-def other_than(language: str, text: str) -> str:
+def languages_of(text: str) -> tuple[str, ...]:
     """
-    The language that a text seems to be written in, where it is clearly not this one; else "".
+    The languages that a text may be in, the likeliest first: of a sentence mostly one. () where nothing is told.
 
-    That needs less than to tell which it is: French and Spanish share many words that English has not.
+    Of Chinese, "simplified chinese", "traditional chinese", or "chinese" where it may be either.
     """
-    found = _told(text)
-    if isinstance(found, str):
-        return "" if found.endswith(language) else found
-    best, hits = max(found.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-    return best if best != language and hits >= max(1, CLEAR * found[language]) else ""
+    telling = _telling(text)
+    if not _is_enough(telling):
+        return ()
+    shares = _shares(telling)
+    found = [name for name in shares if shares[name] * RATIO > max(shares.values())]
+    return tuple(_chinese(telling) if name == "chinese" else name for name in found)
 
 
-def _told(text: str) -> str | Counter[str]:
-    """The language of a text in Chinese or Japanese characters; of others the frequent words of each, if enough."""
-    text = composed(text[:MOST_READ], "NFKC")
-    num_han, num_kana = len(_HAN.findall(text)), len(_KANA.findall(text))
-    words = _WORD.findall(text.casefold())
-    if num_han + num_kana >= len(words):
-        return _of_characters(text, num_han, num_kana)
-    found = Counter(language for word in words for language in _LANGUAGES_OF.get(word, ()))
-    fewest = max(FEWEST_WORDS, SHARE_OF_WORDS * len(words))
-    return found if max(found.values(), default=0) >= fewest else Counter()
+def other_than(languages: Collection[str], text: str) -> str:
+    """
+    The language that a text is clearly written in, where that is none of these; else "".
 
-
-def _of_characters(text: str, num_han: int, num_kana: int) -> str:
-    if num_kana >= max(FEWEST_CHARACTERS, SHARE_OF_KANA * (num_han + num_kana)):
-        return "japanese"
-    found = Counter(_script_of(char) for char in _HAN.findall(text))
-    simplified, traditional = found["simplified chinese"], found["traditional chinese"]
-    if max(simplified, traditional) < max(FEWEST_CHARACTERS, CLEAR * 2 * min(simplified, traditional)):
+    Only languages of their scripts are looked at: what is in another script, `synth.checks` finds.
+    """
+    telling = _telling(text)
+    shares = _shares(telling)
+    best = next(iter(shares))
+    if not any(SCRIPTS[best] & SCRIPTS[each] for each in languages):
         return ""
+    found = _chinese(telling) if best == "chinese" else best
+    asked = {"chinese" if each in _CHINESE else each for each in languages}
+    if best in asked:
+        return "" if found == "chinese" or {found, "chinese"} & set(languages) else found
+    return found if _is_enough(telling) and shares[best] >= RATIO * max(shares[each] for each in asked) else ""
+
+
+def _is_enough(telling: str) -> bool:
+    return len(_WORD.findall(telling)) >= FEWEST_WORDS or len(_IDEOGRAPH.findall(telling)) >= FEWEST_IDEOGRAPHS
+
+
+def _telling(text: str) -> str:
+    """The text without what tells nothing of its language: quotations, and names, written with a capital letter."""
+    text = _QUOTED.sub(" ", composed(text[:MOST_READ], "NFKC"))
+    return text.lower() if text.isupper() else "".join(_without_names(text))
+
+
+def _without_names(text: str) -> Iterator[str]:
+    end = 0
+    for word in _WORD.finditer(text):
+        between = text[end : word.start()]
+        begins = not end or _ENDS.search(between)
+        yield between
+        if (begins and not word[0].isupper()) or not word[0][0].isupper():
+            yield word[0]
+        end = word.end()
+    yield text[end:]
+
+
+def _shares(text: str) -> dict[str, float]:
+    """How likely a text is to be in each language, its share of one, the likeliest first."""
+    shares: dict[str, float] = {}
+    for code, share in _identifier().rank(text):
+        shares[_NAMES[code]] = shares.get(_NAMES[code], 0) + share
+    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+
+
+@lru_cache(maxsize=1)
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(list(_NAMES))
+    return identifier
+
+
+def _chinese(text: str) -> str:
+    found = [_script_of(char) for char in _HAN.findall(text)]
+    simplified, traditional = found.count("simplified chinese"), found.count("traditional chinese")
+    if max(simplified, traditional) < max(FEWEST_CHARACTERS, CLEAR * min(simplified, traditional)):
+        return "chinese"
     return "simplified chinese" if simplified > traditional else "traditional chinese"
 
 

@@ -1,13 +1,13 @@
 """`synth recipes`: what can be made, and exactly what an LLM is sent for it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synth.commands.screens import JsonOption, SourceOption, WorkspaceOption, print_json
+from synth.commands.screens import JsonOption, SourceOption, WorkspaceOption, print_json, print_table
 from synth.records import Task, UserError
 from synth.screen import cell, console, new_table, say, show
 
@@ -30,8 +30,14 @@ COLUMNS = {  # of the table, in order, with what each is called in JSON
     "file": "file",
 }
 NUMERIC = {"per seed", "tries"}
-FOR_WIDE = ("checks", "paper", "file")  # what only a terminal of so many columns has room for
-WIDE = 140
+MAKES = "makes"  # the column that gives way to the others
+LEAST_MADE = 40  # columns of the terminal that it has at least
+BETWEEN = 2  # columns of the terminal between two of the table
+LEFT_OUT = (
+    ("checks",),
+    ("checks", "paper", "file"),
+    ("checks", "paper", "file", "from", "per seed", "tries"),
+)  # of the columns, the narrower the terminal is; `synth recipes show` has them all
 MOST_CELL = 300  # characters
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -45,8 +51,10 @@ def recipes(
 ) -> None:
     """
     List the recipes, each an operation on a task: what it makes and from what, how many of each seed, in how many
-    requests at most, what is checked, which paper it follows, and in which file it stands. Those of your own folder
-    (`recipes` in synth.toml) are marked.
+    requests at most, which paper it follows, and in which file it stands; as much of it as the terminal has room for.
+    Those of your own folder (`recipes` in synth.toml) are marked.
+
+    In a pipe a line is a recipe, with all of it and what is checked, between tabs: synth recipes | cut -f 1,2
 
     Example: synth recipes
     """
@@ -60,9 +68,12 @@ def recipes(
     found = [_described(opened, recipe) for recipe in opened.recipes.values()]
     if as_json:
         print_json(found)
-    else:
+    elif console().is_terminal:
         _print_recipes(found)
         say(f"what is sent: synth recipes show OPERATION --task TASK -w {workspace}")
+    else:
+        for cells in (tuple(COLUMNS), *(_cells(recipe, COLUMNS) for recipe in found)):
+            say("\t".join(cells))
 
 
 @app.command("show")
@@ -125,11 +136,38 @@ def _described(opened: "Workspace", recipe: "Recipe") -> dict[str, Any]:
 
 
 def _print_recipes(found: Sequence[Mapping[str, Any]]) -> None:
-    columns = [column for column in COLUMNS if column not in FOR_WIDE or console().width >= WIDE]
+    """A table, or, where the terminal is too narrow, one value a line."""
+    columns = _columns_that_fit(found)
+    if not columns:
+        print_table(list(COLUMNS), [_cells(recipe, COLUMNS) for recipe in found])
+        return
     table = new_table(columns, numeric=[column in NUMERIC for column in columns])
+    for column in table.columns:
+        column.no_wrap = str(column.header) != MAKES
     for recipe in found:
-        table.add_row(*(cell(_told(recipe, COLUMNS[column]), width=MOST_CELL) for column in columns))
+        table.add_row(*(cell(text, width=MOST_CELL) for text in _cells(recipe, columns)))
     show(table)
+
+
+def _columns_that_fit(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those that leave room to say what is made in a line or two; none where there is room for none."""
+    for left_out in LEFT_OUT:
+        columns = [column for column in COLUMNS if column not in left_out]
+        if sum(_width(found, column) for column in columns) + BETWEEN * len(columns) <= console().width:
+            return columns
+    return []
+
+
+def _width(found: Sequence[Mapping[str, Any]], column: str) -> int:
+    """How many columns of the terminal it takes: a Chinese character takes two."""
+    if column == MAKES:
+        return LEAST_MADE
+    widths: list[int] = [cell(_told(recipe, COLUMNS[column]), width=MOST_CELL).cell_len for recipe in found]
+    return max(len(column), *widths)
+
+
+def _cells(recipe: Mapping[str, Any], columns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(cell(_told(recipe, COLUMNS[column]), width=MOST_CELL).plain for column in columns)
 
 
 def _told(recipe: Mapping[str, Any], name: str) -> str:
@@ -147,8 +185,9 @@ def _as_json(found: "Sent") -> dict[str, Any]:
 
 
 def _tell(described: Mapping[str, Any], found: "Sent") -> None:
-    for column, name in COLUMNS.items():
-        say(f"{column}: {cell(_told(described, name), width=MOST_CELL).plain}")
+    for column, text in zip(COLUMNS, _cells(described, COLUMNS), strict=True):
+        if text:  # a recipe of one's own may have no checks, and follow no paper
+            say(f"{column}: {text}")
     say(f"prompt version: {described['prompt_version']}, parser version: {described['parser_version']}")
     say(f"{found.seed_kind}: {found.seed.seed_id}")
     for number, request in enumerate(found.requests, start=1):

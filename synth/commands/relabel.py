@@ -34,8 +34,8 @@ OUTCOMES = {
     "stayed": "the positive is the best passage, or the best is graded lower",
     "unanswered": "no candidate answers the query, or a part of it",
     "duplicate": "another sample says already what it would say",
-    "overtaken": "a person decided or edited it meanwhile, or a reviewer has it before them; what is undecided is taken up"
-    " by the next run",
+    "overtaken": "a person decided or edited it meanwhile, or a reviewer has it before them; the next run takes up what"
+    " is undecided",
 }
 
 

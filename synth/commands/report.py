@@ -12,8 +12,6 @@ from synth.records import UserError
 from synth.screen import cell, console, progress, say, show
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from synth.stages.report import Report
     from synth.stages.report_figures import Histogram
     from synth.stages.report_scores import Similarity
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 LONGEST_BAR = 30  # characters
 MOST_SHOWN = 400  # characters of a text on the screen; a page and --json have it whole
-MOST_SAID = 200  # characters of what is said of a text
 NARROWEST = 40  # columns, for two texts side by side
 WIDEST = 160  # two texts side by side are read no better on a wider screen
 
@@ -55,7 +52,12 @@ def report(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw of examples and of scored texts.")] = 0,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page for a browser instead.")
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write the report as a page for a browser instead: to a new file, or over an older report.",
+        ),
     ] = None,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
@@ -69,11 +71,10 @@ def report(
 
     Example: synth report last --scores --html report.html
     """
-    from synth.commands.report_page import page, write_page
+    from synth.commands.report_page import check_page, page, write_page
     from synth.commands.report_words import failed_since_line
     from synth.stages.report import as_json as told
     from synth.stages.report import report as made
-    from synth.store.console import refuse_output
     from synth.store.run_history import LAST
     from synth.store.run_report import Scope, failed_since, find_generate_run
     from synth.store.sources import check_sources
@@ -83,7 +84,7 @@ def report(
         raise UserError("--html writes a page and --json prints; give one of them")
     opened = Workspace.open(workspace)
     if html is not None:
-        refuse_output(html, opened.store)
+        check_page(html, opened)
     check_sources(opened.store, source or ())
     scope = Scope(find_generate_run(opened.store, run), tuple(source or ()), seed)
     found = made(opened.store, scope)
@@ -153,32 +154,25 @@ def _bars(labels: Sequence[str], found: "Histogram") -> Iterator[str]:
 
 
 def _tell_texts(heading: str, texts: Sequence["Shown"]) -> None:
-    """Texts on the left, what they were made from on the right."""
-    from rich import box
+    """Texts on the left, what they were made from on the right, and what is said of them above."""
     from rich.table import Table
 
     from synth.commands.report_words import shown_title
 
     if not texts:
         return
-    say(f"\n{len(texts)} {heading}, drawn at random")
-    screen = console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, width=min(max(screen.width, NARROWEST), WIDEST))
-    for column in ("new", "made from"):
-        table.add_column(column, overflow="fold", ratio=1)
+    say(f"\n{len(texts)} {heading}, drawn at random, beside what they were made from")
+    width = min(max(console().width, NARROWEST), WIDEST)
     for each in texts:
-        said = [shown_title(each), *each.notes]
-        table.add_row(_lines(said, MOST_SAID), "")
+        say("")
+        for line in (f"-- {shown_title(each)}", *each.notes):
+            say(cell(line, width=MOST_SHOWN).plain)
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), width=width)
+        for _ in ("new", "made from"):
+            table.add_column(overflow="fold", ratio=1)
         for part in each.parts:
-            table.add_row(_lines([f"{part.name}: {part.text}"], MOST_SHOWN), _lines([part.original], MOST_SHOWN))
-        table.add_section()
-    show(table)
-
-
-def _lines(texts: Sequence[str], width: int) -> "Text":
-    from rich.text import Text
-
-    return Text("\n").join([cell(text, width=width) for text in texts])
+            table.add_row(cell(f"{part.name}: {part.text}", width=MOST_SHOWN), cell(part.original, width=MOST_SHOWN))
+        show(table)
 
 
 def _tell_similarity(found: "Similarity") -> None:

@@ -28,27 +28,40 @@ from synth.records import UserError, new_id
 from synth.screen import printable
 from synth.stages.report import Report, Spread
 from synth.stages.report_figures import Histogram
+from synth.store.console import refuse_output
 from synth.store.run_report import Shown
+from synth.workspace import Workspace
 
-COLOURS = ("#1f6f78", "#c8553d", "#7a5195", "#b58900", "#4c6ef5", "#2f9e44", "#868e96", "#d6336c")
-LABELS, BARS, NUMBERS, ROW = 130, 280, 110, 20  # of a figure: widths of its columns and the height of a row
+# Bars are seen on white and on black.
+COLOURS = ("#23808b", "#c8553d", "#8a5fa8", "#b58900", "#4c6ef5", "#2f9e44", "#868e96", "#d6336c")
+LABELS, BARS, NUMBERS, ROW = 130, 200, 120, 20  # of a figure: widths of its columns and the height of a row
+LONGEST_LABEL = 20  # Latin letters; a Chinese character is as wide as two
+BEGINNING = '<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="synth report">\n'
 STYLE = """
+:root { color-scheme: light dark; --text: #1b1f23; --paper: #fff; --faint: #57606a; --line: #d8dbde; --title: #f2f4f5;
+  --warning: #9c2a10; }
 html { font-size: 15px; }
 body { font: 1rem/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
-  max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1b1f23; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
-h3 { font-size: 1rem; font-weight: 600; margin: 1.2rem 0 .2rem; }
-p { margin: .15rem 0; overflow-wrap: anywhere; } .warning { color: #9c2a10; font-weight: 600; }
+  max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: var(--text); background: var(--paper);
+  overflow-wrap: break-word; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+p { margin: .15rem 0; } .warning { color: var(--warning); font-weight: 600; }
 table { border-collapse: collapse; margin: .6rem 0; width: auto; } table.texts { width: 100%; table-layout: fixed; }
-th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e2e2e2; }
-div.text { white-space: pre-wrap; overflow-wrap: anywhere; } td.number, th.number { text-align: right; }
-th.title { background: #f2f4f5; font-weight: 600; overflow-wrap: anywhere; padding: .3rem .4rem; }
-.name { color: #57606a; font-size: .85rem; } .figures { display: flex; flex-wrap: wrap; gap: 0 2rem; }
-figure { margin: 0 0 1rem; } figcaption { font-size: .9rem; max-width: 510px; } figure p { font-size: .9rem; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
+.number { text-align: right; white-space: nowrap; } div.wide { overflow-x: auto; } div.wide td { min-width: 4rem; }
+div.text { white-space: pre-wrap; overflow: hidden; }
+th.title { background: var(--title); font-weight: 600; padding: .3rem .4rem; }
+.name { color: var(--faint); font-size: .85rem; } .figures { display: flex; flex-wrap: wrap; gap: 0 2rem; }
+figure { margin: 0 0 1rem; } figcaption { font-size: .9rem; max-width: 450px; } figure p { font-size: .9rem; }
 svg { max-width: 100%; height: auto; }
-svg text { font: 12px system-ui, sans-serif; fill: #1b1f23; }
+svg text { font: 12px system-ui, sans-serif; fill: var(--text); }
+@media screen and (prefers-color-scheme: dark) { :root { --text: #d8dde3; --paper: #15181c; --faint: #9aa4ae;
+  --line: #3a4046; --title: #22272d; --warning: #ff9a80; } }
+@media screen and (max-width: 640px) { .texts tr, .texts td, .texts th { display: block; }
+  .texts td:first-child { border-bottom: 0; padding-right: 0; }
+  .texts td + td { padding: 0 0 .6rem .8rem; } }
 @media print { html { font-size: 11px; } body { margin: 0; max-width: none; }
-  figure { width: 46%; } figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+  figure { width: 46%; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
 """
 
 
@@ -67,11 +80,33 @@ def page(found: Report, *, workspace: str) -> str:
     ]
     body = "\n".join(parts)
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'{BEGINNING}<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def check_page(path: Path, workspace: Workspace) -> None:
+    """
+    Raise UserError unless a page may be written there: to a new file, or over an older report; to none of the
+    workspace's own files, nor into its folder of recipes.
+    """
+    refuse_output(path, workspace.store)
+    root, recipes = workspace.root.resolve(), (workspace.root / workspace.config.recipes).resolve()
+    if not root.is_relative_to(recipes) and Path(os.path.realpath(path)).is_relative_to(recipes):
+        raise UserError(f"{path}: is in your folder of recipes; name another file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; make it first, or name a file in another one")
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            begins = file.read(len(BEGINNING))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+    if begins not in ("", BEGINNING):
+        raise UserError(f"{path}: is there already, and is no report; name another file, or take it away first")
 
 
 def write_page(path: Path, text: str) -> None:
@@ -153,13 +188,13 @@ def _texts(heading: str, texts: Sequence[Shown]) -> Iterator[str]:
     if not texts:
         return
     yield f"<h2>{heading}: {len(texts)} drawn at random</h2>"
-    yield '<table class="texts"><thead><tr><th>new</th><th>made from</th></tr></thead>'
+    yield '<table class="texts">'
     for each in texts:
         said = [shown_title(each), *each.notes]
         yield f'<tbody><tr><th class="title" colspan="2">{"<br>".join(escaped(line) for line in said)}</th></tr>'
         for part in each.parts:
-            yield f'<tr><td><div class="name">{escaped(part.name)}</div>{_text(part.text)}</td>'
-            yield f"<td>{_text(part.original)}</td></tr>"
+            made_from = _named("made from", part.original) if part.original else ""
+            yield f"<tr><td>{_named(part.name, part.text)}</td><td>{made_from}</td></tr>"
         yield "</tbody>"
     yield "</table>"
 
@@ -170,15 +205,15 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         numbers = "".join(f'<{tag} class="number">{value}</{tag}>' for value in others)
         return f"<tr><{tag}>{first}</{tag}>{numbers}</tr>"
 
-    return f"<table>{row('th', columns)}{''.join(row('td', each) for each in rows)}</table>"
+    return f'<div class="wide"><table>{row("th", columns)}{"".join(row("td", each) for each in rows)}</table></div>'
 
 
 def _figure(caption: str, drawn: str, below: str = "") -> str:
     return f"<figure><figcaption>{escaped(caption)}</figcaption>{drawn}{below}</figure>"
 
 
-def _text(text: str) -> str:
-    return f'<div class="text" dir="auto">{escaped(text)}</div>'
+def _named(name: str, text: str) -> str:
+    return f'<div class="name">{escaped(name)}</div><div class="text" dir="auto">{escaped(text)}</div>'
 
 
 def _histogram(found: Histogram, labels: Sequence[str], colour: str, other: Histogram | None = None) -> str:
@@ -206,6 +241,7 @@ def _bars(labels: Sequence[str], bars: Sequence[Bar], colour: str) -> str:
     for place, (label, bar) in enumerate(zip(labels, bars, strict=True)):
         top, length, outline = place * ROW, BARS * bar.length / most, BARS * bar.outline / most
         drawn.append(
+            f"<g><title>{escaped(f'{label}: {bar.said}')}</title>"
             f'<text x="{LABELS - 8}" y="{top + 14}" text-anchor="end">{escaped(_short(label))}</text>'
             f'<rect x="{LABELS}" y="{top + 3}" width="{length:.1f}" height="{ROW - 6}" fill="{colour}"/>'
             f'<text x="{LABELS + max(length, outline) + 6:.1f}" y="{top + 14}">{escaped(bar.said)}</text>'
@@ -213,8 +249,13 @@ def _bars(labels: Sequence[str], bars: Sequence[Bar], colour: str) -> str:
         if bar.outline:
             box = f'x="{LABELS}" y="{top + 1.5}" width="{outline:.1f}" height="{ROW - 3}"'
             drawn.append(f'<rect {box} fill="none" stroke="{COLOURS[0]}" stroke-width="1.5"/>')
+        drawn.append("</g>")
     return "".join([*drawn, "</svg>"])
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 20 else f"{label[:19]}…"
+    """As much of it as there is room for."""
+    from rich.cells import cell_len, chop_cells
+
+    shown = printable(label)
+    return shown if cell_len(shown) <= LONGEST_LABEL else f"{chop_cells(shown, LONGEST_LABEL - 1)[0]}…"

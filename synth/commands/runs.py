@@ -1,7 +1,8 @@
 """`synth runs`: what was run, what it paid, and what failed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,9 @@ def runs(
     context: typer.Context,
     kind: Annotated[
         str | None,
-        typer.Option(help="Only this kind: ingest, generate, mine, judge, review, check, release, train or evaluate."),
+        typer.Option(
+            help="Only this kind: ingest, generate, relabel, mine, judge, review, check, release, train or evaluate."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10**6, help="At most so many.")] = SHOWN,
     workspace: WorkspaceOption = Path("."),
@@ -77,7 +80,6 @@ def runs_show(run: RunArgument, workspace: WorkspaceOption = Path("."), as_json:
 
     Example: synth runs show last
     """
-    from synth.store.failures import only_for
     from synth.store.run_history import find_run, story
     from synth.workspace import Workspace
 
@@ -88,9 +90,18 @@ def runs_show(run: RunArgument, workspace: WorkspaceOption = Path("."), as_json:
         return
     for line in _lines(told):
         say(cell(line, width=WIDTH).plain)
-    left = {row["kind"] for row in told["failures"] if row["requests"] > row["finished_since"]}
-    if left and told["kind"] == "generate":  # what others left they ask again themselves
-        say(f"next: synth runs retry {told['ending']} --only {only_for(left)} -w {workspace}")
+    if left := {row["kind"] for row in told["failures"] if row["requests"] > row["finished_since"]}:
+        say(f"{_remedy(told, left)} -w {workspace}")
+
+
+def _remedy(told: Mapping[str, Any], left: Set[str]) -> str:
+    """The command that asks again for what a run left, in these ways."""
+    from synth.store.failures import only_for
+    from synth.store.run_history import HAVE_AGAIN
+
+    if told["kind"] in HAVE_AGAIN:
+        return f"next, with the options of this run: synth {told['kind']} --again"
+    return f"next: synth runs retry {told['ending']} --only {only_for(left)}"
 
 
 def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
@@ -140,7 +151,13 @@ def _columns_that_fit(runs: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield from _outcome(told)
-    parts = {"models": _models, "outcomes": _outcomes, "rejections": _reasons, "failures": _failures}
+    by = "retry" if told["kind"] == "generate" else "--again"
+    parts: dict[str, Callable[[Sequence[Mapping[str, Any]]], Iterator[str]]] = {
+        "models": _models,
+        "outcomes": _outcomes,
+        "rejections": _reasons,
+        "failures": partial(_failures, by),
+    }
     for part, lines in parts.items():
         if told[part]:
             yield f"{part}:"
@@ -188,9 +205,9 @@ def _outcomes(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from (f"  {line}" for line in _reasons(each["reasons"]))
 
 
-def _failures(failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _failures(by: str, failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in failures:
-        again = "asked again by retry alone" if each["permanent"] else "asked again by the same command"
+        again = f"asked again by {by} alone" if each["permanent"] else "asked again by the same command"
         since = each["finished_since"] and f", {each['finished_since']:,} of them finished since"
         yield f"{each['requests']:,} {each['kind']}, {again}{since or ''}"
         yield from (f"  {line}" for line in _reasons(each["reasons"]))

@@ -8,21 +8,19 @@ report does not say: here more than half of each text, by synth.likeness.
 """
 
 import json
-from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import Rejection, copied, rejected
+from synth.checks import copied
 from synth.likeness import Taken, asked_length, difference
 from synth.llm.formats import strict_schema
 from synth.recipes import hard_negative
+from synth.recipes.findings import earlier_queries, found_in
 from synth.recipes.like_original import REASONS, of_form
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Retrieval, Sample, Task, Written, normalise
 
 OPERATION = "augment"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 MOST_LONGER = 0.2
 LEAST_NEW = 0.5  # of a query and of a passage, against the original's
 PER_SEED = 2
@@ -69,10 +67,8 @@ Reply as {{"examples": [{{"query": "...", "passage": "...", "kind": "...", "miss
 ...]}} with {number} in the list."""
 
 
-class Example(BaseModel):
+class Example(Form):
     """A query, the passage that answers it, and one that does not."""
-
-    model_config = ConfigDict(strict=True)
 
     query: str
     passage: str
@@ -81,12 +77,10 @@ class Example(BaseModel):
     hard_negative: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
 
-    model_config = ConfigDict(strict=True)
-
-    examples: list[Example] = Field(min_length=1, max_length=100)
+    examples: Items[Example]
 
 
 def messages(seed: Sample, brief: Brief) -> Messages:
@@ -112,44 +106,28 @@ def parse(reply_text: str, seed: Sample, brief: Brief) -> Parsed:
     """
     assert isinstance(seed.content, Retrieval)
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
-    contents = [each.content for each in brief.samples if isinstance(each.content, Retrieval)]
-    queries = Taken([each.query for each in contents])
-    passages = Taken([each.positives[0] for each in contents])
-    for each in reply.examples:
-        content = Retrieval(normalise(each.query), (each.passage.strip(),), seed.content.instruction)
-        negative = each.hard_negative.strip()
-        for reason, name, text, found in _findings(content, negative, each.missing, seed.content, queries, passages):
-            if found:
-                rejections.append(rejected(reason, text, f"the {name}: {found}"))
-                break
-        else:
-            written = Written(negative, each.kind, hard_negative.requirement(each.missing))
-            made.append(NewSample(content, (written,)))
-            queries.add(content.query)
-            passages.add(content.positives[0])
-    return Parsed(made, rejections, repaired)
+    queries = earlier_queries(brief)
+    passages = Taken(each.content.positives[0] for each in brief.samples if isinstance(each.content, Retrieval))
+    return parsed((_checked(each, seed.content, queries, passages) for each in reply.examples), repaired)
 
 
-def _findings(
-    content: Retrieval, negative: str, missing: str, original: Retrieval, queries: Taken, passages: Taken
-) -> Iterator[tuple[str, str, str, str | None]]:
-    """By reason, with the name of the text at fault and the text; the cheap checks first."""
-    query, passage = content.query, content.positives[0]
-    of = (("query", query, original.query), ("passage", passage, original.positives[0]))
-    for name, text, source in (*of, ("hard negative", negative, original.positives[0])):
-        for reason, found in of_form(text, source, most_longer=MOST_LONGER):
-            yield reason, name, text, found
+def _checked(each: Example, original: Retrieval, queries: Taken, passages: Taken) -> Checked:
+    query, passage, negative = normalise(each.query), each.passage.strip(), each.hard_negative.strip()
+    of = (("the query", query, original.query), ("the passage", passage, original.positives[0]))
+    for name, text, source in (*of, ("the hard negative", negative, original.positives[0])):
+        yield from found_in(text, of_form(text, source, most_longer=MOST_LONGER), name)
     for name, text, source in of:
         share = difference(text, source)
-        yield "rewriting", name, text, f"only {share:.0%} new" if share <= LEAST_NEW else None
-    yield "copied", "query", query, copied(query, passage)
-    yield "duplicate", "query", query, queries.again(query)
-    yield "duplicate", "passage", passage, passages.again(passage)
-    for reason, found in hard_negative.worse(negative, query, (passage, original.positives[0])):
-        yield reason, "hard negative", negative, found
-    yield "requirement", "hard negative", negative, hard_negative.unnamed(missing)
+        yield "rewriting", text, f"{name}: only {share:.0%} new" if share <= LEAST_NEW else None
+    yield from found_in(query, [("copied", copied(query, passage)), ("duplicate", queries.again(query))], "the query")
+    yield from found_in(passage, [("duplicate", passages.again(passage))], "the passage")
+    worse = hard_negative.worse(negative, query, (passage, original.positives[0]))
+    yield from found_in(negative, worse, "the hard negative")
+    yield from found_in(negative, [("requirement", hard_negative.unnamed(each.missing))], "the hard negative")
+    queries.add(query)
+    passages.add(passage)
+    written = Written(negative, each.kind, hard_negative.requirement(each.missing))
+    yield NewSample(Retrieval(query, (passage,), original.instruction), (written,))
 
 
 def example_reply(seed: Sample, number: int) -> str:

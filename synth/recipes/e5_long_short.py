@@ -8,11 +8,8 @@ text is, the passage's id decides.
 """
 
 import json
-from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import Rejection, copied, names_class
+from synth.checks import copied, names_class
 from synth.likeness import Taken, keeps_sentences
 from synth.llm.formats import strict_schema
 from synth.recipes import hard_negative
@@ -27,14 +24,15 @@ from synth.recipes.e5_task import (
     instruction_findings,
     instruction_of,
     mark,
+    stretched,
 )
-from synth.recipes.findings import Finding, asked_words, counted, earlier_queries, first_of, text_findings
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.findings import asked_words, counted, earlier_queries, text_findings
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Retrieval, Task, Written, normalise
 
 OPERATION = "long-short"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 1
 
 TARGETS = (
@@ -74,10 +72,8 @@ Reply as {{"examples": [{{"instruction": "...", "text": "...", "target": "...", 
 "missing": "..."}}, ...]}} with {number} in the list."""
 
 
-class Example(BaseModel):
+class Example(Form):
     """A text, its target, and one that is not its."""
-
-    model_config = ConfigDict(strict=True)
 
     instruction: str
     text: str
@@ -86,12 +82,10 @@ class Example(BaseModel):
     missing: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
 
-    model_config = ConfigDict(strict=True)
-
-    examples: list[Example] = Field(min_length=1, max_length=100)
+    examples: Items[Example]
 
 
 def messages(seed: Passage, brief: Brief) -> Messages:
@@ -114,19 +108,8 @@ def messages(seed: Passage, brief: Brief) -> Messages:
 def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The texts of a reply that the checks accept, each with its target and a misleading one. Raises BadReply."""
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for each in reply.examples:
-        if found := first_of(_findings(each, seed, brief, earlier)):
-            rejections.append(found)
-            continue
-        query, target, misleading = each.text.strip(), normalise(each.target), normalise(each.misleading_target)
-        content = Retrieval(query, (target,), instruction_of(each.instruction))
-        written = Written(misleading, "other_aspect", hard_negative.requirement(each.missing))
-        made.append(NewSample(content, (written,)))
-        earlier.add(query)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked(each, seed, brief, earlier) for each in reply.examples), repaired)
 
 
 def _words(seed: Passage) -> tuple[int, int]:
@@ -134,7 +117,7 @@ def _words(seed: Passage) -> tuple[int, int]:
     return drawn(LENGTHS, seed, 2)
 
 
-def _findings(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Iterator[Finding]:
+def _checked(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
     text, target, misleading = each.text, each.target, each.misleading_target
     yield from text_findings("text", text, seed.text, brief.language, _words(seed))
     yield from text_findings("target", target, seed.text, brief.language, TARGET_WORDS)
@@ -146,12 +129,16 @@ def _findings(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Ite
     yield from instruction_findings(each.instruction, text)
     yield from text_findings("misleading target", misleading, target, "", TARGET_WORDS)
     yield "unchanged", misleading, Taken([target], "the target").again(misleading)
+    earlier.add(text)
+    content = Retrieval(text.strip(), (normalise(target),), instruction_of(each.instruction))
+    written = Written(normalise(misleading), "other_aspect", hard_negative.requirement(each.missing))
+    yield NewSample(content, (written,))
 
 
 def example_reply(seed: Passage, number: int) -> str:
     """As many examples, each with a text as long as was asked for, in the passage's own characters."""
     length = 7 * sum(_words(seed)) // 2  # characters
-    text = (seed.text * (1 + length // max(len(seed.text), 1)))[:length]
+    text = stretched(seed.text, length)
     each = {
         "instruction": "Given a message about boats, find what its writer wants.",
         "text": text,

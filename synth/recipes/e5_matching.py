@@ -8,11 +8,8 @@ the LLM writes the long text that it is to be found for.
 """
 
 import json
-from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import Rejection, copied, num_words
+from synth.checks import copied, num_words
 from synth.likeness import Taken, difference, keeps_sentences, units
 from synth.llm.formats import strict_schema
 from synth.recipes.e5_task import (
@@ -24,13 +21,14 @@ from synth.recipes.e5_task import (
     instruction_findings,
     instruction_of,
     mark,
+    stretched,
 )
-from synth.recipes.findings import Finding, asked_words, counted, earlier_queries, first_of, text_findings
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.findings import asked_words, counted, earlier_queries, text_findings
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Retrieval, Task, normalise
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 1
 
 SHORT_WORDS = (1, 20)
@@ -93,39 +91,31 @@ The passage is all that stands between the two lines "{mark}".
 Reply as {{"examples": [{{"instruction": "...", "query": "..."}}, ...]}} with {number} in the list."""
 
 
-class ShortExample(BaseModel):
+class ShortExample(Form):
     """Two short texts."""
-
-    model_config = ConfigDict(strict=True)
 
     instruction: str
     query: str
     positive: str
 
 
-class ShortReply(BaseModel):
+class ShortReply(Form):
     """What the LLM is asked to reply for short-short."""
 
-    model_config = ConfigDict(strict=True)
-
-    examples: list[ShortExample] = Field(min_length=1, max_length=100)
+    examples: Items[ShortExample]
 
 
-class LongExample(BaseModel):
+class LongExample(Form):
     """A long text that the passage is to be found for."""
-
-    model_config = ConfigDict(strict=True)
 
     instruction: str
     query: str
 
 
-class LongReply(BaseModel):
+class LongReply(Form):
     """What the LLM is asked to reply for long-long."""
 
-    model_config = ConfigDict(strict=True)
-
-    examples: list[LongExample] = Field(min_length=1, max_length=100)
+    examples: Items[LongExample]
 
 
 def ask_short(seed: Passage, brief: Brief) -> Messages:
@@ -166,42 +156,27 @@ def long_words(seed: Passage) -> tuple[int, int]:
 def parse_short(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The pairs of short texts that the checks accept. Raises BadReply."""
     reply, repaired = read_reply(reply_text, ShortReply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for each in reply.examples:
-        if found := first_of(_of_short(each, seed, brief, earlier)):
-            rejections.append(found)
-            continue
-        positive = normalise(each.positive)
-        made.append(NewSample(Retrieval(normalise(each.query), (positive,), instruction_of(each.instruction))))
-        earlier.add(each.query)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked_short(each, seed, brief, earlier) for each in reply.examples), repaired)
 
 
 def parse_long(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The long texts that the checks accept, each with the passage as its positive. Raises BadReply."""
     reply, repaired = read_reply(reply_text, LongReply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for each in reply.examples:
-        if found := first_of(_of_long(each, seed, brief, earlier)):
-            rejections.append(found)
-            continue
-        query = each.query.strip()  # its paragraphs stay
-        made.append(NewSample(Retrieval(query, (seed.text,), instruction_of(each.instruction))))
-        earlier.add(query)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked_long(each, seed, brief, earlier) for each in reply.examples), repaired)
 
 
-def _of_short(each: ShortExample, seed: Passage, brief: Brief, earlier: Taken) -> Iterator[Finding]:
+def _checked_short(each: ShortExample, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
     for name, text in (("query", each.query), ("positive", each.positive)):
         yield from text_findings(name, text, seed.text, brief.language, SHORT_WORDS)
         yield "copied", text, copied(text, seed.text)
     yield "duplicate", each.query, earlier.again(each.query)
     yield "shared words", each.positive, _shared(each.query, each.positive)
     yield from instruction_findings(each.instruction, each.query)
+    earlier.add(each.query)
+    positive = normalise(each.positive)
+    yield NewSample(Retrieval(normalise(each.query), (positive,), instruction_of(each.instruction)))
 
 
 def _shared(query: str, positive: str) -> str | None:
@@ -212,7 +187,7 @@ def _shared(query: str, positive: str) -> str | None:
     return f"shares {share:.0%} of its words with the query" if share > MOST_SHARED else None
 
 
-def _of_long(each: LongExample, seed: Passage, brief: Brief, earlier: Taken) -> Iterator[Finding]:
+def _checked_long(each: LongExample, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
     query = each.query
     yield from text_findings("query", query, seed.text, brief.language, long_words(seed))
     yield "copied", query, copied(query, seed.text) or keeps_sentences(query, seed.text)
@@ -220,6 +195,9 @@ def _of_long(each: LongExample, seed: Passage, brief: Brief, earlier: Taken) -> 
     yield "copied", query, None if share > LEAST_NEW else f"only {share:.0%} of it is new"
     yield "duplicate", query, earlier.again(query)
     yield from instruction_findings(each.instruction, query)
+    earlier.add(query)
+    # its paragraphs stay
+    yield NewSample(Retrieval(query.strip(), (seed.text,), instruction_of(each.instruction)))
 
 
 def example_of_short(seed: Passage, number: int) -> str:
@@ -231,7 +209,7 @@ def example_of_short(seed: Passage, number: int) -> str:
 def example_of_long(seed: Passage, number: int) -> str:
     """As many texts that are half as long again as the passage, or as the fewest words that are asked for."""
     length = max(len(seed.text) * 3 // 2, 6 * long_words(seed)[0])
-    text = (seed.text * (1 + length // max(len(seed.text), 1)))[:length]
+    text = stretched(seed.text, length)
     return json.dumps({"examples": [{"instruction": _INSTRUCTION, "query": text}] * number}, ensure_ascii=False)
 
 

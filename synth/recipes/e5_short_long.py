@@ -8,12 +8,8 @@ them. The hard negative is held to what the operation hard-negative asks of one.
 """
 
 import json
-from collections.abc import Iterator
 from itertools import chain
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import Rejection
 from synth.likeness import Taken, asked_length
 from synth.llm.formats import strict_schema
 from synth.recipes import hard_negative
@@ -29,14 +25,14 @@ from synth.recipes.e5_task import (
     instruction_of,
     mark,
 )
-from synth.recipes.findings import Finding, asked_words, counted, earlier_queries, first_of, query_findings
+from synth.recipes.findings import asked_words, counted, earlier_queries, found_in, query_findings
 from synth.recipes.like_original import of_form
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import NegativeKind, Passage, Retrieval, Task, Written, normalise
 
 OPERATION = "short-long"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 1
 
 QUERY_TYPES = (
@@ -70,10 +66,8 @@ Reply as {{"examples": [{{"instruction": "...", "query": "...", "missing": "..."
 with {number} in the list."""
 
 
-class Example(BaseModel):
+class Example(Form):
     """A query with the instruction of its task, and a passage that answers it worse than the seed."""
-
-    model_config = ConfigDict(strict=True)
 
     instruction: str
     query: str
@@ -81,12 +75,10 @@ class Example(BaseModel):
     hard_negative: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
 
-    model_config = ConfigDict(strict=True)
-
-    examples: list[Example] = Field(min_length=1, max_length=100)
+    examples: Items[Example]
 
 
 def messages(seed: Passage, brief: Brief) -> Messages:
@@ -111,18 +103,8 @@ def messages(seed: Passage, brief: Brief) -> Messages:
 def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The examples of a reply that the checks accept, each with the passage as its positive. Raises BadReply."""
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for each in reply.examples:
-        if found := first_of(_findings(each, seed, brief, earlier)):
-            rejections.append(found)
-            continue
-        content = Retrieval(normalise(each.query), (seed.text,), instruction_of(each.instruction))
-        written = Written(each.hard_negative.strip(), _kind(seed), hard_negative.requirement(each.missing))
-        made.append(NewSample(content, (written,)))
-        earlier.add(content.query)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked(each, seed, brief, earlier) for each in reply.examples), repaired)
 
 
 def _kind(seed: Passage) -> NegativeKind:
@@ -130,7 +112,7 @@ def _kind(seed: Passage) -> NegativeKind:
     return drawn(KINDS, seed, 5)
 
 
-def _findings(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Iterator[Finding]:
+def _checked(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
     yield from query_findings(each.query, seed.text, brief.language, earlier, drawn(LENGTHS, seed, 2))
     yield from instruction_findings(each.instruction, each.query)
     negative = each.hard_negative.strip()
@@ -138,8 +120,10 @@ def _findings(each: Example, seed: Passage, brief: Brief, earlier: Taken) -> Ite
         of_form(negative, seed.text, most_longer=hard_negative.MOST_LONGER),
         hard_negative.worse(negative, each.query, (seed.text,)),
     )
-    for reason, found in of_negative:
-        yield reason, negative, found and f"the hard negative: {found}"
+    yield from found_in(negative, of_negative, "the hard negative")
+    earlier.add(each.query)
+    content = Retrieval(normalise(each.query), (seed.text,), instruction_of(each.instruction))
+    yield NewSample(content, (Written(negative, _kind(seed), hard_negative.requirement(each.missing)),))
 
 
 def example_reply(seed: Passage, number: int) -> str:

@@ -9,20 +9,18 @@ language than text 1, and the scores say how well they translate it. A triple is
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import Rejection, copied, repeated, same_as
+from synth.checks import copied, repeated, same_as
 from synth.likeness import Taken, difference
 from synth.llm.formats import strict_schema
-from synth.recipes.e5_task import MOST_TRIES, SOURCE, SYSTEM, drawn, mark
-from synth.recipes.findings import Finding, asked_words, counted, first_of, text_findings
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.e5_task import MOST_TRIES, SOURCE, SYSTEM, drawn, mark, stretched
+from synth.recipes.findings import asked_words, counted, text_findings
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Finding, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Sts, Task, normalise
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 2  # the two samples of one triple
 LEAST_TRANSLATED = 0.3  # of a text, against the one that it translates
 
@@ -90,22 +88,18 @@ The passage is all that stands between the two lines "{mark}".
 {mark}"""
 
 
-class Triple(BaseModel):
+class Triple(Form):
     """A text, one that says nearly the same, and one that says something else."""
-
-    model_config = ConfigDict(strict=True)
 
     text: str
     close: str
     far: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
 
-    model_config = ConfigDict(strict=True)
-
-    triples: list[Triple] = Field(min_length=1, max_length=100)
+    triples: Items[Triple]
 
 
 def ask_triple(seed: Passage, brief: Brief) -> Messages:
@@ -120,14 +114,16 @@ def ask_bitext(seed: Passage, brief: Brief) -> Messages:
 
 def parse_triple(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """Two scored pairs of each triple that the checks accept. Raises BadReply."""
-    scores = _scores(seed, SIMILARITIES)
-    return _parsed(reply_text, brief, scores, SIMILAR, lambda each: _of_triple(each, seed, brief.language))
+    reply, repaired = read_reply(reply_text, Reply)
+    earlier, scores = _earlier(brief), _scores(seed, SIMILARITIES)
+    return parsed((_checked_triple(each, seed, brief, earlier, scores) for each in reply.triples), repaired)
 
 
 def parse_bitext(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The same across two languages."""
-    scores = _scores(seed, QUALITIES)
-    return _parsed(reply_text, brief, scores, PARALLEL, lambda each: _of_bitext(each, seed, brief.language))
+    reply, repaired = read_reply(reply_text, Reply)
+    earlier, scores = _earlier(brief), _scores(seed, QUALITIES)
+    return parsed((_checked_bitext(each, seed, brief, earlier, scores) for each in reply.triples), repaired)
 
 
 def _messages(prompt: str, means: Mapping[float, str], seed: Passage, brief: Brief) -> Messages:
@@ -160,38 +156,27 @@ def _scores(seed: Passage, means: Mapping[float, str]) -> tuple[float, float]:
     return drawn(scores[3:], seed, 2), drawn(scores[:3], seed, 3)
 
 
-def _parsed(
-    reply_text: str,
-    brief: Brief,
-    scores: tuple[float, float],
-    instruction: str,
-    findings: Callable[[Triple], Iterator[Finding]],
-) -> Parsed:
-    reply, repaired = read_reply(reply_text, Reply)
-    high, low = scores
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
-    earlier = Taken(each.content.text1 for each in brief.samples if isinstance(each.content, Sts))
-    for each in reply.triples:
-        if found := first_of(findings(each)) or first_of([("duplicate", each.text, earlier.again(each.text))]):
-            rejections.append(found)
-            continue
-        text, close, far = map(normalise, (each.text, each.close, each.far))
-        made += [NewSample(Sts(text, close, high, instruction)), NewSample(Sts(text, far, low, instruction))]
-        earlier.add(text)
-    return Parsed(made, rejections, repaired)
+def _earlier(brief: Brief) -> Taken:
+    """The first texts of the triples that were taken of earlier replies."""
+    return Taken(each.content.text1 for each in brief.samples if isinstance(each.content, Sts))
 
 
-def _of_triple(each: Triple, seed: Passage, language: str) -> Iterator[Finding]:
-    yield from _of_texts(each, seed, (language, language))
+def _checked_triple(each: Triple, seed: Passage, brief: Brief, earlier: Taken, scores: tuple[float, float]) -> Checked:
+    yield from _of_texts(each, seed, (brief.language, brief.language))
+    yield "duplicate", each.text, earlier.again(each.text)
+    earlier.add(each.text)
+    yield from _pairs(each, scores, SIMILAR)
 
 
-def _of_bitext(each: Triple, seed: Passage, language: str) -> Iterator[Finding]:
-    yield from _of_texts(each, seed, ("", language))
+def _checked_bitext(each: Triple, seed: Passage, brief: Brief, earlier: Taken, scores: tuple[float, float]) -> Checked:
+    yield from _of_texts(each, seed, ("", brief.language))
     for name, text in (("close", each.close), ("far", each.far)):
         share = difference(text, each.text)
         untranslated = f"{name} is {1 - share:.0%} the first text" if share < LEAST_TRANSLATED else None
         yield "untranslated", text, untranslated
+    yield "duplicate", each.text, earlier.again(each.text)
+    earlier.add(each.text)
+    yield from _pairs(each, scores, PARALLEL)
 
 
 def _of_texts(each: Triple, seed: Passage, languages: Sequence[str]) -> Iterator[Finding]:
@@ -206,11 +191,17 @@ def _of_texts(each: Triple, seed: Passage, languages: Sequence[str]) -> Iterator
         yield "duplicate", text, found and f"{name}: {found}"
 
 
+def _pairs(each: Triple, scores: tuple[float, float], instruction: str) -> Iterator[NewSample]:
+    text = normalise(each.text)
+    for other, score in zip((each.close, each.far), scores, strict=True):
+        yield NewSample(Sts(text, normalise(other), score, instruction))
+
+
 def example_reply(seed: Passage, number: int) -> str:
     """As many triples of texts of the length that is asked for, in the passage's own characters."""
     fewest, most = UNITS[drawn(list(UNITS), seed, 1)]
     length = 3 * (fewest + most)  # characters
-    text = (seed.text * (1 + length // max(len(seed.text), 1)))[:length]
+    text = stretched(seed.text, length)
     each = {"text": text, "close": text, "far": text}
     return json.dumps({"triples": [each] * _num_triples(number)}, ensure_ascii=False)
 

@@ -2,27 +2,86 @@
 A folder of recipes of one's own: each Python file holds a `RECIPE`, or several as `RECIPES`, as the files here do.
 
 They are programs of whoever owns the workspace, and run as such. A file whose name begins with an underscore is for the
-others, as in `from skiff_recipes._words import STOP_WORDS`.
+others, as in `from skiff_recipes._words import STOP_WORDS`. Whatever is wrong with a file is a UserError in one line
+that names the file: when the folder is read, and later, when a function of a recipe is called.
 """
 
 import importlib
+import json
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import partial, update_wrapper
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from synth.checks import Rejection
 from synth.recipes import RECIPES, Recipes
-from synth.recipes.recipe import Brief, Parsed, Recipe
-from synth.records import SkiffError, UserError
+from synth.recipes.recipe import First, NewSample, Parsed, Recipe
+from synth.records import BadReply, Task, UserError, Written, is_plain_name
 
 RESERVED = ("ingest", "edit", "relabel")
 PACKAGE = "skiff_recipes"  # what the folder is called, whatever its name
+MOST_SAID = 300  # characters of an error that a file raised
+REMEDY = "mend it, or take it out of the folder"
+AGAIN = "the reply is kept: mend the recipe and run the same again"
 
-Parse = Callable[[str, Any, Brief], Parsed]
+Function = Callable[..., Any]
+Wrong = Callable[[Any], str]  # what is wrong with what a function gave; "" if nothing
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _is_operation(value: object) -> bool:
+    return isinstance(value, str) and is_plain_name(value) and not value.startswith("-") and " " not in value
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_schema(value: object) -> bool:
+    try:
+        json.dumps(value, default=dict)  # as the version of the prompt is made of it
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return value is None or isinstance(value, Mapping)
+
+
+def _is_first(value: object) -> bool:
+    if not isinstance(value, First):
+        return value is None
+    return callable(value.messages) and callable(value.read) and _is_schema(value.schema) and _is_text(value.example)
+
+
+# Of each field of a recipe: whether a value fits, and what it must be.
+FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "task": (lambda value: isinstance(value, Task), "Task.RETRIEVAL, Task.STS or Task.CLASSIFICATION"),
+    "operation": (_is_operation, "a name without spaces, as in 'my-title'"),
+    "title": (_is_line, "a text in one line"),
+    "source": (lambda value: value == "" or _is_line(value), "a text in one line, or ''"),
+    "seeds": (lambda value: value in ("passages", "samples"), "'passages' or 'samples'"),
+    "per_seed": (_is_number, "a whole number, 1 or more"),
+    "messages": (callable, "a function"),
+    "schema": (_is_schema, "a JSON schema as a dict, or None"),
+    "parse": (callable, "a function"),
+    "example_reply": (callable, "a function"),
+    "checks": (lambda value: isinstance(value, (list, tuple)) and all(map(_is_line, value)), "a list of names"),
+    "most_tries": (_is_number, "a whole number, 1 or more"),
+    "parser_version": (_is_text, "a text"),
+    "first": (_is_first, "First(...) of functions, a schema and a text, or None"),
+    "language": (lambda value: value in ("seed", "any", "needed"), "'seed', 'any' or 'needed'"),
+    "again": (_is_text, "a text"),
+}
 
 
 def recipes_with(folder: Path) -> Recipes:
@@ -33,16 +92,21 @@ def recipes_with(folder: Path) -> Recipes:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of recipes (`recipes` in synth.toml)")
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.match("[!_.]*.py"))
+    except OSError as error:
+        raise UserError(f"{folder}: this folder of recipes cannot be read ({error.strerror}); allow it") from None
     _make_package(folder)
-    own: dict[tuple[str, str], Recipe] = {}
-    found: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob("[!_.]*.py")):
+    own: dict[tuple[Task, str], Recipe] = {}
+    found: dict[tuple[Task, str], Path] = {}
+    for path in paths:
         for recipe in _recipes_of(path):
             key = recipe.task, recipe.operation
             if key in found:
-                raise UserError(f"{path}: {found[key].name} makes {recipe.operation} for {recipe.task} already")
+                made = f"{recipe.operation} for {recipe.task}"
+                raise UserError(f"{path}: {found[key].name} makes {made} already; name the operation of one otherwise")
             found[key], own[key] = path, recipe
-    return {**RECIPES, **{(each.task, each.operation): each for each in own.values()}}
+    return {**RECIPES, **own}
 
 
 def _make_package(folder: Path) -> None:
@@ -55,41 +119,140 @@ def _make_package(folder: Path) -> None:
 
 
 def _recipes_of(path: Path) -> list[Recipe]:
-    with _in_a_line(f"{path}: this recipe cannot be run"):
+    _check_file(path)
+    with _in_a_line(path, "this recipe cannot be run", REMEDY):
         module = importlib.import_module(f"{PACKAGE}.{path.stem}")
-    found = getattr(module, "RECIPES", None) or [getattr(module, "RECIPE", None)]
-    if not isinstance(found, (list, tuple)) or not all(isinstance(each, Recipe) for each in found):
-        raise UserError(f"{path}: holds no RECIPE = Recipe(...); see docs/recipes.md")
+        held = getattr(module, "RECIPES", None) or getattr(module, "RECIPE", None)
+        listed = list(held) if isinstance(held, (list, tuple)) else [held]
+    found = [each for each in listed if isinstance(each, Recipe)]
+    if not found or len(found) < len(listed):
+        raise UserError(
+            f"{path}: holds no RECIPE = Recipe(...), see docs/recipes.md; what is only for the others is in a file"
+            " whose name begins with an underscore"
+        )
     for recipe in found:
-        if recipe.operation in RESERVED:
-            raise UserError(f"{path}: {recipe.operation} is what the store calls something else; name it otherwise")
-        if recipe.per_seed < 1 or recipe.most_tries < 1:
-            raise UserError(f"{path}: per_seed and most_tries must be 1 or more")
-        with _in_a_line(f"{path}: its messages about a made-up seed fail"):
-            _ = recipe.prompt_version, recipe.parsing
-    return [replace(recipe, parse=_guarded(recipe.parse, path)) for recipe in found]
+        _check_fields(path, recipe)
+        tried = _guarded(recipe, path, "a made-up seed")
+        with _in_a_line(path, "the versions of its prompt and parser cannot be told", REMEDY, told=UserError):
+            _ = tried.prompt_version, tried.parsing
+    return [_guarded(recipe, path, "a seed") for recipe in found]
 
 
-def _guarded(parse: Parse, path: Path) -> Parse:
-    """The same, with what it raises beside BadReply in a line."""
+def _check_file(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: is no file (a folder, a broken link?); take it out of the folder of recipes")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: this recipe cannot be read ({error.strerror}); allow it") from None
+    if "." in path.stem:
+        named = f"{path.stem.replace('.', '-')}.py"
+        raise UserError(f"{path}: a recipe's file has one dot in its name, the one before py; call it {named}")
 
-    @wraps(parse)  # the version of a parser is a hash of the file that it is from
-    def guarded(reply_text: str, seed: Any, brief: Brief) -> Parsed:
-        with _in_a_line(f"{path}: its parse fails at a reply, which is kept; mend it and run again"):
-            parsed = parse(reply_text, seed, brief)
-        if not isinstance(parsed, Parsed):
-            raise UserError(f"{path}: its parse gives {type(parsed).__name__}, not Parsed; mend it and run again")
-        return parsed
 
-    return guarded
+def _check_fields(path: Path, recipe: Recipe) -> None:
+    for name, (fits, must) in FIELDS.items():
+        value = getattr(recipe, name)
+        if not fits(value):
+            raise UserError(f"{path}: its {name} must be {must}, not {value!r:.60}")
+    if recipe.operation in RESERVED:
+        raise UserError(f"{path}: {recipe.operation} is what the store calls something else; name it otherwise")
+
+
+def _guarded(recipe: Recipe, path: Path, seed: str) -> Recipe:
+    """The same; what its functions raise (but for BadReply), and what they should not give, is told in a line."""
+
+    def of_seed(name: str, function: Function, wrong: Wrong) -> Function:
+        return _watched(function, path, f"`{name}` fails at {seed}", f"`{name}` gives", REMEDY, wrong)
+
+    def of_reply(name: str, function: Function, wrong: Wrong) -> Function:
+        return _watched(function, path, f"`{name}` fails at a reply", f"`{name}` gives", AGAIN, wrong)
+
+    first = recipe.first and replace(
+        recipe.first,
+        messages=of_seed("first.messages", recipe.first.messages, _wrong_messages),
+        read=of_reply("first.read", recipe.first.read, _wrong_facts),
+    )
+    return replace(
+        recipe,
+        messages=of_seed("messages", recipe.messages, _wrong_messages),
+        parse=of_reply("parse", recipe.parse, _wrong_parsed),
+        example_reply=of_seed("example_reply", recipe.example_reply, _wrong_text),
+        first=first,
+    )
+
+
+def _watched(function: Function, path: Path, failing: str, giving: str, remedy: str, wrong: Wrong) -> Function:
+    def watched(*arguments: Any) -> Any:
+        with _in_a_line(path, failing, remedy, told=BadReply):
+            found = function(*arguments)
+            said = wrong(found)
+        if said:
+            raise UserError(f"{path}: {giving} {said}; {remedy}")
+        return found
+
+    written = function
+    while isinstance(written, partial):
+        written = written.func
+    update_wrapper(watched, written)
+    # The version of a parser is a hash of the file it is from. What is from none (`str`) is from the recipe's.
+    if not getattr(sys.modules.get(watched.__module__), "__file__", None):
+        watched.__module__ = f"{PACKAGE}.{path.stem}"
+    return watched
+
+
+def _wrong_messages(found: object) -> str:
+    if not isinstance(found, list):
+        return f"{type(found).__name__}, not a list of messages"
+    for each in found:
+        if not isinstance(each, dict) or not all(_is_text(each.get(name)) for name in ("role", "content")):
+            return f"{each!r:.60} as a message, which must be a dict with the texts `role` and `content`"
+    return "" if found else "no message"
+
+
+def _wrong_parsed(found: object) -> str:
+    if not isinstance(found, Parsed):
+        return f"{type(found).__name__}, not Parsed"
+    if not isinstance(found.made, Sequence) or not isinstance(found.rejections, Sequence):
+        return "Parsed of what is no list"
+    strays = [type(each).__name__ for each in found.made if not isinstance(each, (NewSample, Written))]
+    if strays:
+        return f"{strays[0]} as what was made, which must be NewSample or Written"
+    strays = [type(each).__name__ for each in found.rejections if not isinstance(each, Rejection)]
+    return f"{strays[0]} as a rejection, which must be what `rejected` gives" if strays else ""
+
+
+def _wrong_facts(found: object) -> str:
+    fits = isinstance(found, Mapping) and all(map(_is_text, (*found, *found.values())))
+    return "" if fits else f"{found!r:.60}, not a dict of texts"
+
+
+def _wrong_text(found: object) -> str:
+    return "" if _is_text(found) else f"{type(found).__name__}, not a text"
 
 
 @contextmanager
-def _in_a_line(what: str) -> Iterator[None]:
-    """Whatever a program of the user's raises is theirs to mend: it is raised as one line, with its cause behind it."""
+def _in_a_line(
+    path: Path, what: str, remedy: str, *, told: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """
+    Whatever a program of the user's raises is theirs to mend: it is raised as one line, with its cause behind it; but
+    for errors that are `told` already.
+    """
     try:
         yield
-    except SkiffError:
+    except told:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
+        # `str` may itself fail for an error of the user's; of a SyntaxError alone it has the line.
+        said = f"SyntaxError: {error}" if isinstance(error, SyntaxError) else traceback.format_exception_only(error)[0]
+        line = f"{' '.join(said.split()):.{MOST_SAID}}{_line_of(path, error)}"
+        raise UserError(f"{path}: {what}: {line}; {remedy}") from error
+
+
+def _line_of(path: Path, error: BaseException) -> str:
+    """Where in the file it was raised, if it was there."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if Path(frame.f_code.co_filename) == path.absolute()]
+    return f" (line {lines[-1]})" if lines else ""

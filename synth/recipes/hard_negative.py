@@ -10,18 +10,19 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator
 
-from synth.checks import Rejection, rejected, same_as
+from synth.checks import same_as
 from synth.likeness import Taken, asked_length, keeps_sentences
 from synth.llm.formats import strict_schema
-from synth.recipes.like_original import REASONS, Finding, of_form
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, Parsed, Recipe
+from synth.recipes.findings import found_in
+from synth.recipes.like_original import REASONS, of_form
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, Parsed, Recipe, parsed
 from synth.records import NegativeKind, Retrieval, Sample, Task, Written, normalise
 
 OPERATION = "hard-negative"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 MOST_LONGER = 0.2
 MOST_REQUIREMENT = 300  # characters
 NOTHING = {"", "none", "nothing", "na", "null", "无", "無", "没有", "沒有"}  # as `same_as` gives them
@@ -82,22 +83,18 @@ def _kind(value: object) -> object:
 Kind = Annotated[NegativeKind, BeforeValidator(_kind)]
 
 
-class WrittenPassage(BaseModel):
+class WrittenPassage(Form):
     """One hard negative."""
-
-    model_config = ConfigDict(strict=True)
 
     kind: Kind
     missing: str
     passage: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
 
-    model_config = ConfigDict(strict=True)
-
-    passages: list[WrittenPassage] = Field(min_length=1, max_length=100)
+    passages: Items[WrittenPassage]
 
 
 def messages(seed: Sample, brief: Brief) -> Messages:
@@ -126,30 +123,21 @@ def parse(reply_text: str, seed: Sample, brief: Brief) -> Parsed:
     """The passages of a reply that the checks accept, each with its kind and what it lacks. Raises BadReply."""
     assert isinstance(seed.content, Retrieval)
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[Written] = []
-    rejections: list[Rejection] = []
-    taken = Taken([each.text for each in brief.negatives])
-    for each in reply.passages:
-        text = each.passage.strip()
-        for reason, found in _findings(text, each.missing, seed.content, taken):
-            if found:
-                rejections.append(rejected(reason, text, found))
-                break
-        else:
-            made.append(Written(text, each.kind, requirement(each.missing)))
-            taken.add(text)
-    return Parsed(made, rejections, repaired)
+    earlier = Taken(each.text for each in brief.negatives)
+    return parsed((_checked(each, seed.content, earlier) for each in reply.passages), repaired)
 
 
-def _findings(text: str, missing: str, content: Retrieval, taken: Taken) -> Iterator[Finding]:
-    """Why a text is no hard negative of a sample, by reason, the cheap ones first."""
-    yield from of_form(text, content.positives[0], most_longer=MOST_LONGER)
-    yield from worse(text, content.query, content.positives[:MOST_POSITIVES])
-    yield "requirement", unnamed(missing)
-    yield "duplicate", taken.again(text)
+def _checked(each: WrittenPassage, content: Retrieval, earlier: Taken) -> Checked:
+    text = each.passage.strip()
+    yield from found_in(text, of_form(text, content.positives[0], most_longer=MOST_LONGER))
+    yield from found_in(text, worse(text, content.query, content.positives[:MOST_POSITIVES]))
+    yield "requirement", text, unnamed(each.missing)
+    yield "duplicate", text, earlier.again(text)
+    earlier.add(text)
+    yield Written(text, each.kind, requirement(each.missing))
 
 
-def worse(text: str, query: str, positives: Sequence[str]) -> Iterator[Finding]:
+def worse(text: str, query: str, positives: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Whether a text can be worse than the positives: it is not one of them with some words replaced, nor the query."""
     yield "the query", Taken([query], "the query").again(text)
     yield "unchanged", Taken(positives, "a positive").again(text)

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from synth.checks import hidden, leaked, wrong_language
+from synth.checks import leaked, wrong_language
 from synth.likeness import overlong, wrong_size
+from synth.recipes.findings import unreadable
 
 REASONS = ("empty", "length", "characters", "leakage", "language")
 
-# A reason in a word, and what was found; None: nothing.
-Finding = tuple[str, str | None]
 
-
-def of_form(text: str, original: str, *, most_longer: float) -> Iterator[Finding]:
+def of_form(text: str, original: str, *, most_longer: float) -> Iterator[tuple[str, str | None]]:
     """Length, characters and language, by reason; what is far too long is found first, and nothing else looks at it."""
     yield "empty", None if text else "empty"
     yield "length", overlong(text, original) or wrong_size(text, original, most=most_longer)
-    yield "characters", hidden(text)
+    yield "characters", unreadable(text, original)
     yield "leakage", leaked(text, original)
     yield "language", wrong_language(text, original)

@@ -8,21 +8,22 @@ again here. Of a pair of texts one is rewritten, of a retrieval sample the query
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from synth.checks import Rejection, copied, names_class, rejected
+from synth.checks import copied, names_class
 from synth.likeness import Taken, asked_length, in_common, keeps_sentences, too_alike
 from synth.llm.formats import strict_schema
-from synth.recipes.like_original import REASONS, Finding, of_form
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.findings import found_in, unnumbered
+from synth.recipes.like_original import REASONS, of_form
+from synth.recipes.reading import Form, Items, Repaired, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Classification, Content, Retrieval, Sample, Sts, Task, normalise
 
 OPERATION = "paraphrase"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 MOST_LONGER = 0.15
 MOST_OF_A_LABEL = 200  # characters
 CLEARLY_NEARER = 0.25  # of the words in common: then a rewriting is of the other text of its pair
@@ -94,46 +95,36 @@ The text is all that stands between the two lines "{mark}".
 Reply as {{"rewritings": ["...", "..."]}} with {number} in the list."""
 
 
-class RewrittenPair(BaseModel):
+class RewrittenPair(Form):
     """A query and the passage that answers it."""
-
-    model_config = ConfigDict(strict=True)
 
     query: str
     passage: str
 
 
-class RetrievalReply(BaseModel):
+class RetrievalReply(Form):
     """What is asked for of a retrieval sample."""
 
-    model_config = ConfigDict(strict=True)
-
-    rewritings: list[RewrittenPair] = Field(min_length=1, max_length=100)
+    rewritings: Items[RewrittenPair]
 
 
-class RewrittenText(BaseModel):
+class RewrittenText(Form):
     """One of two texts."""
-
-    model_config = ConfigDict(strict=True)
 
     of: int = Field(ge=1, le=2)
     text: str
 
 
-class StsReply(BaseModel):
+class StsReply(Form):
     """What is asked for of a scored pair."""
 
-    model_config = ConfigDict(strict=True)
-
-    rewritings: list[RewrittenText] = Field(min_length=1, max_length=100)
+    rewritings: Items[RewrittenText]
 
 
-class ClassificationReply(BaseModel):
+class ClassificationReply(Form):
     """What is asked for of a classified text."""
 
-    model_config = ConfigDict(strict=True)
-
-    rewritings: list[str] = Field(min_length=1, max_length=100)
+    rewritings: Items[str]
 
 
 def messages(seed: Sample, brief: Brief) -> Messages:
@@ -162,29 +153,28 @@ def parse_retrieval(reply_text: str, seed: Sample, brief: Brief) -> Parsed:
     assert isinstance(seed.content, Retrieval)
     reply, repaired = read_reply(reply_text, RetrievalReply)
     instruction = seed.content.instruction
-    offered: list[Content] = [
-        Retrieval(normalise(each.query), (each.passage.strip(),), instruction) for each in reply.rewritings
-    ]
-    return Parsed(*_checked(offered, seed, brief), repaired)
+    offered = [Retrieval(normalise(each.query), (each.passage.strip(),), instruction) for each in reply.rewritings]
+    return _parsed(offered, seed, brief, repaired)
 
 
 def parse_sts(reply_text: str, seed: Sample, brief: Brief) -> Parsed:
     """The pair with one of its texts rewritten, and its score. Raises BadReply."""
     assert isinstance(seed.content, Sts)
     reply, repaired = read_reply(reply_text, StsReply)
-    offered: list[Content] = []
+    offered = []
     for each in reply.rewritings:
         text = normalise(each.text)
         offered.append(replace(seed.content, text1=text) if each.of == 1 else replace(seed.content, text2=text))
-    return Parsed(*_checked(offered, seed, brief), repaired)
+    return _parsed(offered, seed, brief, repaired)
 
 
 def parse_classification(reply_text: str, seed: Sample, brief: Brief) -> Parsed:
     """The text rewritten, of the same class. Raises BadReply."""
     assert isinstance(seed.content, Classification)
     reply, repaired = read_reply(reply_text, ClassificationReply)
-    offered: list[Content] = [replace(seed.content, text=normalise(each)) for each in reply.rewritings]
-    return Parsed(*_checked(offered, seed, brief), repaired)
+    rewritings = unnumbered(reply.rewritings, seed.content.text)
+    offered = [replace(seed.content, text=normalise(each)) for each in rewritings]
+    return _parsed(offered, seed, brief, repaired)
 
 
 def example_reply(seed: Sample, number: int) -> str:
@@ -227,49 +217,42 @@ def _turn(seed: Sample, index: int) -> int:
     return 1 + (seed.revision_id.int + index) % 2
 
 
-def _checked(offered: Sequence[Content], seed: Sample, brief: Brief) -> tuple[list[NewSample], list[Rejection]]:
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
+def _parsed(offered: Iterable[Content], seed: Sample, brief: Brief, repaired: Repaired) -> Parsed:
     originals = _texts(seed.content)
-    taken = {name: Taken() for name in originals}
-
-    def take(content: Content) -> None:
-        for name, text in _texts(content).items():
-            if text != originals[name]:  # of a pair, one text stays
-                taken[name].add(text)
-
+    earlier = {name: Taken() for name in originals}
     for each in brief.samples:
-        take(each.content)
-    for content in offered:
-        for reason, name, found in _findings(content, seed.content, taken):
-            if found:
-                rejections.append(rejected(reason, _texts(content)[name], f"{name}: {found}"))
-                break
-        else:
-            made.append(NewSample(content))
-            take(content)
-    return made, rejections
+        _remember(each.content, originals, earlier)
+    return parsed((_checked(content, seed.content, earlier) for content in offered), repaired)
 
 
-def _findings(content: Content, seed: Content, taken: dict[str, Taken]) -> Iterator[tuple[str, str, str | None]]:
-    """By reason, with the name of the text at fault; the cheap ones first."""
+def _remember(content: Content, originals: Mapping[str, str], earlier: Mapping[str, Taken]) -> None:
+    for name, text in _texts(content).items():
+        if text != originals[name]:  # of a pair, one text stays
+            earlier[name].add(text)
+
+
+def _checked(content: Content, seed: Content, earlier: Mapping[str, Taken]) -> Checked:
     originals, texts = _texts(seed), _texts(content)
     names = list(originals)
     if isinstance(content, Sts):  # one of the two; the other stays as it was
         names = [name for name in names if texts[name] != originals[name]] or names[:1]
     for name in names:
-        for reason, found in of_form(texts[name], originals[name], most_longer=MOST_LONGER):
-            yield reason, name, found
+        yield from found_in(texts[name], of_form(texts[name], originals[name], most_longer=MOST_LONGER), name)
     for name in names:
-        yield "unchanged", name, too_alike(texts[name], originals[name])
-        yield "sentences kept", name, keeps_sentences(texts[name], originals[name])
-        for reason, found in _of_task(texts[name], name, content, seed):
-            yield reason, name, found
+        yield from found_in(texts[name], _as_rewriting(texts[name], originals[name]), name)
+        yield from found_in(texts[name], _of_task(texts[name], name, content, seed), name)
     for name in names:
-        yield "duplicate", name, taken[name].again(texts[name])
+        yield from found_in(texts[name], [("duplicate", earlier[name].again(texts[name]))], name)
+    _remember(content, originals, earlier)
+    yield NewSample(content)
 
 
-def _of_task(text: str, name: str, content: Content, seed: Content) -> Iterator[Finding]:
+def _as_rewriting(text: str, original: str) -> Iterator[tuple[str, str | None]]:
+    yield "unchanged", too_alike(text, original)
+    yield "sentences kept", keeps_sentences(text, original)
+
+
+def _of_task(text: str, name: str, content: Content, seed: Content) -> Iterator[tuple[str, str | None]]:
     """What would make a sample wrong though its text is a rewriting."""
     original = _texts(seed)[name]
     match content:
@@ -285,7 +268,7 @@ def _of_task(text: str, name: str, content: Content, seed: Content) -> Iterator[
 
 
 def _recipe(
-    task: Task, title: str, reply: type[BaseModel], parse: Callable[[str, Sample, Brief], Parsed], reason: str
+    task: Task, title: str, reply: type[Form], parse: Callable[[str, Sample, Brief], Parsed], reason: str
 ) -> Recipe:
     return Recipe(
         task=task,

@@ -11,18 +11,18 @@ names them by number, so that no text of the LLM's comes into the second prompt.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from synth.checks import Rejection
+from synth.likeness import Taken
 from synth.llm.formats import strict_schema
 from synth.recipes.e5_task import drawn, mark
-from synth.recipes.findings import asked_words, counted, earlier_queries, first_of, query_findings
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, First, Messages, NewSample, Parsed, Recipe
+from synth.recipes.findings import asked_words, counted, earlier_queries, query_findings, unnumbered
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, First, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import BadReply, Passage, Retrieval, Task, normalise
 
 OPERATION = "persona-query"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 1
 MOST_TRIES = 3
 LENGTHS = ((2, 6), (5, 12), (10, 25), (15, 40))  # words
@@ -143,22 +143,18 @@ The passage is all that stands between the two lines "{mark}".
 Reply as {{"queries": ["...", ...]}} with {number} in the list."""
 
 
-class Choice(BaseModel):
+class Choice(Form):
     """What is chosen of what was offered."""
-
-    model_config = ConfigDict(strict=True)
 
     character: int = Field(ge=1, le=len(PERSONAS))
     question_type: str
     difficulty: str
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply in the end."""
 
-    model_config = ConfigDict(strict=True)
-
-    queries: list[str] = Field(min_length=1, max_length=100)
+    queries: Items[str]
 
 
 def offered(seed: Passage) -> list[str]:
@@ -222,16 +218,14 @@ def messages(seed: Passage, brief: Brief) -> Messages:
 def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The queries that the checks accept, each with the passage as its positive. Raises BadReply."""
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for text in reply.queries:
-        if found := first_of(query_findings(text, seed.text, brief.language, earlier, drawn(LENGTHS, seed, 6))):
-            rejections.append(found)
-            continue
-        made.append(NewSample(Retrieval(normalise(text), (seed.text,)), method=brief.facts["question_type"]))
-        earlier.add(text)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked(query, seed, brief, earlier) for query in unnumbered(reply.queries)), repaired)
+
+
+def _checked(query: str, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
+    yield from query_findings(query, seed.text, brief.language, earlier, drawn(LENGTHS, seed, 6))
+    earlier.add(query)
+    yield NewSample(Retrieval(normalise(query), (seed.text,)), method=brief.facts["question_type"])
 
 
 def example_reply(seed: Passage, number: int) -> str:

@@ -7,14 +7,14 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
 
-from synth.checks import Rejection
+from synth.checks import Rejection, rejected
 from synth.recipes.reading import Repaired
 from synth.records import (
     Classification,
@@ -50,6 +50,10 @@ class NewSample:
 
 
 Made = NewSample | Written
+# Of a check: a reason in a word, the text at fault, and what was found; None: nothing.
+Finding = tuple[str, str, str | None]
+# The checks of one item of a reply, the cheap ones first, and behind them what is made of it.
+Checked = Iterator[Finding | Made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,38 @@ class Parsed:
     made: Sequence[Made]
     rejections: Sequence[Rejection]
     repaired: Repaired = ""
+
+
+def parsed(items: Iterable[Iterable[Finding | Made]], repaired: Repaired = "") -> Parsed:
+    """
+    What a reply gives: of each of its items what is made of it, or the first finding, as a rejection.
+
+    Args:
+        items: of each in turn, what its checks find and behind it what is made of it. What stands behind the first
+            that found something is never run: a text that is far too long is not compared with others, and what was
+            not accepted is not remembered as made.
+    """
+    made: list[Made] = []
+    rejections: list[Rejection] = []
+    for item in items:
+        outcome = _outcome(item)
+        if isinstance(outcome, Rejection):
+            rejections.append(outcome)
+        else:
+            made += outcome
+    return Parsed(made, rejections, repaired)
+
+
+def _outcome(item: Iterable[Finding | Made]) -> list[Made] | Rejection:
+    made: list[Made] = []
+    for each in item:
+        if isinstance(each, (NewSample, Written)):
+            made.append(each)
+            continue
+        reason, text, found = each
+        if found:
+            return rejected(reason, text, found)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +182,7 @@ class Recipe:
     def prompt_version(self) -> str:
         """Names what the LLM is sent: a hash of the messages about made-up seeds, and of the schema."""
         sent = []
-        for seed in self._probes:
+        for seed in self.probes:
             for number in (1, 5):
                 facts = self.first.read(self.first.example, seed) if self.first else {}
                 brief = Brief(number, facts=facts)
@@ -184,7 +220,8 @@ class Recipe:
         )
 
     @property
-    def _probes(self) -> Sequence[Seed]:
+    def probes(self) -> Sequence[Seed]:
+        """The made-up seeds that `prompt_version` is a hash over. A recipe of seeds of another kind has its own."""
         return _PASSAGES if self.seeds == "passages" else [_probe(_CONTENT[self.task])]
 
 

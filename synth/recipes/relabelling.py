@@ -249,7 +249,7 @@ class Relabelling(Recipe):
         )
 
     @property
-    def _probes(self) -> Sequence[Seed]:
+    def probes(self) -> Sequence[Seed]:
         texts = ["A skiff is a small flat boat. One person rows it.", "Long " * MOST_SHOWN, "A ship sails."]
         candidates = tuple(Candidate(text_id(text), text, rank, 0.5) for rank, text in enumerate(texts, start=1))
         content = Retrieval("what is a skiff?", tuple(texts[:1]))

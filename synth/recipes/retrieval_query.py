@@ -7,29 +7,17 @@ the prompt and looked at again in the parser.
 """
 
 import json
-from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from synth.checks import (
-    LONGEST_WORD,
-    Rejection,
-    copied,
-    hidden,
-    leaked,
-    num_words,
-    rejected,
-    wrong_language,
-    wrong_length,
-)
+from synth.checks import LONGEST_WORD, copied, leaked, num_words, wrong_language, wrong_length
 from synth.likeness import Taken
 from synth.llm.formats import strict_schema
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, NewSample, Parsed, Recipe
+from synth.recipes.findings import earlier_queries, unnumbered, unreadable
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Retrieval, Task, normalise
 
 OPERATION = "query"
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 FEWEST_WORDS, MOST_WORDS = 2, 40
 MOST_CHARACTERS = 10 * LONGEST_WORD * MOST_WORDS  # before white space is settled; no more is looked at
 USUAL_WORDS = 12  # of the 3 to 25 that are asked for; key words are fewer, summaries more
@@ -72,16 +60,16 @@ The passage is all that stands between the two lines "{mark}".
 
 Reply as {{"queries": ["first query", "second query", ...]}} with {num_queries} in the list."""
 
+EXAMPLES = ("first query", "second query")  # as they stand in the prompt
 
-class QueriesReply(BaseModel):
+
+class QueriesReply(Form):
     """What the LLM is asked to reply. A server without schemas may add keys: they are let pass."""
 
-    model_config = ConfigDict(strict=True)
-
-    queries: list[str] = Field(min_length=1, max_length=100)
+    queries: Items[str]
 
 
-def messages(seed: Passage, brief: Brief) -> list[dict[str, str]]:
+def messages(seed: Passage, brief: Brief) -> Messages:
     """Ask for queries that the passage answers; the kinds take turns, starting at one that depends on the passage."""
     num_queries = brief.number
     names = list(KINDS)
@@ -106,32 +94,22 @@ def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
         BadReply: the reply has no JSON object with a list of queries.
     """
     reply, repaired = read_reply(reply_text, QueriesReply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
-    taken = Taken([each.content.query for each in brief.samples if isinstance(each.content, Retrieval)])
-    for text in reply.queries:
-        if len(text) > MOST_CHARACTERS:
-            rejections.append(rejected("length", text[:MOST_CHARACTERS], f"{len(text)} characters"))
-            continue
-        query = normalise(text)
-        for reason, found in _findings(query, seed.text, taken, brief.language):
-            if found:
-                rejections.append(rejected(reason, query, found))
-                break
-        else:
-            made.append(NewSample(Retrieval(query=query, positives=(seed.text,))))
-            taken.add(query)
-    return Parsed(made, rejections, repaired)
+    earlier = earlier_queries(brief)
+    return parsed((_checked(text, seed, brief, earlier) for text in unnumbered(reply.queries)), repaired)
 
 
-def _findings(query: str, passage: str, taken: Taken, language: str) -> Iterator[tuple[str, str | None]]:
-    """By reason. The cheap ones first, and no text goes to `copied` that is longer than a query."""
-    yield "characters", hidden(query)
-    yield "length", wrong_length(query, fewest=FEWEST_WORDS, most=MOST_WORDS)
-    yield "leakage", leaked(query, passage)
-    yield "language", wrong_language(query, passage, language)
-    yield "copied", copied(query, passage)
-    yield "duplicate", taken.again(query)
+def _checked(text: str, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
+    """The cheap checks first; no text goes to `copied` that is longer than a query."""
+    yield "length", text, f"{len(text)} characters" if len(text) > MOST_CHARACTERS else None
+    query = normalise(text)
+    yield "characters", query, unreadable(query, seed.text)
+    yield "length", query, wrong_length(query, fewest=FEWEST_WORDS, most=MOST_WORDS)
+    yield "leakage", query, "an example of the prompt" if query in EXAMPLES else leaked(query, seed.text)
+    yield "language", query, wrong_language(query, seed.text, brief.language)
+    yield "copied", query, copied(query, seed.text)
+    yield "duplicate", query, earlier.again(query)
+    earlier.add(query)
+    yield NewSample(Retrieval(query, (seed.text,)))
 
 
 def example_reply(seed: Passage, num_queries: int) -> str:

@@ -8,18 +8,18 @@ passage's wording. The summary is not kept.
 
 import json
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from synth.checks import Rejection
+from synth.likeness import Taken
 from synth.llm.formats import strict_schema
 from synth.recipes.e5_task import mark
-from synth.recipes.findings import asked_words, counted, earlier_queries, first_of, query_findings
-from synth.recipes.reading import read_reply
-from synth.recipes.recipe import Brief, Messages, NewSample, Parsed, Recipe
+from synth.recipes.findings import asked_words, counted, earlier_queries, query_findings, unnumbered
+from synth.recipes.reading import Form, Items, read_reply
+from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Retrieval, Task, normalise
 
 OPERATION = "summary-query"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 PER_SEED = 2
 MOST_TRIES = 3
 WORDS = (4, 30)
@@ -53,13 +53,11 @@ The passage is all that stands between the two lines "{mark}".
 Reply as {{"summary": "...", "queries": ["...", ...]}} with {number} in the list of queries."""
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply. The summary comes first."""
 
-    model_config = ConfigDict(strict=True)
-
     summary: str = Field(min_length=1)
-    queries: list[str] = Field(min_length=1, max_length=100)
+    queries: Items[str]
 
 
 def messages(seed: Passage, brief: Brief) -> Messages:
@@ -78,16 +76,14 @@ def messages(seed: Passage, brief: Brief) -> Messages:
 def parse(reply_text: str, seed: Passage, brief: Brief) -> Parsed:
     """The queries that the checks accept, each with the passage as its positive. Raises BadReply."""
     reply, repaired = read_reply(reply_text, Reply)
-    made: list[NewSample] = []
-    rejections: list[Rejection] = []
     earlier = earlier_queries(brief)
-    for text in reply.queries:
-        if found := first_of(query_findings(text, seed.text, brief.language, earlier, WORDS)):
-            rejections.append(found)
-            continue
-        made.append(NewSample(Retrieval(normalise(text), (seed.text,))))
-        earlier.add(text)
-    return Parsed(made, rejections, repaired)
+    return parsed((_checked(query, seed, brief, earlier) for query in unnumbered(reply.queries)), repaired)
+
+
+def _checked(query: str, seed: Passage, brief: Brief, earlier: Taken) -> Checked:
+    yield from query_findings(query, seed.text, brief.language, earlier, WORDS)
+    earlier.add(query)
+    yield NewSample(Retrieval(normalise(query), (seed.text,)))
 
 
 def example_reply(seed: Passage, number: int) -> str:

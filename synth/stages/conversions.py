@@ -11,7 +11,7 @@ from typing import Any
 
 from synth.checks import scripts
 from synth.stages.lines import MAX_LINE, BadLine, Row, Rows
-from synth.stages.rows import Reader, Text, Tuple, class_of, is_blank, shown, texts_of
+from synth.stages.rows import Reader, Text, Tuple, class_of, is_blank, row_text, shown, texts_of
 
 # Between a text and the question about it; the Chinese line is the report's.
 READ_AND_ANSWER = "Read the text above and answer the question: "
@@ -119,6 +119,7 @@ def gathered_claims(reader: Reader, rows: Rows) -> Rows:
             evidence = reader.value(row, "positive")
             found = list(texts_of(reader, row, "positive", evidence)) if verdict != NEITHER else []
         except BadLine as error:
+            error.text = row_text(row)  # for the report: whoever reads this gets the error in the row's place
             yield number, error
             continue
         kept = {name: value for name, value in row.items() if name not in own}

@@ -226,10 +226,11 @@ class _Masks:
             self._rows_of_title.setdefault(normalise(passage.title), []).append(row)
 
     def rows(self, sample: Minable) -> "NDArray[np.int64]":
-        """Every known answer, the passage it was made from, its own text, and passages whose title it asks for."""
+        """Whatever answers it, in full or in part, the seed, its own text, and passages whose title it asks for."""
         import numpy as np
 
-        ids = [*map(text_id, sample.answers), text_id(sample.query), *([sample.seed_id] if sample.seed_id else [])]
+        ids = [*map(text_id, sample.answers), *sample.graded, text_id(sample.query)]
+        ids += [sample.seed_id] if sample.seed_id else []
         rows = [self._row_of[each] for each in ids if each in self._row_of]
         query = normalise(sample.query)
         if query:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from synth.records import ReviewEvent, Task, Verdict, new_id
 from synth.store import reviews, runs
 from synth.store.connection import Store
-from synth.store.relabels import small_corpora
 from synth.store.reviews import Candidate
+from synth.store.sources import small_corpora
 
 LEAST_TIMES = 4  # `max_rank`, of passages: of fewer it is no wonder that the positive is within it
 MOST_TOLD = 4  # corpora named in a line

@@ -67,7 +67,7 @@ class Edits:
         head = next(row for row in reversed(revisions) if row["revision_id"] not in self._withdrawn)
         if event.revision_id != head["revision_id"]:
             raise UserError(
-                f"sample {event.sample_id} was edited meanwhile; look at its revision {head['revision_id']}"
+                f"sample {event.sample_id} was changed meanwhile; look at its revision {head['revision_id']}"
             )
         before = _content_of(head)
         content = self._promoted(before, promoted) if promoted is not None else event.edit
@@ -126,7 +126,8 @@ class Edits:
         positives = [str(text_id(text)) for text in content.positives] if isinstance(content, Retrieval) else []
         self._cursor.execute(
             "INSERT INTO negative BY NAME"
-            " SELECT * REPLACE (uuidv7() AS negative_id, $child::UUID AS revision_id, $when::TIMESTAMP AS created_at)"
+            " SELECT * REPLACE (uuidv7() AS negative_id, $child::UUID AS revision_id,"
+            " coalesce(original_id, negative_id) AS original_id, $when::TIMESTAMP AS created_at)"
             " FROM (SELECT n.* FROM negative n WHERE n.revision_id = $parent"
             " AND n.text_id NOT IN (SELECT unnest($positives::UUID[]))"
             " QUALIFY row_number() OVER (PARTITION BY n.text_id"

@@ -229,7 +229,7 @@ def explained(error: duckdb.Error, path: Path) -> StoreError:
     """One line for a failure of DuckDB: what, where and the remedy."""
     error = _first(error)
     text = str(error)
-    first_line = text.split("\n", 1)[0].removeprefix("IO Error: ")
+    first_line = text.split("\n", 1)[0].removeprefix("IO Error: ").removeprefix("TransactionContext Error: ")
     if "Could not set lock" in text or "Conflicting lock" in text:
         holder = re.search(r"\(PID (\d+)\)", text)
         return HeldOutside(path, f"process {holder[1]}" if holder else "another program")
@@ -250,7 +250,7 @@ def explained(error: duckdb.Error, path: Path) -> StoreError:
         return StoreError(
             f"{path}: no room to finish writing; what was committed is kept: free some disk and run again"
         )
-    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)) and "space" in text.lower():
+    if re.search("no space left|disk space", text, re.IGNORECASE):
         return StoreError(f"{path}: the disk is full ({first_line}); free some and run again")
     return Damaged(
         f"{path}: the store failed: {first_line}; check disk and permissions, and if it fails again, restore a copy",

@@ -1,5 +1,6 @@
 """Failures: requests to an LLM that got no reply, so that people see why, and a later run knows what to ask again."""
 
+import re
 from collections.abc import Collection, Sequence, Set
 from dataclasses import asdict, dataclass
 from uuid import UUID
@@ -11,11 +12,15 @@ from synth.store.connection import Store
 from synth.store.rows import insert, now
 
 LONGEST_REASON = 300  # characters
+_USER = re.compile(r"(?<=://)[^\s/?#]*@")  # of an address, and the password
 
 
 def one_line(reason: str) -> str:
-    """A reason as it is stored: one printable line, cut to LONGEST_REASON. What a server says may be anything."""
-    line = " ".join(reason[: 4 * LONGEST_REASON].split())
+    """
+    A reason as it is stored: one printable line, cut to LONGEST_REASON, addresses without user and password. What a
+    server says may be anything.
+    """
+    line = _USER.sub("", " ".join(reason[: 4 * LONGEST_REASON].split()))
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line)
     return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 

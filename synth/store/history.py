@@ -109,7 +109,7 @@ MADE_BY_RUN = {
     " (SELECT rejections, unnest(json_keys(rejections)) AS k FROM generated WHERE run_id = $id)"
     " GROUP BY ALL ORDER BY ALL",
     "negatives": "SELECT origin, kind, count(*) AS n, count(DISTINCT sample_id) AS samples FROM negative"
-    " WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
+    " WHERE run_id = $id AND original_id IS NULL GROUP BY ALL ORDER BY ALL",
     "minings": "SELECT status, count(*) AS n FROM mined WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "reviews": "SELECT reviewer, verdict, count(*) AS n FROM review WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "eval_overlaps": "SELECT kind, field, count(*) AS n FROM overlap WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
@@ -165,7 +165,7 @@ def _call(cursor: duckdb.DuckDBPyConnection, call_id: UUID) -> Row:
         "negatives": read_rows(
             cursor,
             "SELECT n.sample_id, n.kind, n.requirement, t.text FROM negative n JOIN text t USING (text_id)"
-            f" WHERE n.call_id = $id ORDER BY n.negative_id LIMIT {MOST_LISTED}",
+            f" WHERE n.call_id = $id AND n.original_id IS NULL ORDER BY n.negative_id LIMIT {MOST_LISTED}",
             id=call_id,
         ),
         "rejected": read_rows(

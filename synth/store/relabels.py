@@ -48,15 +48,6 @@ WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND st.operation <> 'i
       SELECT (c.name, p.text_id) FROM passage p JOIN source c USING (source_id) WHERE c.declared_use = 'train'
   )
 """
-SMALL = """
-SELECT s.name, count(DISTINCT p.text_id) AS num_passages FROM passage p JOIN source s USING (source_id)
-WHERE s.name IN (
-    SELECT o.name FROM mined m JOIN sample_state st USING (revision_id) JOIN source o ON o.source_id = st.source_id
-    WHERE m.positive_rank IS NOT NULL AND st.declared_use = 'train' AND st.operation <> 'ingest'
-      AND st.decided_kind IS DISTINCT FROM 'human'
-)
-GROUP BY s.name HAVING num_passages < $fewer_than ORDER BY s.name
-"""
 MOVE = """
 INSERT INTO revision BY NAME
 SELECT r.* REPLACE (
@@ -71,7 +62,10 @@ FROM revision r JOIN moving m ON m.revision_id::UUID = r.revision_id
 # What was mined stays behind: the old positive's score decided what it is.
 CARRY = """
 INSERT INTO negative BY NAME
-SELECT n.* REPLACE (uuidv7() AS negative_id, m.moved_to::UUID AS revision_id, $now::TIMESTAMP AS created_at)
+SELECT n.* REPLACE (
+    uuidv7() AS negative_id, m.moved_to::UUID AS revision_id, coalesce(n.original_id, n.negative_id) AS original_id,
+    $now::TIMESTAMP AS created_at
+)
 FROM negative n JOIN moving m ON m.revision_id::UUID = n.revision_id
 WHERE n.origin IN ('labelled', 'generated') AND NOT list_contains(m.answers, n.text_id::VARCHAR)
 """
@@ -141,15 +135,6 @@ def any_eligible(store: Store, names: Sequence[str] = ()) -> bool:
         return first(cursor.execute(f"{ELIGIBLE} LIMIT 1", {"names": list(names)})) is not None
 
 
-def small_corpora(store: Store, fewer_than: int) -> dict[str, int]:
-    """
-    The corpora with fewer passages than that in which positives of generated samples were ranked, of those that no
-    person decided: passages by the name of the source.
-    """
-    with store.read() as cursor:
-        return dict(cursor.execute(SMALL, {"fewer_than": fewer_than}).fetchall())
-
-
 def attempts_anew(store: Store, stage_key: UUID) -> dict[UUID, int]:
     """Of each sample that this stage left, by its revision, the number of the attempt to make to ask for it anew."""
     with store.read() as cursor:
@@ -167,8 +152,9 @@ def add_relabelled(
     """
     Store what was found, a new revision for each positive that moved, and that the samples are done.
 
-    One that another process finished meanwhile is passed over. So is one that a person decided or edited meanwhile
-    (`overtaken`): it is not marked as done. One that would say what another sample says stays (`duplicate`).
+    One that another process finished meanwhile is passed over. So is one that a person decided or edited meanwhile, or
+    has before them (`overtaken`): it is not marked as done. One that would say what another sample says stays
+    (`duplicate`).
     """
     done = done_meanwhile(cursor, "relabelled", "sample_id", stage_key, [each.sample.sample_id for each in found])
     waiting = [each for each in found if each.sample.sample_id not in done]
@@ -187,11 +173,15 @@ def add_relabelled(
 
 
 def _undecided(cursor: duckdb.DuckDBPyConnection, found: Sequence[Relabelled]) -> set[UUID]:
-    """The revisions among these that are the latest of their samples, and that no person has decided."""
+    """
+    The revisions among these that are the latest of their samples, and that no person has decided. Those of a card that
+    a reviewer holds are left out: their verdict would be of what the sample says no more, and count for nothing.
+    """
     rows = cursor.execute(
         "SELECT revision_id FROM sample_state WHERE revision_id IN (SELECT unnest($ids::UUID[]))"
-        " AND decided_kind IS DISTINCT FROM 'human'",
-        {"ids": [str(each.sample.revision_id) for each in found]},
+        " AND decided_kind IS DISTINCT FROM 'human'"
+        " AND sample_id NOT IN (SELECT sample_id FROM claim WHERE expires_at > $now)",
+        {"ids": [str(each.sample.revision_id) for each in found], "now": now()},
     ).fetchall()
     return {revision_id for (revision_id,) in rows}
 

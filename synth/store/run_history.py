@@ -13,6 +13,7 @@ from synth.store.sample_history import Row, read_rows
 LAST = "last"
 FEWEST_DIGITS = 4
 TOLD = {"task", "operation", "sources", "per_seed", "language", "max_tries", "temperature"}  # by who asks an LLM
+HAVE_AGAIN = ("judge", "relabel")  # kinds of runs whose command asks by its option `--again` for what they left
 MOST_QUOTED = 60  # characters of what was given
 MOST_TOLD = 4  # ids that an ambiguous one may mean
 EXAMPLES = 3  # reasons that are told of each outcome and each kind of failure
@@ -33,7 +34,9 @@ WITH chosen AS (
 made AS (
     SELECT run_id, count(*) AS samples FROM revision SEMI JOIN chosen USING (run_id) WHERE number = 1 GROUP BY run_id
 ),
-negatives AS (SELECT run_id, count(*) AS n FROM negative SEMI JOIN chosen USING (run_id) GROUP BY run_id),
+negatives AS (
+    SELECT run_id, count(*) AS n FROM negative SEMI JOIN chosen USING (run_id) WHERE original_id IS NULL GROUP BY run_id
+),
 judgements AS (SELECT run_id, count(*) AS n FROM judgement SEMI JOIN chosen USING (run_id) GROUP BY run_id),
 moves AS (
     SELECT run_id, count(moved_to) AS n FROM relabelled SEMI JOIN chosen USING (run_id) GROUP BY run_id
@@ -134,6 +137,11 @@ def generate_config(store: Store, run_id: UUID) -> Row:
     with store.read() as cursor:
         [run] = read_rows(cursor, "SELECT kind, config FROM run WHERE run_id = $id", id=run_id)
     config: Row = run["config"]
+    if run["kind"] in HAVE_AGAIN:
+        raise UserError(
+            f"run {run_id} is of the kind {run['kind']}: `synth {run['kind']} --again`, with the options of that run,"
+            " asks again for what it left"
+        )
     if run["kind"] != "generate":
         raise UserError(
             f"run {run_id} is of the kind {run['kind']}; only what `synth generate` asked can be asked again"
@@ -146,7 +154,7 @@ def generate_config(store: Store, run_id: UUID) -> Row:
 
 
 def num_unfinished(store: Store, run_id: UUID) -> int:
-    """Of how many of its seeds a generate run neither got samples nor learnt why not: it ended before."""
+    """How many of its seeds a generate run left without learning why: it ended before, or in the midst of them."""
     with store.read() as cursor:
         [(number,)] = cursor.execute(
             "SELECT coalesce(max((config->>'$.num_seeds')::BIGINT), 0)"

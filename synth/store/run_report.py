@@ -13,7 +13,8 @@ from synth.store.sample_history import Row, read_rows
 HARD_NEGATIVE = "hard negative"
 COUNTS = """
 SELECT (SELECT count(*) FROM revision WHERE run_id = $id AND number = 1) AS num_samples,
-       (SELECT count(*) FROM negative WHERE run_id = $id AND origin = 'generated') AS num_negatives,
+       (SELECT count(*) FROM negative
+        WHERE run_id = $id AND origin = 'generated' AND original_id IS NULL) AS num_negatives,
        count(*) AS num_done, coalesce(sum(num_samples), 0)::BIGINT AS num_accepted,
        count(*) FILTER (num_samples < $per_seed) AS num_short,
        (SELECT count(DISTINCT seed_id) FROM llm_failure WHERE run_id = $id) AS num_failed,
@@ -41,8 +42,9 @@ MADE = """
 SELECT thing, id, sha256($seed::VARCHAR || id::VARCHAR) AS lot FROM (
     SELECT 'sample' AS thing, revision_id AS id FROM revision WHERE run_id = $id AND number = 1
     UNION ALL
-    SELECT 'negative', n.negative_id FROM negative n WHERE n.run_id = $id AND n.origin = 'generated'
-    AND n.revision_id NOT IN (SELECT revision_id FROM revision WHERE run_id = $id AND number = 1)
+    SELECT 'negative', n.negative_id FROM negative n
+    WHERE n.run_id = $id AND n.origin = 'generated' AND n.original_id IS NULL
+      AND n.revision_id NOT IN (SELECT revision_id FROM revision WHERE run_id = $id AND number = 1)
 ) ORDER BY lot, id LIMIT $limit
 """
 CONTENT = ("task", "query", "positives", "text1", "text2", "text", "label", "score")
@@ -101,7 +103,8 @@ WITH written AS (
     FROM revision r WHERE r.task = 'retrieval' AND r.number = 1 AND r.call_id IS NOT NULL
     UNION ALL
     SELECT t.text, r.parent_id, r.seed_id, r.positives[1], r.source_id, n.run_id
-    FROM negative n JOIN text t USING (text_id) JOIN revision r USING (revision_id) WHERE n.origin = 'generated'
+    FROM negative n JOIN text t USING (text_id) JOIN revision r USING (revision_id)
+    WHERE n.origin = 'generated' AND n.original_id IS NULL
 ),
 beside AS (
     SELECT w.generated, coalesce(t.text, p.positives[1], w.own) AS real

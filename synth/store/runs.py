@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from synth.records import BudgetSpent, SkiffError, Stopped, new_id
+from synth.records import BudgetSpent, SkiffError, Stopped, StoreError, new_id
 from synth.store.connection import Store
 from synth.store.failures import one_line
 from synth.store.rows import insert, now
@@ -59,7 +60,7 @@ def recorded(
 ) -> Iterator[Run]:
     """
     Record a run: a row when it starts, another when it ends (`done`, `failed`, or `stopped` by Ctrl-C or at a ceiling),
-    with the reason if it is one that we can explain.
+    with the reason in one line: a SkiffError's own, of other errors their kind.
 
     A run with no second row was killed, or is under way; the view `runs` calls it unfinished.
     """
@@ -78,21 +79,32 @@ def recorded(
     with store.write() as cursor:
         insert(cursor, "run", [row])
     started = time.monotonic()
-    status = "failed"
     try:
         yield run
-        status = "done"
-    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C reaches a coroutine as a cancellation
-        status, run.reason = "stopped", "stopped by Ctrl-C"
-        raise
-    except (Stopped, BudgetSpent) as error:
-        status, run.reason = "stopped", str(error)
-        raise
-    except (SkiffError, OSError) as error:
-        run.reason = str(error)
-        raise
-    finally:
-        _add_end(store, run, status, time.monotonic() - started)
+    except BaseException as error:
+        status, run.reason = _why(error)
+        try:
+            _add_end(store, run, status, time.monotonic() - started)
+        except StoreError:
+            if status != "failed":
+                raise
+        raise  # of two failures the first: it tells why
+    _add_end(store, run, "done", time.monotonic() - started)
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    """How a run ended with this error, and why. What others raise may hold a key, or an address with a password."""
+    match error:
+        case KeyboardInterrupt() | asyncio.CancelledError():  # Ctrl-C reaches a coroutine as a cancellation
+            return "stopped", "stopped by Ctrl-C"
+        case Stopped() | BudgetSpent():
+            return "stopped", str(error)
+        case SkiffError():
+            return "failed", str(error)
+        case OSError(errno=int(number)) if number > 0:
+            where = f": {error.filename}" if isinstance(error.filename, str) else ""
+            return "failed", f"{type(error).__name__}: {os.strerror(number)}{where}"
+    return "failed", type(error).__name__
 
 
 def _add_end(store: Store, run: Run, status: str, seconds: float) -> None:

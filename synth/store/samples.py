@@ -87,12 +87,17 @@ def done_meanwhile(
 
 
 # A paraphrase asks the matter of the sample that it was made from, every other sample its own query. What answers any
-# query of a matter answers all of them. Short targets are not mined for: whole passages beside them would tell nothing.
+# query of a matter, or (grade 2 of relabelling) a part of it, answers all of them. Short targets are not mined for:
+# whole passages beside them would tell nothing.
 MINABLE = """
 WITH head AS (
     SELECT r.* FROM sample_state st JOIN revision r USING (revision_id) WHERE st.task = 'retrieval'
 ),
 known AS (SELECT query, list_distinct(flatten(list(positives))) AS answers FROM head GROUP BY query),
+graded AS (
+    SELECT r.query, flatten(list([c.text_id FOR c IN b.candidates IF c.grade >= 2])) AS text_ids
+    FROM relabelled b JOIN revision r USING (revision_id) GROUP BY r.query
+),
 matter AS (
     SELECT h.sample_id, h.query, coalesce(o.query, h.query) AS matter
     FROM head h
@@ -101,10 +106,12 @@ matter AS (
     LEFT JOIN head o ON o.sample_id = p.sample_id
 ),
 answered AS (
-    SELECT m.matter, list_distinct(flatten(list(k.answers))) AS answers
-    FROM (SELECT DISTINCT matter, query FROM matter) m JOIN known k USING (query) GROUP BY m.matter
+    SELECT m.matter, list_distinct(flatten(list(k.answers))) AS answers,
+           list_distinct(flatten(list(g.text_ids) FILTER (g.query IS NOT NULL))) AS graded
+    FROM (SELECT DISTINCT matter, query FROM matter) m JOIN known k USING (query) LEFT JOIN graded g USING (query)
+    GROUP BY m.matter
 )
-SELECT h.sample_id, h.revision_id, h.query, h.positives, a.answers, h.seed_id, s.name
+SELECT h.sample_id, h.revision_id, h.query, h.positives, a.answers, a.graded, h.seed_id, s.name
 FROM head h JOIN matter m USING (sample_id) JOIN answered a USING (matter) JOIN source s ON s.source_id = h.source_id
 ANTI JOIN (SELECT revision_id FROM mined WHERE stage_key = $key) d ON d.revision_id = h.revision_id
 WHERE s.declared_use = 'train' AND h.query NOT IN
@@ -125,6 +132,7 @@ class Minable:
     query: str
     positives: tuple[str, ...]
     answers: tuple[str, ...]  # the positives of every sample that asks this or a paraphrase of it, held-out ones too
+    graded: tuple[UUID, ...]  # what relabelling found to answer one of these queries, at least in part: ids of texts
     seed_id: UUID | None
     source: str  # name: its corpus is searched
 
@@ -136,7 +144,10 @@ def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Mi
     """
     with store.read() as cursor:
         rows = cursor.execute(MINABLE, {"key": stage_key, "names": list(names)}).fetchall()
-    return [Minable(row[0], row[1], row[2], tuple(row[3]), tuple(row[4]), *row[5:]) for row in rows]
+    return [
+        Minable(sample, revision, query, tuple(positives), tuple(answers), tuple(graded or ()), seed, source)
+        for sample, revision, query, positives, answers, graded, seed, source in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)

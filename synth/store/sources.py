@@ -59,6 +59,26 @@ def check_sources(store: Store, names: Sequence[str]) -> None:
             raise UserError(f"no source is called {name}; this store has: {', '.join(known) or 'none yet'}")
 
 
+SMALL = """
+SELECT s.name, count(DISTINCT p.text_id) AS num_passages FROM passage p JOIN source s USING (source_id)
+WHERE s.name IN (
+    SELECT o.name FROM mined m JOIN sample_state st USING (revision_id) JOIN source o ON o.source_id = st.source_id
+    WHERE m.positive_rank IS NOT NULL AND st.declared_use = 'train' AND st.operation <> 'ingest'
+      AND st.decided_kind IS DISTINCT FROM 'human'
+)
+GROUP BY s.name HAVING num_passages < $fewer_than ORDER BY s.name
+"""
+
+
+def small_corpora(store: Store, fewer_than: int) -> dict[str, int]:
+    """
+    The corpora with fewer passages than that in which positives of generated samples were ranked, of those that no
+    person decided: passages by the name of the source.
+    """
+    with store.read() as cursor:
+        return dict(cursor.execute(SMALL, {"fewer_than": fewer_than}).fetchall())
+
+
 # The texts that samples brought, of sources of these names: a query's answers and the labelled negatives. Only samples
 # that came in, as they are or as a reviewer edited them: what was generated says a passage again, and is none.
 BROUGHT = """

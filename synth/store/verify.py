@@ -33,6 +33,7 @@ REFERENCES = (
     ("negative", "revision_id", "revision", "revision_id"),
     ("negative", "text_id", "text", "text_id"),
     ("negative", "call_id", "llm_call", "call_id"),
+    ("negative", "original_id", "negative", "negative_id"),
     ("negative", "run_id", "run", "run_id"),
     ("generated", "seed_id", SEED, "seed_id"),
     ("generated", "run_id", "run", "run_id"),

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from playwright.sync_api import Page, expect
 from synth.commands.report_page import page as page_of
 from synth.records import Retrieval, Written
 from synth.stages.report import report
+from synth.stages.report_figures import histogram
+from synth.stages.report_scores import POSITIVE, Scores, Similarity
 from synth.store.connection import Store
 from synth.store.made import Finished
 from synth.store.run_report import Scope
@@ -31,11 +34,18 @@ def address(tmp_path: Path) -> Iterator[str]:
         Finished(
             asked,
             [draft(Retrieval(f"by whom? {HOSTILE}", (f"من حفر الميناء {HOSTILE}",)), asked)],
-            [rejected(f"</title></style>{HOSTILE}", f"{HOSTILE}{LONG}", HOSTILE)],
+            [
+                rejected(f"</title></style>{HOSTILE}", f"{HOSTILE}{LONG}", HOSTILE),
+                rejected("延" * 30, f"q{chr(0x301) * 40}", HOSTILE),
+            ],
         ),
         Finished(other, [Written(f"灯塔在山上。{HOSTILE}", "other_aspect", HOSTILE)]),
     )
-    served = page_of(report(store, Scope(run_id)), workspace=HOSTILE).encode()
+    scores = histogram([0.25, 0.5, 0.5, 0.75])
+    assert scores is not None
+    positives, written = Scores(POSITIVE, "", scores, 0), Scores("generated", "other_aspect", scores, 1)
+    found = replace(report(store, Scope(run_id)), similarity=Similarity("one", positives, [written], None, None, ()))
+    served = page_of(found, workspace=HOSTILE).encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -78,5 +88,47 @@ def test_a_long_text_stays_within_the_page_and_an_arabic_one_runs_from_the_right
     arabic = page.get_by_text("من حفر الميناء").first
     assert arabic.evaluate("element => getComputedStyle(element).direction") == "rtl"
     expect(page.locator("svg").first).to_be_visible()
-    page.set_viewport_size({"width": 500, "height": 800})
+
+
+def test_on_a_narrow_screen_a_text_stands_above_what_it_was_made_from(page: Page, address: str) -> None:
+    page.goto(address)
+    new, made_from = page.locator("table.texts tr:nth-child(2) td").all()[:2]
+    tops = "element => element.getBoundingClientRect().top"
+    assert new.evaluate(tops) == made_from.evaluate(tops)
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert new.evaluate(tops) < made_from.evaluate(tops)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_a_table_of_scores_scrolls_by_itself_where_there_is_no_room(page: Page, address: str) -> None:
+    page.goto(address)
+    page.set_viewport_size({"width": 300, "height": 800})
+    table = page.locator("div.wide")
+    assert table.evaluate("element => element.scrollWidth > element.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    first = page.locator("div.wide td").first
+    assert first.evaluate("element => element.clientHeight") < 60  # its words are not broken into letters
+
+
+def test_the_page_is_dark_where_the_browser_is(page: Page, address: str) -> None:
+    page.goto(address)
+    colours = "element => [getComputedStyle(element).backgroundColor, getComputedStyle(element).color]"
+    light = page.locator("body").evaluate(colours)
+    page.emulate_media(color_scheme="dark")
+    dark = page.locator("body").evaluate(colours)
+    assert light[0] == "rgb(255, 255, 255)" and dark[0] != light[0] and dark[1] != light[1]
+    assert page.locator("svg text").first.evaluate("element => getComputedStyle(element).fill") == dark[1]
+
+
+def test_a_long_label_is_cut_where_its_bar_begins_and_told_whole_under_the_mouse(page: Page, address: str) -> None:
+    page.goto(address)
+    label = page.locator("svg text", has_text="延延").first
+    assert label.evaluate("element => element.getBBox().x") >= 0
+    whole = label.locator("xpath=../*[local-name()='title']")
+    assert "延" * 30 in (whole.text_content() or "")
+
+
+def test_marks_heaped_on_a_letter_stay_within_their_text(page: Page, address: str) -> None:
+    page.goto(address)
+    heaped = page.locator("div.text", has_text="q\u0301\u0301").first
+    assert heaped.evaluate("element => getComputedStyle(element).overflowY") == "hidden"

@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from synth.records import Draft, Retrieval, Source, StoreError, Use, new_id
 from synth.store import samples, sources
 from synth.store.connection import Store
+from synth.store.engine import explained
 from synth.store.upkeep import back_up, compact
 from tests.conftest import REPOSITORY
 
@@ -46,18 +48,6 @@ def fill(store: Store) -> tuple[list[str], str]:
     raise AssertionError("the disk was never full")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a disk of its own can only be mounted by root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
 def run_apart(*arguments: str) -> None:
     """Run `main` of this file in a process of its own, for what a process could not take back; it must succeed."""
     command = [sys.executable, "-m", "tests.faults.test_disk", *arguments]
@@ -85,6 +75,24 @@ def test_a_full_disk_is_one_line_loses_nothing_and_works_again_with_room(small_d
     found = queries_of(Store.open(store.path))
     assert set(acknowledged) <= set(found)
     assert len(found) == len(set(found))
+
+
+def test_a_batch_that_the_disk_has_no_room_for_is_told_as_that_and_not_as_damage(small_disk: Path) -> None:
+    store = started(small_disk)
+    add(store, 0)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - (60 << 10)))
+    with pytest.raises(StoreError, match=r"^\S+: the disk is full \(.*No space left.*\); free some and run again$"):
+        add(store, 1)
+    ballast.unlink()
+    assert len(queries_of(store)) == 100
+    assert set(add(store, 1)) <= set(queries_of(store))
+
+
+def test_a_broken_disk_is_no_full_one_whatever_the_folder_is_called() -> None:
+    path = Path("/home/ann/workspace/store.duckdb")
+    said = explained(duckdb.IOException(f'IO Error: Could not read from file "{path}": Input/output error'), path)
+    assert "the store failed" in str(said) and "full" not in str(said)
 
 
 def test_a_full_disk_stops_upkeep_before_it_begins(small_disk: Path, tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def test_a_query_in_a_script_of_the_passage_passes(text: str, passage: str) -> N
         ("植物はどうやって光から力を得るのですか", PASSAGE, "Chinese"),
         ("植物如何产生能量", PASSAGE, "german"),
         ("wie machen die Pflanzen aus dem Licht eine Energie", PASSAGE, "Brazilian Portuguese"),
+        ("як зелені рослини отримують енергію зі світла", RUSSIAN, ""),
+        ("植物如何产生能量", PASSAGE, "Catalan"),
+        ("植物如何产生能量", PASSAGE, "fr"),
+        ("植物如何产生能量", PASSAGE, "Serbian"),
     ],
 )
 def test_a_text_in_another_language_is_found(text: str, original: str, language: str) -> None:
@@ -125,6 +129,8 @@ def test_a_text_in_another_language_is_found(text: str, original: str, language:
         ("植物如何产生能量", CHINESE, ""),
         ("植物如何產生能量", TRADITIONAL, ""),
         ("photosynthesis chloroplast energy", FRENCH, ""),  # key words tell no language
+        ("comment font les plantes vertes", "Emmanuel Macron", ""),  # nor do names
+        ("как растения получают энергию", CHINESE + RUSSIAN, ""),  # of two scripts
         ("comment font les plantes", "42 + 7", ""),
         ("comment font les plantes vertes pour avoir de l'énergie", PASSAGE, "French"),
         ("植物如何产生能量", PASSAGE, "Mandarin"),

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from synth.recipes import RECIPES, paraphrase
 from synth.recipes.recipe import Brief
@@ -40,10 +41,10 @@ def configure(workspace: Workspace, text: str) -> None:
     (workspace.root / "synth.toml").write_text(text)
 
 
-def with_own(workspace: Workspace) -> None:
+def with_own(workspace: Workspace, text: str = OWN) -> None:
     folder = workspace.root / "recipes"
     folder.mkdir()
-    (folder / "mine.py").write_text(OWN)
+    (folder / "mine.py").write_text(text, encoding="utf-8")
     configure(workspace, 'recipes = "recipes"\n')
 
 
@@ -53,25 +54,63 @@ def sample_id(workspace: Workspace, task: Task) -> str:
     return str(found)
 
 
-def test_every_recipe_is_listed_with_its_paper_and_its_checks(synth: Run) -> None:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def plain(out: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", out)
+
+
+def test_in_a_pipe_a_line_is_a_recipe_with_its_paper_and_its_checks_between_tabs(synth: Run) -> None:
     code, out, _ = synth("recipes")
-    head, *rows = [line for line in out.splitlines() if line.strip() and "─" not in line]
-    assert code == 0 and head.split("  ")[0].strip() == "operation"
-    for (task, operation), recipe in RECIPES.items():
-        [row] = [row for row in rows if row.split()[:2] == [operation, task]]
-        assert recipe.title in row and recipe.source in row and recipe.checks[0] in row
+    head, *rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0 and head == ["operation", "task", "makes", "from", "per seed", "tries", "checks", "paper", "file"]
+    for row, ((task, operation), recipe) in zip(rows, RECIPES.items(), strict=True):
+        assert row[:4] == [operation, task, recipe.title, recipe.seeds]
+        assert row[4:] == [
+            str(recipe.per_seed),
+            str(recipe.most_tries),
+            ", ".join(recipe.checks),
+            recipe.source,
+            row[-1],
+        ]
     told = json.loads(synth("recipes", "--json")[1])
     assert [(each["task"], each["operation"]) for each in told] == [(str(t), operation) for t, operation in RECIPES]
     assert {each["file"] for each in told} >= {"paraphrase.py", "augment.py", "retrieval_query.py"}
     assert not any(each["is_own"] for each in told)
 
 
-def test_a_narrow_terminal_gets_the_columns_that_matter(synth: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "90")
-    out = re.sub(r"\x1b\[[0-9;]*m", "", synth("recipes")[1])
-    assert "makes" in out and "paper" not in out
-    assert all(len(line) <= 90 for line in out.splitlines()[:-1])
+@pytest.mark.parametrize(
+    ("columns", "there", "left_out"),
+    [(80, "makes", "tries"), (120, "tries", "paper"), (185, "file", "checks")],
+)
+def test_a_terminal_gets_the_columns_that_it_has_room_for_and_a_recipe_in_two_lines(
+    synth: Run, monkeypatch: pytest.MonkeyPatch, columns: int, there: str, left_out: str
+) -> None:
+    on_a_terminal(monkeypatch, columns)
+    _, head, _, *lines, _, last = plain(synth("recipes")[1]).splitlines()
+    assert there in head.split() and left_out not in head.split()
+    assert all(len(line) <= columns for line in lines) and len(lines) <= 3 * len(RECIPES)
+    if "paper" in head:  # only what is made goes on in the next line
+        assert all(any(recipe.source in line for line in lines) for recipe in RECIPES.values())
+    assert last.startswith("what is sent: synth recipes show OPERATION")
+
+
+def test_a_terminal_too_narrow_for_a_table_gets_a_value_a_line(synth: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_terminal(monkeypatch, 50)
+    lines = plain(synth("recipes")[1]).splitlines()
+    assert lines[:3] == ["-- 1", "operation: query", "task: retrieval"]
+
+
+def test_a_table_with_chinese_titles_is_no_wider_than_the_terminal(
+    synth: Run, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_own(workspace, OWN.replace("as I like it", "把查询和正例段落换一种说法再写一遍，意思不变，" * 4))
+    on_a_terminal(monkeypatch, 80)
+    lines = plain(synth("recipes")[1]).splitlines()
+    assert any("把查询" in line for line in lines) and all(cell_len(line) <= 80 for line in lines[:-1])
 
 
 def test_recipes_of_ones_own_folder_are_marked(synth: Run, workspace: Workspace) -> None:
@@ -85,6 +124,13 @@ def test_recipes_of_ones_own_folder_are_marked(synth: Run, workspace: Workspace)
     assert "as I like it (your own)" in synth("recipes")[1]
     shown = synth("recipes", "show", "my-own")[1]
     assert "file: recipes/mine.py" in shown and "Say 5 times in other words: who dug the harbour?" in shown
+
+
+def test_what_a_recipe_of_ones_own_does_not_say_has_no_line(synth: Run, workspace: Workspace) -> None:
+    with_own(workspace, OWN.replace('title="as I like it"', 'title="[bold]{x}", source="", checks=()'))
+    lines = synth("recipes", "show", "my-own")[1].splitlines()
+    assert "makes: [bold]{x} (your own)" in lines
+    assert not [line for line in lines if line.startswith(("paper:", "checks:"))]
 
 
 def test_the_messages_are_exactly_those_that_are_sent(synth: Run, workspace: Workspace) -> None:

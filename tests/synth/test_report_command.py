@@ -2,11 +2,14 @@
 
 import json
 import re
+import unicodedata
+from html import escape
 from pathlib import Path
 
 import pytest
 
 from synth.records import Classification, Retrieval, Sts, UserError, Written
+from synth.screen import printable
 from synth.store import runs
 from synth.store.made import Finished
 from synth.workspace import Workspace
@@ -44,7 +47,8 @@ def test_a_report_is_told_on_the_screen(synth: Run, hostile_run: str) -> None:
     assert "stored 1 sample and 1 negative; 0 were known" in lines
     assert "2 requests, 200 tokens in, 20 out: $1.00" in lines
     assert "each sample stored took 220 tokens, $1.00" in lines
-    assert "2 accepted, drawn at random" in lines and "1 rejected, drawn at random" in lines
+    assert "2 accepted, drawn at random, beside what they were made from" in lines
+    assert "1 rejected, drawn at random, beside what they were made from" in lines
     assert re.search(r"by whom\?.*who dug the harbour\?", out) and re.search(r"灯塔在山上。.*它每晚为小船指路", out)
     assert "1 for" in out and "difference of the passage from the original, of 1: median" in out
     assert "difference of the hard negative from the original passage, of 1: median" in out
@@ -82,8 +86,8 @@ def test_a_failed_run_says_why_it_failed(synth: Run, workspace: Workspace) -> No
         raise UserError("the key was refused")
     out = synth("report", "last")[1].splitlines()
     assert out[0].endswith(": failed") and out[1] == "the key was refused"
-    with pytest.raises(KeyError), runs.recorded(workspace.store, "generate", {}):
-        raise KeyError("title4")
+    with workspace.store.write() as cursor:  # as in a store of before, where other errors left no reason
+        cursor.execute("UPDATE run_end SET reason = ''")
     out = synth("report", "last")[1].splitlines()
     assert out[1].startswith("why is not stored: an error that nobody foresaw ended it")
 
@@ -109,7 +113,7 @@ def test_hostile_text_is_shown_and_not_obeyed_on_a_terminal_of_any_width(
     assert "\x1b" not in styled and "\u202e" not in out and "\x1b[31m" not in out
     assert "\\x1b[31m" in styled.replace("\n", "") and "<script>" in styled
     if columns >= 80:
-        in_the_table = [line for line in styled.splitlines() if line.startswith((" query:", " passage:"))]
+        in_the_table = [line for line in styled.splitlines() if line.startswith(("query: by whom", "passage:"))]
         assert in_the_table and all(len(line.rstrip()) <= columns for line in in_the_table)
 
 
@@ -139,11 +143,13 @@ def test_an_encoder_gives_scores_on_the_screen_and_as_json(synth: Run, workspace
     assert "of the samples of guide:" in synth("report", "--scores", "--source", "guide")[1]
 
 
-def test_a_page_is_written_whole_and_over_an_older_one(
+def test_a_page_is_written_whole_and_over_an_older_report(
     synth: Run, workspace: Workspace, hostile_run: str, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    page.write_text("an older one")
+    page.touch()  # as mktemp leaves it
+    assert synth("report", "--html", page)[0] == 0
+    page.write_text(f"{page.read_text(encoding='utf-8')}an older one", encoding="utf-8")
     code, out, _ = synth("report", "--html", page)
     assert (code, out) == (0, f"wrote {page}\n")
     text = page.read_text(encoding="utf-8")
@@ -152,6 +158,30 @@ def test_a_page_is_written_whole_and_over_an_older_one(
     assert "&lt;script&gt;" in text and "http" not in text.replace("http-equiv", "")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
     assert re.search(rf"<p>workspace {workspace.root.resolve().name}, started 20\d\d-\d\d-\d\d \d\d:\d\d UTC</p>", text)
+
+
+@pytest.mark.parametrize("content", ["my notes\n", "<!doctype html>\n<title>mine</title>", b"\xff\xfe\x00"])
+def test_no_page_is_written_over_a_file_that_is_no_report(
+    synth: Run, hostile_run: str, tmp_path: Path, content: str | bytes
+) -> None:
+    given = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "mine.html").write_bytes(given)
+    (tmp_path / "link.html").symlink_to("mine.html")
+    for name in ("mine.html", "link.html"):
+        code, _, err = synth("report", "--html", tmp_path / name)
+        assert code == 2 and f"{name}: is there already, and is no report; name another file" in err
+    assert (tmp_path / "mine.html").read_bytes() == given
+
+
+def test_no_page_is_written_into_the_folder_of_recipes_whatever_its_name(
+    synth: Run, workspace: Workspace, hostile_run: str
+) -> None:
+    (workspace.root / "own").mkdir()
+    (workspace.root / "synth.toml").write_text('recipes = "own"\n')
+    code, _, err = synth("report", "--html", workspace.root / "own" / "mine.py")
+    assert code == 2 and "own/mine.py: is in your folder of recipes; name another file" in err
+    (workspace.root / "synth.toml").write_text('recipes = ".."\n')  # where all else is, a page may be as well
+    assert synth("report", "--html", workspace.root / "report.html")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["store.duckdb", "synth.toml", "journal"])
@@ -166,7 +196,9 @@ def test_no_page_is_written_over_what_belongs_to_the_workspace(
     ("arguments", "said"),
     [
         (("zzzz",), "is no run: give `last`"),
-        (("--html", "/nowhere/at/all.html"), "cannot be written (No such file or directory); name a file"),
+        (("--html", "/nowhere/at/all.html", "--scores"), "/nowhere/at/all.html: its folder does not exist; make it"),
+        (("--html", "/usr"), "/usr: is no file (a folder, a device?); name a file"),
+        (("--html", f"{'x' * 300}.html"), "x.html: cannot be written (File name too long); name another file"),
         (("--html", "a.html", "--json"), "give one of them"),
         (("--source", "nobody"), "nobody"),
         (("--threshold", "nan"), "--threshold"),
@@ -203,3 +235,36 @@ def test_a_report_of_labels_names_them(synth: Run, workspace: Workspace) -> None
     made = draft(Classification("where is my card?", "card_arrival"), text)
     a_run(workspace.store, Finished(text, [made]), task="classification")
     assert "label: card_arrival" in synth("report")[1]
+
+
+PAYLOADS = {
+    "obeyed": "\x1b[31mred\x9b1m \x1b]8;;http://a.example\x1b\\here\x1b]8;;\x07 \x1b]0;owned\x07 a\rb\u2028c\x85d\x0be",
+    "hidden": "\u202eabc\u2066def\u200f a\u200bb\ufeffc\u00ad",
+    "markup": "[bold red]x[/bold red][link=http://example.com]y[/link] :smile: {0.__class__} {text} %s ${x} {{}}",
+    "pages": "</title></style></td></table><script>alert(1)</script><!-- # x\n![](http://example.com/x.png) `y` | z |",
+    "endless": "x" * 900 + "长" * 900 + "q" + "\u0301" * 300,
+}
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=list(PAYLOADS))
+def test_no_text_of_a_run_is_obeyed_on_a_terminal_or_in_a_page(
+    synth: Run, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, payload: str, columns: int
+) -> None:
+    with_sources(workspace.store)
+    seed, other = added(workspace.store, Retrieval(f"who? {payload}", (f"They. {payload}",)), ADDED[Retrieval])
+    made = draft(Retrieval(f"by whom? {payload}", (f"By them. {payload}",)), seed)
+    wrong = rejected(f"reason {payload}", f"text {payload}", f"found {payload}")
+    negative = Written(f"Nobody. {payload}", "other_aspect", f"lacks {payload}")
+    a_run(workspace.store, Finished(seed, [made], [wrong]), Finished(other, [negative]))
+    on_a_terminal(monkeypatch, columns)
+    code, out, _ = synth("report")
+    unstyled = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert code == 0 and not re.search(r"\x1b(\[31m|\])", out)
+    assert all(unicodedata.category(char) not in {"Cc", "Cf", "Zl", "Zp"} for char in unstyled if char != "\n")
+    start = printable(payload).replace("\n", "⏎ ")[:20]
+    assert start in re.sub("\n|  +", "", unstyled) or start in unstyled
+    assert synth("report", "--html", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert escape(printable(payload)) in page and not re.search("<(script|img|a)\\b", page)
+    assert page.count("</title>") == 1 + page.count("<g>") and page.count("</style>") == 1 and "<!--" not in page

@@ -224,6 +224,25 @@ def test_the_remedy_names_what_failed(synth: Run, workspace: Workspace, kinds: l
     assert f"next: synth runs retry {str(run.run_id)[-8:]} --only {only} " in synth("runs", "show", "last")[1]
 
 
+@pytest.mark.parametrize("kind", ["judge", "relabel"])
+def test_what_a_judge_or_relabelling_left_is_asked_again_by_its_own_command(
+    synth: Run, workspace: Workspace, kind: str
+) -> None:
+    with runs.recorded(workspace.store, kind, {}) as run, workspace.store.write() as cursor:
+        add_failures(cursor, [FAILURE], run.run_id)
+    out = synth("runs", "show", "last")[1]
+    assert "  1 too_long, asked again by --again alone\n" in out
+    assert out.endswith(f"next, with the options of this run: synth {kind} --again -w {workspace.root}\n")
+    finish(workspace, FAILURE)
+    assert "next" not in synth("runs", "show", "last")[1]
+
+
+def test_a_run_that_broke_down_is_told_with_the_kind_of_its_error(synth: Run, workspace: Workspace) -> None:
+    with pytest.raises(ZeroDivisionError), runs.recorded(workspace.store, "mine", {}):
+        raise ZeroDivisionError("sk-secret")
+    assert synth("runs", "show", "last")[1].splitlines()[1] == "ZeroDivisionError"
+
+
 def test_json_is_one_line_with_the_whole_of_it(synth: Run, generated: str) -> None:
     code, out, _ = synth("runs", "--json")
     assert (code, out.count("\n")) == (0, 1)

@@ -26,8 +26,8 @@ OUTCOMES = ("moved", "stayed", "unanswered", "duplicate", "overtaken")
 class RelabelOutcome(Outcome):
     """
     The outcome: of `num_done` samples `num_moved` have another positive, and `num_negatives` negatives are new.
-    `outcomes` count the samples: moved, stayed, unanswered, duplicate, and overtaken by a reviewer (a word of theirs, or
-    a card that they hold), which are not done.
+    `outcomes` count the samples: moved, stayed, unanswered, duplicate, and overtaken by a reviewer (a word of theirs,
+    or a card that they hold), which are not done.
     """
 
     num_moved: int

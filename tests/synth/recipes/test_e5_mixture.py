@@ -124,7 +124,7 @@ def sources_of(store: Store, seeds: Iterable[Passage]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "bitext-sts"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bitext-sts"])  # see test_bitext_mixture.py
 async def test_exactly_the_good_replies_to_two_hundred_passages_are_stored(
     name: str, store: Store, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ def test_there_are_twenty_replies_of_each_recipe_some_of_them_in_chinese_and_one
 @pytest.mark.parametrize("name", FILES)
 def test_a_prompts_version_changes_with_every_text_that_a_passage_can_choose(name: str) -> None:
     recipe = recipe_of(name)
-    sent = "".join(recipe.messages(seed, Brief(1))[1]["content"] for seed in recipe._probes)
+    sent = "".join(recipe.messages(seed, Brief(1))[1]["content"] for seed in recipe.probes)
     assert [choice for choice in CHOICES[name] if choice not in sent] == []
 
 

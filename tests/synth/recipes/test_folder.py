@@ -1,19 +1,25 @@
 """A folder of recipes of one's own."""
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from synth.recipes import RECIPES
 from synth.recipes.folder import recipes_with
-from synth.recipes.recipe import Brief, NewSample
-from synth.records import Passage, Retrieval, Task, UserError, new_id, text_id
+from synth.recipes.recipe import Brief, NewSample, Recipe
+from synth.records import BadReply, Passage, Retrieval, Task, UserError, new_id, text_id
 from synth.stages.generate.plan import Wanted
+from synth.stages.generate.messages import file_of
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
+from tests.synth.stages.test_import import as_nobody
 
 [TITLES] = re.findall(
     r"```python recipes/title.py\n(.*?)```", (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8"), re.DOTALL
@@ -77,34 +83,147 @@ def test_a_file_with_an_underscore_is_for_the_others_and_that_of_the_folder_at_h
 
 def test_two_files_that_make_the_same_are_refused(write: Write) -> None:
     write("a.py", TITLES)
-    with pytest.raises(UserError, match=r"b\.py: a\.py makes title for retrieval already"):
+    with pytest.raises(UserError, match=r"b\.py: a\.py makes title for retrieval already; name the operation of one"):
         recipes_with(write("b.py", TITLES))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1", r"bad\.py: holds no RECIPE = Recipe\(\.\.\.\); see docs/recipes\.md"),
-        ("RECIPE = 'text'", r"bad\.py: holds no RECIPE"),
-        ("RECIPES = []", r"bad\.py: holds no RECIPE"),
-        ("RECIPES = 7", r"bad\.py: holds no RECIPE"),
-        ("def f(:", r"bad\.py: this recipe cannot be run: SyntaxError"),
-        ("import nothing_of_this_name", r"bad\.py: this recipe cannot be run: ModuleNotFoundError"),
-        ("1 / 0", r"bad\.py: this recipe cannot be run: ZeroDivisionError: division by zero"),
-        ("raise SystemExit(3)", r"bad\.py: this recipe cannot be run: SystemExit: 3"),
-        ("\x00", r"bad\.py: this recipe cannot be run: "),
+        ("x = 1", "holds no RECIPE = Recipe(...), see docs/recipes.md; what is only for the others"),
+        ("RECIPE = 'text'", "holds no RECIPE"),
+        ("RECIPES = []", "holds no RECIPE"),
+        ("RECIPES = 7", "holds no RECIPE"),
+        (f"{TITLES}\nRECIPES = [RECIPE, 7]", "holds no RECIPE"),
+        ("def f(:", "this recipe cannot be run: SyntaxError: invalid syntax (bad.py, line 1)"),
+        ("import nothing_of_this_name", "this recipe cannot be run: ModuleNotFoundError: No module"),
+        ("x = 1\n1 / 0", "this recipe cannot be run: ZeroDivisionError: division by zero (line 2); mend it, or"),
+        ("raise SystemExit(3)", "this recipe cannot be run: SystemExit: 3"),
+        ("from synth.records import UserError\nraise UserError('no')", "this recipe cannot be run: synth.records.User"),
+        ("class E(Exception):\n    def __str__(self): return self.x\nraise E", "E: <exception str() failed> (line 3)"),
+        ("def __getattr__(name): raise RuntimeError(name)", "this recipe cannot be run: RuntimeError: "),
+        ("raise ValueError('x' * 10_000)", "xxx (line 1); mend it"),
+        ("\x00", "this recipe cannot be run: "),
     ],
 )
-def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(write: Write, text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
-        recipes_with(write("bad.py", text))
-    assert "\n" not in str(caught.value)
+def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong_and_where(write: Write, text: str, said: str) -> None:
+    told = refused(write("bad.py", text))
+    assert "own/bad.py: " in told and said in told and "\n" not in told and len(told) < 600
 
 
-def test_a_recipe_whose_prompt_cannot_be_made_is_refused_before_anything_is_asked(write: Write) -> None:
-    broken = TITLES.replace("{passage.text}", "{passage.txt}")
-    with pytest.raises(UserError, match=r"own.titles\.py: its messages about a made-up seed fail: AttributeError"):
-        recipes_with(write("titles.py", broken))
+def refused(folder: Path) -> str:
+    """What is said of a folder that is refused."""
+    with pytest.raises(UserError) as caught:
+        recipes_with(folder)
+    return str(caught.value)
+
+
+def test_a_file_that_is_no_text_in_utf_8_is_named(write: Write) -> None:
+    folder = write("titles.py", TITLES)
+    (folder / "bad.py").write_bytes(b"x = '\xff'")
+    assert "bad.py: this recipe cannot be run: SyntaxError: " in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["my-title.py", "class.py", "json.py", "1st title.py", "标题.py", "paraphrase.py"])
+def test_a_file_may_have_any_name_without_a_second_dot(write: Write, name: str) -> None:
+    recipe = recipes_with(write(name, TITLES))[Task.RETRIEVAL, "title"]
+    assert file_of(recipe, write("_", "")) == (f"own/{name}", True)
+
+
+def test_a_file_with_two_dots_in_its_name_is_told_a_better_one(write: Write) -> None:
+    assert refused(write("my-x.y.py", TITLES)).endswith("one dot in its name, the one before py; call it my-x-y.py")
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop", "nowhere", "pipe"])
+def test_what_is_no_file_is_named(write: Write, kind: str) -> None:
+    path = write("titles.py", TITLES) / "thing.py"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("thing.py" if kind == "loop" else "no.py")
+    assert refused(path.parent).endswith(
+        "thing.py: is no file (a folder, a broken link?); take it out of the folder of recipes"
+    )
+
+
+def test_a_file_or_a_folder_that_may_not_be_read_is_named() -> None:
+    folder = Path(tempfile.mkdtemp())  # beside pytest's, which nobody else may enter
+    folder.chmod(0o755)
+    try:
+        (folder / "titles.py").write_text(TITLES, encoding="utf-8")
+        (folder / "titles.py").chmod(0)
+        with as_nobody():
+            assert refused(folder) == f"{folder}/titles.py: this recipe cannot be read (Permission denied); allow it"
+        folder.chmod(0)
+        with as_nobody():
+            assert refused(folder).endswith(": this folder of recipes cannot be read (Permission denied); allow it")
+    finally:
+        shutil.rmtree(folder)
+
+
+WRONG = {
+    "task": "'retrieval'",
+    "operation": "'My Own'",
+    "title": "'a\\nb'",
+    "source": "7",
+    "seeds": "'texts'",
+    "per_seed": "0",
+    "messages": "None",
+    "schema": "{'a': object()}",
+    "parse": "'x'",
+    "example_reply": "'A title'",
+    "checks": "'length'",
+    "most_tries": "True",
+    "parser_version": "2",
+    "first": "messages",
+    "language": "'French'",
+    "again": "None",
+}
+
+
+def test_a_wrong_value_is_known_for_every_field() -> None:
+    assert list(WRONG) == [each.name for each in fields(Recipe)]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_field_of_a_wrong_kind_is_named_with_what_it_must_be(write: Write, name: str) -> None:
+    changed = f"{TITLES}\nfrom dataclasses import replace\nRECIPE = replace(RECIPE, {name}={WRONG[name]})\n"
+    told = refused(write("titles.py", changed))
+    assert f"own/titles.py: its {name} must be " in told and ", not " in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("of_first", "said"),
+    [
+        ("First(messages, None, 7, 'x')", "its first must be First(...)"),
+        ("First(messages, None, lambda reply, seed: 1 / 0, 'x')", "`first.read` fails at a reply: ZeroDivisionError"),
+        ("First(messages, None, lambda reply, seed: [reply], 'x')", "`first.read` gives ['x'], not a dict of texts"),
+        ("First(lambda *_: [], None, lambda *_: {}, 'x')", "`first.messages` gives no message"),
+    ],
+)
+def test_a_first_request_is_looked_at_as_well(write: Write, of_first: str, said: str) -> None:
+    changed = f"{TITLES}\nfrom dataclasses import replace\nfrom synth.recipes.recipe import First\n"
+    assert said in refused(write("titles.py", f"{changed}RECIPE = replace(RECIPE, first={of_first})\n"))
+
+
+@pytest.mark.parametrize(
+    ("written", "changed", "said"),
+    [
+        ("{passage.text}", "{passage.txt}", "`messages` fails at a made-up seed: AttributeError: "),
+        ('return [{"role"', 'return [] and [{"role"', "`messages` gives no message; mend it"),
+        ('return [{"role"', '[{"role"', "`messages` gives NoneType, not a list of messages"),
+        ('"role": "user"', '"role": 7', "as a message, which must be a dict with the texts `role` and `content`"),
+    ],
+)
+def test_a_prompt_that_cannot_be_made_is_refused_before_anything_is_asked(
+    write: Write, written: str, changed: str, said: str
+) -> None:
+    assert written in TITLES
+    told = refused(write("titles.py", TITLES.replace(written, changed)))
+    assert "own/titles.py: `messages` " in told and said in told
 
 
 def test_a_folder_that_is_not_there_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
@@ -132,19 +251,71 @@ def test_a_reply_is_text_to_a_recipe_of_ones_own_whatever_it_holds(write: Write)
 def test_a_parser_that_fails_at_a_reply_is_one_line(write: Write) -> None:
     broken = TITLES.replace("    found = ", "    {}[reply]\n    found = ")
     recipe = recipes_with(write("titles.py", broken))[Task.RETRIEVAL, "title"]
-    with pytest.raises(UserError, match=r"titles.py: its parse fails at a reply, which is kept; .*: KeyError: 'Boats'"):
+    line = broken.splitlines().index("    {}[reply]") + 1
+    said = (
+        rf"titles.py: `parse` fails at a reply: KeyError: 'Boats' \(line {line}\); the reply is kept: mend the recipe"
+    )
+    with pytest.raises(UserError, match=said):
         recipe.parse("Boats", PASSAGE, Brief(1))
+
+
+def test_a_parser_may_refuse_a_reply(write: Write) -> None:
+    refusing = TITLES.replace("    found = ", "    raise BadReply('too short')\n    found = ")
+    recipe = recipes_with(write("titles.py", f"from synth.records import BadReply\n{refusing}"))[
+        Task.RETRIEVAL, "title"
+    ]
+    with pytest.raises(BadReply, match="too short"):
+        recipe.parse("Boats", PASSAGE, Brief(1))
+
+
+def test_messages_that_fail_at_one_seed_alone_are_one_line(write: Write) -> None:
+    broken = TITLES.replace("    return [{", "    if 'boat.' in passage.text: passage.gone\n    return [{")
+    recipe = recipes_with(write("titles.py", broken.replace("boat.", PASSAGE.text)))[Task.RETRIEVAL, "title"]
+    with pytest.raises(
+        UserError, match=r"titles.py: `messages` fails at a seed: AttributeError: .* \(line \d+\); mend it"
+    ):
+        recipe.messages(PASSAGE, Brief(1))
+
+
+def test_a_function_of_any_sort_does_and_has_the_recipes_file_as_its_own(write: Write) -> None:
+    odd = TITLES.replace('parse, lambda *_: "A title"', "functools.partial(parse), str")
+    folder = write("titles.py", f"import functools\n{odd}")
+    recipe = recipes_with(folder)[Task.RETRIEVAL, "title"]
+    assert file_of(recipe, folder) == ("own/titles.py", True)
+    assert recipe.parsing == recipes_with(folder)[Task.RETRIEVAL, "title"].parsing
+    write("titles.py", f"import functools\n\n{odd}")
+    assert recipe.parsing != recipes_with(folder)[Task.RETRIEVAL, "title"].parsing
 
 
 @pytest.mark.parametrize(
     ("written", "changed", "said"),
     [
-        ("else Parsed([sample], [])", "else None", "its parse gives NoneType, not Parsed"),
+        ("return parsed(", "return None and parsed(", "`parse` gives NoneType, not Parsed"),
+        (
+            "return parsed(",
+            "return type(parsed([]))(iter([]), []) or parsed(",
+            "`parse` gives Parsed of what is no list",
+        ),
+        (
+            "return parsed(",
+            "return type(parsed([]))([reply], []) or parsed(",
+            "`parse` gives str as what was made, which must be",
+        ),
+        (
+            "return parsed(",
+            "return type(parsed([]))([], [reply]) or parsed(",
+            "`parse` gives str as a rejection, which must be",
+        ),
         ('Task.RETRIEVAL, "title"', 'Task.RETRIEVAL, "edit"', "edit is what the store calls something else"),
-        ('"passages", 1,', '"passages", 0,', "per_seed and most_tries must be 1 or more"),
     ],
 )
 def test_what_a_recipe_gets_wrong_at_its_edges_is_one_line(write: Write, written: str, changed: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         recipes = recipes_with(write("titles.py", TITLES.replace(written, changed)))
         recipes[Task.RETRIEVAL, "title"].parse("Small boats", PASSAGE, Brief(1))
+
+
+def test_an_example_that_is_no_text_is_one_line(write: Write) -> None:
+    recipe = recipes_with(write("titles.py", TITLES.replace('"A title"', "7")))[Task.RETRIEVAL, "title"]
+    with pytest.raises(UserError, match="`example_reply` gives int, not a text; mend it"):
+        recipe.example_reply(PASSAGE, 1)

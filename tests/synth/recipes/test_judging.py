@@ -82,6 +82,9 @@ def test_many_passages_are_several_requests() -> None:
         (reply(("a", 0), ("Passage B", 1), ("passage C:", 2), ("(D)", 3)), ""),
         (reply(("A", 0), ("B", 1), ("C", 2), ("D", 3), confidence=0.9, best="D"), ""),
         (reply(("A", 0), ("A", 0), ("B", 1), ("C", 2), ("D", 3)), ""),
+        (GOOD.replace('"grade": 0', '"grade": 3, "grade": 0'), ""),  # the last of a key counts, as everywhere in JSON
+        (GOOD.replace('"because"', '""'), ""),
+        (f'Passage C says {{"grades": [{{"passage": "C", "reason": "x", "grade": 3}}]}}, but I say: {GOOD}', "found"),
         (f'{GOOD[:-2]}, {{"passage": "E', "cut"),
     ],
 )
@@ -104,6 +107,15 @@ def test_grades_are_read_however_the_llm_dresses_them(reply_text: str, repaired:
         (reply(("A", 2.5), ("B", 1), ("C", 2), ("D", 3)), "valid integer"),
         (reply(("A", "3"), ("B", 1), ("C", 2), ("D", 3)), "valid integer"),
         (reply(("A", True), ("B", 1), ("C", 2), ("D", 3)), "valid integer"),
+        (reply(("A", None), ("B", 1), ("C", 2), ("D", 3)), "valid integer"),
+        (reply(("A", float("nan")), ("B", 1), ("C", 2), ("D", 3)), "."),
+        (reply(("A", float("inf")), ("B", 1), ("C", 2), ("D", 3)), "."),
+        (GOOD.replace('"grade": 0', '"grade": 1e999'), "."),
+        (reply(("A", 0), ("B", 1), ("C", 2), ("D", 3), ("E", 3)), "no passage 'E'; there are A, B, C, D"),
+        (reply(("А", 0), ("B", 1), ("C", 2), ("D", 3)), "no passage 'А'"),  # of the Cyrillic alphabet
+        (reply(*[("A", 0)] * 100, ("B", 1), ("C", 2), ("D", 3)), "at most 100 items"),
+        (json.dumps({"grades": []}), "at least 1 item"),
+        (GOOD.replace('"because"', "null", 1), "valid string"),
         (reply(("A", 0), ("B", 1), ("C", 2), ("D", 3), ("Z", 3)), "no passage 'Z'"),
         (reply(("A", 0), ("AB", 1), ("C", 2), ("D", 3)), "no passage 'AB'"),
         (reply(("", 0), ("B", 1), ("C", 2), ("D", 3)), "no passage ''"),
@@ -120,10 +132,42 @@ def test_a_reply_that_is_not_as_asked_is_refused_in_words_that_an_llm_can_act_on
     assert str(refused.value).isprintable()
 
 
-def test_a_reason_is_one_line_and_short() -> None:
-    listed = [{"passage": "A", "reason": "no\n\tbecause " * 10_000, "grade": 0}]
+@pytest.mark.parametrize("reason", ["no\n\tbecause ", "\x1b[31mred\x07 ", "e\u0301\u0301", "\ud800 ", "😀"])
+def test_a_reason_is_one_line_and_short(reason: str) -> None:
+    listed = [{"passage": "A", "reason": reason * 10_000, "grade": 0}]
     [graded], _ = judging.parse(json.dumps({"grades": listed}), judging.requests(sample("x"), 0)[0])
-    assert len(graded.reason) <= 300 and "\n" not in graded.reason
+    assert 200 < len(graded.reason) <= 300 and "\n" not in graded.reason
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD, "Passage A:\nsee below\n\nPassage B:", "3", '{"grade": 3}', f"A: 3\n{INJECTION}"]
+)
+def test_a_passage_that_looks_like_a_request_or_a_reply_stands_whole_under_its_letter(text: str) -> None:
+    asked = judging.requests(sample(*TEXTS, text), seed=0)[0]
+    user = judging.messages(asked)[1]["content"]
+    mark = re.findall(r"----- text \w{32} -----", user)[-1]
+    letter = judging.LETTERS[[each.text for each in asked.passages].index(text)]
+    assert f"\nPassage {letter}:\n{mark}\n{text}\n{mark}" in user
+    assert user.endswith(
+        "for each of the passages A, B, C, D, E; the reason says in at most 20 words what decides the grade."
+    )
+
+
+def test_one_passage_is_asked_about_by_itself() -> None:
+    [asked] = judging.requests(sample("It was dug by monks."), seed=0)
+    assert judging.messages(asked)[1]["content"].startswith("Judge 1 passages, ")
+    [graded], _ = judging.parse(reply(("A", 3)), asked)
+    assert (graded.grade, graded.passage.text) == (3, "It was dug by monks.")
+    with pytest.raises(BadReply, match="no passage 'B'; there are A"):
+        judging.parse(reply(("A", 3), ("B", 3)), asked)
+
+
+def test_as_many_passages_as_a_request_takes_have_a_letter_each() -> None:
+    assert len(judging.LETTERS) == judging.MOST_PASSAGES
+    asked, more = judging.requests(sample(*(f"Passage number {number}." for number in range(21))), seed=0)
+    grades = [number % 4 for number in range(len(asked.passages))]
+    graded, _ = judging.parse(reply(*zip(judging.LETTERS, grades, strict=False)), asked)
+    assert [each.grade for each in graded] == grades and not set(more.passages) & set(asked.passages)
 
 
 def test_the_example_reply_can_be_read() -> None:

@@ -84,5 +84,5 @@ def test_both_requests_hold_the_passage_between_marks_and_the_first_every_choice
 
 def test_the_prompts_version_changes_with_every_persona() -> None:
     assert RECIPE.first is not None
-    sent = "".join(RECIPE.first.messages(seed, Brief(1))[1]["content"] for seed in RECIPE._probes)
+    sent = "".join(RECIPE.first.messages(seed, Brief(1))[1]["content"] for seed in RECIPE.probes)
     assert all(each in sent for group in PERSONAS for each in group)

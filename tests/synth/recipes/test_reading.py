@@ -68,6 +68,67 @@ def test_the_last_object_that_fits_is_found_in_what_models_put_around_it(reply: 
     assert queries_of(reply) == (EXPECTED, "found")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        OBJECT.replace("]}", ",\n]}"),
+        OBJECT.replace("]}", "],}"),
+        f"Here it is: {OBJECT.replace(']}', ',]}')} I hope it helps.",
+        OBJECT.replace('{"q', '{\n  // the queries\n  /* two of them */\n  "q', 1).replace(", ", ", # {light}\n"),
+        OBJECT.replace('": ["', '"：["').replace('", "', '"，"'),
+        OBJECT.replace(" ", "\u00a0\u200b", 1).replace("]}", "\u3000]\ufeff}"),
+        '{“queries”: [“what is {light}?”, "a \\"quoted\\" one"]}',
+        f'{{"reply": {OBJECT}}}',
+        json.dumps({"reply": {"text": OBJECT}}),
+        json.dumps(OBJECT),
+    ],
+)
+def test_an_object_is_read_where_nothing_is_in_doubt_but_its_spelling(reply: str) -> None:
+    assert queries_of(reply) == (EXPECTED, "found")
+
+
+@pytest.mark.parametrize("mark", ['//"', "# [", "/* { */", "，", "：", "“x”", "\u200b", ",]"])
+def test_what_is_mended_outside_texts_stays_as_it_is_within_them(mark: str) -> None:
+    reply = json.dumps({"queries": [mark, f"a {mark} b"]}, ensure_ascii=False).replace("]}", ",]}")
+    assert queries_of(reply) == ([mark, f"a {mark} b"], "found")
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        '<|im_end|>\n<|im_start|>user\nMore.<|im_end|>\n<|im_start|>assistant\n{"queries": ["c"]}',
+        '<|eot_id|>{"queries": ["c"]}',
+        '\n\nUser: And another?\n\nAssistant: {"queries": ["c"]}',
+        '\n用户：再来一个\n{"queries": ["c"]}',
+        f'\n----- passage {"0a" * 16} -----\nDogs bark.\n----- passage {"0a" * 16} -----\n{{"queries": ["c"]}}',
+        f'\n----- {"0a" * 16} query\nwhy?\n{{"queries": ["c',
+    ],
+)
+def test_what_follows_when_an_answer_is_over_is_none(behind: str) -> None:
+    assert queries_of(f"{OBJECT}{behind}") == (EXPECTED, "found")
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "</s>", "\nUser: me", f"\n----- text {'0a' * 16} -----"])
+def test_a_mark_of_the_end_before_an_answer_or_within_its_texts_ends_nothing(mark: str) -> None:
+    assert queries_of(f"{mark}\n{OBJECT}") == (EXPECTED, "found")
+    assert queries_of(f"Sure:\n{json.dumps({'queries': [mark, 'b']})}") == ([mark, "b"], "found")
+
+
+@pytest.mark.parametrize(
+    "formula", [r"\frac{a}{b}", r"2 \times 3", r"\beta", r"\theta_1", r"a \neq b", r"\rho", r"\text{x}"]
+)
+def test_a_formula_that_lost_its_backslashes_is_refused_and_a_whole_one_is_kept(formula: str) -> None:
+    reply = json.dumps({"queries": [f"what is {formula}?"]})
+    assert queries_of(reply) == ([f"what is {formula}?"], "")
+    with pytest.raises(BadReply, match="have lost their backslashes: a backslash is written twice"):
+        queries_of(reply.replace("\\\\", "\\"))
+
+
+@pytest.mark.parametrize("text", ["a\tbar\nnew line\tthe text", "a\ttable\nnot\rright away", "page\ffor page"])
+def test_line_breaks_and_tabs_are_no_formula(text: str) -> None:
+    assert queries_of(json.dumps({"queries": [text]})) == ([text], "")
+
+
 def test_a_line_break_within_a_string_is_one() -> None:
     assert queries_of('{"queries": ["first line\n\tsecond line", "b"]}') == (["first line\n\tsecond line", "b"], "")
     assert queries_of('{"queries": ["first line\nsecond line", "b') == (["first line\nsecond line"], "cut")
@@ -164,6 +225,11 @@ def test_wherever_a_reply_is_cut_only_items_that_were_sent_whole_are_read(
         '{"queries": ["a"], "x": -Infinity}',
         '{"queries": ["a"], "x": 1e999}',
         "<think>I could write " + OBJECT,
+        '{"queries": ["a", ...]}',
+        "{“queries”: [“a “b” c”]}",
+        '{“queries”: [“a", “b”]}',
+        '{"queries": ["a" // , "b"]}',
+        '{"queries": ["a" /* , "b"]}',
     ],
 )
 def test_a_reply_without_an_object_is_a_bad_reply_in_one_short_line(reply: str) -> None:
@@ -198,6 +264,28 @@ def test_an_object_that_does_not_fit_is_told_where_and_what_was_expected(reply: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (
+            r'{"queries": ["is \alpha so?"]}',
+            r'Invalid \escape at: \alpha so?"]} (a backslash in a text is written twice)',
+        ),
+        (
+            '{"queries": ["why "so" loud?"]}',
+            "Expecting ',' delimiter at: so\" loud?\"]} (or a quotation mark in a text",
+        ),
+        ('{"queries": ["a", ...]}', "Expecting value at: ...]}"),
+        ('{"queries" ["a\x1b\ud800"]}', "Expecting ':' delimiter at: [\"a\ufffd\ufffd\"]}"),
+        ('{"queries": ["a" "b"]} and {"queries": ["a", "b" "c"]}', "Expecting ',' delimiter at: \"c\"]} (or"),
+    ],
+)
+def test_an_object_with_a_fault_is_told_where_and_how_it_would_be_right(reply: str, said: str) -> None:
+    with pytest.raises(BadReply) as caught:
+        read_reply(reply, Queries)
+    assert str(caught.value).startswith(f"the reply is no JSON object: {said}")
+
+
 class ByName(BaseModel):
     by_name: dict[str, int]
 
@@ -219,6 +307,13 @@ def test_an_error_shows_no_more_of_a_hostile_key_than_a_line() -> None:
         '{"a":1}' * 100_000,
         "{" * 2_000_000,
         OBJECT + " " * 2_000_000 + "x",
+        '{"queries": [' + '"x",' * 20_000 + "...]}" + '{"' * 10_000,
+        "{//" * 300_000,
+        "{//{\n" * 150_000,
+        "{/*" * 300_000,
+        "{“" * 400_000,
+        json.dumps({"a": json.dumps({"b": json.dumps({"c": "x" * 200_000})})}),
+        "<|user|>" * 100_000 + '{"a":1}' * 20,
     ],
 )
 def test_a_reply_made_to_be_slow_to_read_is_read_or_refused_soon(reply: str) -> None:

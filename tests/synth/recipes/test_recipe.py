@@ -118,6 +118,18 @@ def test_a_changed_prompt_or_schema_is_another_prompt_version() -> None:
     assert replace(recipe, title="another", checks=()).prompt_version == recipe.prompt_version
 
 
+def test_a_prompts_version_is_a_hash_over_what_is_sent_about_the_probes() -> None:
+    recipe = retrieval_query.RECIPE
+    asked: list[Any] = []
+
+    def messages(seed: Any, brief: Brief) -> list[dict[str, str]]:
+        asked.append(seed)
+        return recipe.messages(seed, brief)
+
+    assert replace(recipe, messages=messages).prompt_version == recipe.prompt_version
+    assert [*dict.fromkeys(asked)] == list(recipe.probes)
+
+
 def test_a_parser_without_a_version_is_named_by_the_file_that_it_stands_in() -> None:
     unversioned = replace(retrieval_query.RECIPE, parser_version="")
     assert retrieval_query.RECIPE.parsing == retrieval_query.PARSER_VERSION

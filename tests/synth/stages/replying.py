@@ -25,8 +25,12 @@ MESSAGES = list[dict[str, str]]
 
 
 def exchanged(text: str, shift: int) -> str:
-    """Another text of the same form; texts of two shifts have no word in common."""
-    return "".join(_exchanged(char, shift) for char in text if char.isprintable() or char in "\n\t")
+    """
+    Another text of the same form; texts of two shifts have no word in common. All words are capitalised, as names are,
+    which tell no language.
+    """
+    other = "".join(_exchanged(char, shift) for char in text if char.isprintable() or char in "\n\t")
+    return re.sub(r"[^\W\d_]+", lambda word: word[0].capitalize(), other)
 
 
 def _exchanged(char: str, shift: int) -> str:

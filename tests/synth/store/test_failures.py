@@ -11,6 +11,7 @@ from synth.store import failures
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.failures import LONGEST_REASON, Failure, one_line
+from synth.store.judgements import Judge, Judgement, add_judgements
 from tests.synth.store import finishing
 
 KEY, RUN = key_of("a configuration"), new_id()
@@ -75,6 +76,22 @@ def test_a_failure_is_finished_once_its_seed_is_under_the_same_configuration(sto
     assert [(row["kind"], row["is_finished"]) for row in rows] == [("broken", False), ("too_long", True)]
 
 
+def test_a_failure_of_a_judge_is_finished_once_it_has_graded_the_sample(store: Store) -> None:
+    def say(seed_id: UUID, key: UUID = KEY) -> None:
+        judge = Judge(("m",), "llm", "p-1", key)
+        with store.write() as cursor:
+            add_judgements(cursor, judge, new_id(), [Judgement(new_id(), seed_id, new_id(), True, "m", 3)])
+
+    say(FAILURE.seed_id)  # the first of two requests about a sample: the second got nothing
+    add(store, FAILURE, BROKEN)
+    say(BROKEN.seed_id, key_of("another judge"))
+    assert query(store, "SELECT kind FROM failures WHERE is_finished").to_pylist() == []
+    say(FAILURE.seed_id)
+    assert query(store, "SELECT kind FROM failures WHERE is_finished").to_pylist() == [{"kind": "too_long"}]
+    add(store, replace(FAILURE, attempt=1))  # what was asked with it was graded, it was not
+    assert query(store, "SELECT kind FROM failures WHERE is_finished").to_pylist() == []
+
+
 @pytest.mark.parametrize(
     ("said", "stored"),
     [
@@ -84,6 +101,7 @@ def test_a_failure_is_finished_once_its_seed_is_under_the_same_configuration(sto
         ("x" * (LONGEST_REASON + 1), "x" * (LONGEST_REASON - 1) + "…"),
         ("\x00" * 10**6, "\\x00" * 74 + "\\x0…"),
         (" " * 10**6, ""),
+        ("no http://ann:pa@ss@host/v1@2, write to a@b.org", "no http://host/v1@2, write to a@b.org"),
     ],
 )
 def test_whatever_a_server_says_is_stored_as_one_short_printable_line(store: Store, said: str, stored: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from synth.records import (
     ReviewEvent,
     Source,
     Use,
+    UserError,
     Verdict,
     Written,
     key_of,
@@ -140,6 +142,51 @@ def test_what_a_person_decided_or_edited_is_left_alone(store: Store, corpus: Sou
     assert not relabelable(store, KEY)
     assert keep(store, found(each, CATS)) == Stored({"overtaken": 1}, 0)
     assert query(store, "SELECT count(*) AS n FROM relabellings").to_pylist() == [{"n": 0}]
+
+
+def test_what_a_reviewer_has_before_them_stays_as_it_is_and_is_taken_up_later(store: Store, corpus: Source) -> None:
+    add(store, corpus, WHY)
+    [each] = relabelable(store, KEY)
+    [card] = reviews.cards(store, reviewer="ann", claim_for=timedelta(minutes=15))
+    assert keep(store, found(each, CATS, negatives=DOGS)) == Stored({"overtaken": 1}, 0)
+    assert [again.sample for again in relabelable(store, KEY)] == [each.sample]
+    reviews.add_reviews(store, [ReviewEvent(new_id(), "ann", card.sample_id, card.revision_id, Verdict.APPROVE)])
+    [row] = query(store, "SELECT status, decided_by, positives FROM samples").to_pylist()
+    assert row == {"status": "approved", "decided_by": "ann", "positives": [SLEEP]}
+
+
+def test_a_claim_that_ran_out_keeps_no_positive_from_moving(store: Store, corpus: Source) -> None:
+    add(store, corpus, WHY)
+    [each] = relabelable(store, KEY)
+    reviews.cards(store, reviewer="ann", claim_for=timedelta(seconds=-1))
+    assert keep(store, found(each, CATS)).outcomes == {"moved": 1}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.APPROVE, Verdict.REJECT, Verdict.SKIP])
+def test_a_verdict_that_comes_after_the_move_is_kept_and_the_reviewer_is_shown_what_the_sample_says_now(
+    store: Store, corpus: Source, verdict: Verdict
+) -> None:
+    add(store, corpus, WHY)
+    [each] = relabelable(store, KEY)
+    [before] = reviews.cards(store, reviewer="ann")
+    keep(store, found(each, CATS))
+    assert reviews.add_reviews(store, [ReviewEvent(new_id(), "ann", before.sample_id, before.revision_id, verdict)])
+    [row] = query(store, "SELECT status, num_reviews FROM samples").to_pylist()
+    assert row == {"status": "pending", "num_reviews": 1}
+    [after] = reviews.cards(store, reviewer="ann")
+    assert (before.positives, after.positives) == ((SLEEP,), (CATS,))
+    assert reviews.review_progress(store, reviewer="ann", queue=reviews.Queue.UNREVIEWED).left == 1
+
+
+def test_an_edit_of_what_moved_meanwhile_is_refused_with_the_revision_to_look_at(store: Store, corpus: Source) -> None:
+    add(store, corpus, WHY)
+    [each] = relabelable(store, KEY)
+    keep(store, found(each, CATS))
+    [row] = query(store, "SELECT revision_id FROM samples").to_pylist()
+    edit = replace(WHY, query="what makes a cat purr?")
+    event = ReviewEvent(new_id(), "ann", each.sample.sample_id, each.sample.revision_id, Verdict.APPROVE)
+    with pytest.raises(UserError, match=f"changed meanwhile; look at its revision {row['revision_id']}"):
+        reviews.add_reviews(store, [replace(event, edited_id=new_id(), edit=edit)])
 
 
 def test_what_a_policy_rejected_may_move(store: Store, corpus: Source) -> None:

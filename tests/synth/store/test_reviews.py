@@ -241,7 +241,7 @@ def test_an_edit_goes_back_to_what_the_sample_once_said(store: Store, sample: sa
 
 def test_an_edit_of_what_somebody_else_edited_meanwhile_is_refused(store: Store, sample: samples.Minable) -> None:
     send(store, edit(sample, MORE))
-    with pytest.raises(UserError, match="edited meanwhile"):
+    with pytest.raises(UserError, match="changed meanwhile"):
         send(store, edit(sample, replace(QUESTION, query="who purrs?"), "bob"))
     assert state(store, "decided_by, num_reviews") == ("ann", 1)
 

@@ -256,8 +256,16 @@ def test_the_configuration_of_a_generate_run_is_what_it_was_told(store: Store) -
         assert generate_config(store, run.run_id) == told
 
 
-@pytest.mark.parametrize(("kind", "said"), [("mine", "is of the kind mine"), ("generate", "asked no LLM, or is of")])
-def test_a_run_that_asked_no_llm_cannot_be_asked_again(store: Store, kind: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("mine", "is of the kind mine; only what `synth generate` asked"),
+        ("generate", "asked no LLM, or is of"),
+        ("judge", "`synth judge --again`, with the options of that run"),
+        ("relabel", "`synth relabel --again`, with the options of that run"),
+    ],
+)
+def test_a_run_that_cannot_be_asked_again_is_refused_with_what_can(store: Store, kind: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         generate_config(store, add_run(store, kind=kind))
 

@@ -1,6 +1,7 @@
 """Runs: how each ended and why, and what a configuration has spent."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from synth.records import BudgetSpent, LLMError, Stopped, UserError, key_of
+from synth.records import BudgetSpent, LLMError, Stopped, StoreError, UserError, key_of
 from synth.store import runs
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
@@ -31,8 +32,11 @@ def ended(store: Store) -> tuple[str, str | None]:
         (asyncio.CancelledError(), "stopped", "stopped by Ctrl-C"),
         (LLMError("no server\nserves \x1b[31m"), "failed", "no server serves \\x1b[31m"),
         (UserError("no such source"), "failed", "no such source"),
-        (OSError(28, "No space left on device"), "failed", "[Errno 28] No space left on device"),
-        (ZeroDivisionError("ours"), "failed", ""),
+        (OSError(28, "whatever"), "failed", "OSError: No space left on device"),
+        (FileNotFoundError(2, "whatever", "a/file"), "failed", "FileNotFoundError: No such file or directory: a/file"),
+        (socket.gaierror(-2, "http://ann:secret@host"), "failed", "gaierror"),
+        (ConnectionError("401 for http://ann:secret@host"), "failed", "ConnectionError"),
+        (ZeroDivisionError("sk-secret"), "failed", "ZeroDivisionError"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -43,6 +47,18 @@ def test_a_run_says_how_it_ended_and_why(store: Store, error: BaseException, sta
     assert raised.value is error
     assert ended(store) == (status, reason)
     assert query(store, "SELECT counts FROM runs").to_pylist() == [{"counts": '{"stored": 3}'}]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(LLMError("the server is gone"), LLMError), (Stopped("stopped"), StoreError), (KeyboardInterrupt(), StoreError)],
+)
+def test_a_run_that_failed_says_why_though_its_end_cannot_be_stored(
+    store: Store, error: BaseException, raised: type[BaseException]
+) -> None:
+    with pytest.raises(raised), runs.recorded(store, "generate", {}):
+        store.path.rename(store.path.with_name("moved.duckdb"))
+        raise error
 
 
 def test_a_run_that_is_done_has_no_reason_and_one_that_was_killed_no_end(store: Store) -> None:

@@ -55,7 +55,7 @@ def sound(store: Store) -> Store:
 
 def samples_of(cursor: object) -> list[samples.Minable]:
     rows = cursor.execute("SELECT sample_id, revision_id, query FROM revision ORDER BY ALL").fetchall()  # type: ignore[attr-defined]
-    return [samples.Minable(row[0], row[1], row[2], ("p",), ("p",), None, "guide") for row in rows]
+    return [samples.Minable(row[0], row[1], row[2], ("p",), ("p",), (), None, "guide") for row in rows]
 
 
 def test_a_sound_store_has_no_problem(sound: Store) -> None:
@@ -68,6 +68,7 @@ def test_a_sound_store_has_no_problem(sound: Store) -> None:
         ("DELETE FROM text", r"passage\.text_id: 1 rows name what is not in text"),
         ("DELETE FROM source WHERE split = 'train'", r"revision\.source_id: 3 rows name what is not in source"),
         ("UPDATE revision SET parent_id = uuid() WHERE query = 'train 1'", r"revision\.parent_id: 1 rows"),
+        ("UPDATE negative SET original_id = uuid()", r"negative\.original_id: 6 rows name what is not in negative"),
         ("UPDATE negative SET revision_id = uuid()", r"negative\.revision_id: 6 rows name what is not in revision"),
         ("UPDATE review SET sample_id = uuid()", r"review\.sample_id: 2 rows"),
         ("UPDATE review SET undoes = uuid()", r"review\.undoes: 2 rows name what is not in review"),
