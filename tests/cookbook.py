@@ -22,13 +22,14 @@ from synth.cli import app
 from synth.commands.screens import print_table
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
-from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id
+from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id, text_id
 from synth.stages.asking.plan import Asking
 from synth.stages.generate.plan import Wanted, plan_generate
 from synth.stages.generate.run import generate_samples
 from synth.store import reviews, runs, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query, rows_of
+from synth.store.judgements import Judge, Judgement, add_judgements
 from synth.workspace import Workspace
 from tests.chat_server import ChatServer, Fault, Messages
 
@@ -46,6 +47,7 @@ def build(folder: Path) -> Store:
     store = Workspace.open(folder).store
     asyncio.run(_generate(store, folder / "journal"))
     _mine(store)
+    _grade(store)
     synth("check", "-w", folder)
     synth("review", "--policy", "labelled", "-w", folder)
     made, labelled = _retrieval(store, ENGLISH), _retrieval(store, MINED)[:30]
@@ -161,6 +163,23 @@ def _bag(text: str) -> Counter[str]:
 def _cosine(one: Counter[str], other: Counter[str]) -> float:
     product = sum(count * other[word] for word, count in one.items())
     return product / (math.hypot(*one.values()) * math.hypot(*other.values())) if product else 0.0
+
+
+def _grade(store: Store) -> None:
+    """A judge to whom a positive of other words than the query is none, and a negative of more of them answers it."""
+    judge = Judge(("judge-7b",), "llm", "judge-00000000", key_of("judge-7b"))
+    sql = (
+        "SELECT sample_id, revision_id, query, unnest(positives) AS text, NULL AS relative_score FROM samples"
+        f" WHERE source = '{ENGLISH}' UNION ALL"
+        " SELECT sample_id, revision_id, query, text, coalesce(relative_score, 0) FROM negatives ORDER BY ALL"
+    )
+    said = []
+    with store.read() as cursor:
+        for *ids, asked, text, relative in cursor.execute(sql).fetchall():
+            answers = _cosine(_bag(asked), _bag(text)) > 0.1 if relative is None else relative > 2.3
+            said.append(Judgement(*ids, text_id(text), relative is None, judge.names[0], 3 if answers else 1))
+    with store.write() as cursor:
+        add_judgements(cursor, judge, new_id(), said)
 
 
 def _retrieval(store: Store, source: str) -> list[tuple[ReviewEvent, Retrieval]]:

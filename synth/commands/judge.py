@@ -28,10 +28,10 @@ from synth.screen import progress, say
 if TYPE_CHECKING:
     from synth.stages.asking.forecast import Forecast
     from synth.stages.asking.watch import Watch
+    from synth.stages.judge.agreement import Agreement
     from synth.stages.judge.encoder import EncoderPlan
     from synth.stages.judge.plan import JudgePlan
     from synth.stages.judge.run import Judged
-    from synth.stages.judge_agreement import Agreement
     from synth.workspace import Workspace
 
 TOPIC, PART, FULL = 0.1, 0.5, 0.9
@@ -206,7 +206,7 @@ def _tell_said(opened: "Workspace", names: Sequence[str]) -> None:
 
 
 def _tell_agreements(opened: "Workspace", *, as_json: bool) -> None:
-    from synth.stages.judge_agreement import agreements
+    from synth.stages.judge.agreement import agreements
 
     found = agreements(opened.store)
     if as_json:

@@ -50,6 +50,10 @@ def release_create(
     min_agreement: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the people who judged a sample that approve.")
     ] = None,
+    judged: Annotated[
+        str | None,
+        typer.Option(help="Leave out what this judge, any or all of them would, and what they have not graded."),
+    ] = None,
     generated_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="At most this share of a sample's negatives was generated.")
     ] = None,
@@ -80,6 +84,7 @@ def release_create(
         verdicts=verdicts and verdicts.value,
         min_reviewers=min_reviewers,
         min_agreement=min_agreement,
+        judged=judged,
         generated_share=generated_share,
         max_negatives=max_negatives,
         exclude_sources=tuple(exclude_source) if exclude_source else None,

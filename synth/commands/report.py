@@ -12,9 +12,9 @@ from synth.records import UserError
 from synth.screen import cell, console, progress, say, show
 
 if TYPE_CHECKING:
-    from synth.stages.report import Report
-    from synth.stages.report_figures import Histogram
-    from synth.stages.report_scores import Similarity
+    from synth.stages.report.figures import Histogram
+    from synth.stages.report.run import Report
+    from synth.stages.report.scores import Similarity
     from synth.store.run_report import Scope, Shown
     from synth.workspace import Workspace
 
@@ -73,8 +73,8 @@ def report(
     """
     from synth.commands.report_page import check_page, page, write_page
     from synth.commands.report_words import failed_since_line
-    from synth.stages.report import as_json as told
-    from synth.stages.report import report as made
+    from synth.stages.report.run import as_json as told
+    from synth.stages.report.run import report as made
     from synth.store.run_history import LAST
     from synth.store.run_report import Scope, failed_since, find_generate_run
     from synth.store.sources import check_sources
@@ -102,7 +102,7 @@ def report(
 
 
 def _similarity(opened: "Workspace", scope: "Scope", encoder: str | None, threshold: float | None) -> "Similarity":
-    from synth.stages.report_scores import similarity
+    from synth.stages.report.scores import similarity
 
     name = opened.config.mine.encoder if encoder is None else encoder
     if not name.strip():

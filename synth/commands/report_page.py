@@ -26,8 +26,8 @@ from synth.commands.report_words import (
 )
 from synth.records import UserError, new_id
 from synth.screen import printable
-from synth.stages.report import Report, Spread
-from synth.stages.report_figures import Histogram
+from synth.stages.report.figures import Histogram
+from synth.stages.report.run import Report, Spread
 from synth.store.console import refuse_output
 from synth.store.run_report import Shown
 from synth.workspace import Workspace

@@ -6,10 +6,10 @@ from typing import Any
 
 from synth.commands.figures import counted
 from synth.llm.budget import dollars
-from synth.stages.report import DIFFERENCE, LENGTH, MOST_COMPARED, WORDS, Outcome, Report, Spread
-from synth.stages.report_figures import Histogram
-from synth.stages.report_leak import FEWEST_PAIRS
-from synth.stages.report_scores import Scores, Similarity
+from synth.stages.report.figures import Histogram
+from synth.stages.report.leak import FEWEST_PAIRS
+from synth.stages.report.run import DIFFERENCE, LENGTH, MOST_COMPARED, WORDS, Outcome, Report, Spread
+from synth.stages.report.scores import Scores, Similarity
 from synth.store.run_report import HARD_NEGATIVE, Shown
 
 IN_PERCENT = {LENGTH, DIFFERENCE}

@@ -4,7 +4,7 @@ Retrieval, operation "relabel": which of several passages answers a generated qu
 Gecko (Lee et al. 2024, arXiv 2403.20327) asks an LLM twice: by query likelihood, and by relevance. It reads both off
 the probabilities of tokens, which few servers tell; here the LLM writes a ranking and grades. The passages stand in an
 order of their own in each request, under letters, so that neither place nor name tells which one the query was written
-for. What follows from the replies is decided in synth/stages/relabel_choice.py.
+for. What follows from the replies is decided in synth/stages/relabel/choice.py.
 """
 
 import json

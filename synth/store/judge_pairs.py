@@ -8,19 +8,14 @@ BOTH = """
 WITH said AS (SELECT j.* FROM judgements j SEMI JOIN sample_state st USING (sample_id, revision_id)),
 pair AS (
     SELECT a.judge AS judge, b.judge AS other, a.grade AS grade, b.grade AS other_grade, a.reason AS reason,
-           b.reason AS other_reason, a.query, a.text, a.is_positive, a.revision_id, a.text_id
+           b.reason AS other_reason, a.query, a.text, a.is_positive, a.revision_id, a.text_id,
+           (a.suggestion IS NULL) <> (b.suggestion IS NULL) AS is_split
     FROM said a JOIN said b ON b.revision_id = a.revision_id AND b.text_id = a.text_id WHERE a.judge < b.judge
 )
 """
-COUNTS = f"{BOTH} SELECT judge, other, grade, other_grade, count(*) FROM pair GROUP BY ALL ORDER BY ALL"
-SPLIT = f"""
-{BOTH},
-left_out AS (SELECT DISTINCT judge, revision_id, text_id FROM suggestions)
-SELECT p.judge, p.other, count(*) FILTER ((l.judge IS NULL) <> (o.judge IS NULL))
-FROM pair p
-LEFT JOIN left_out l ON l.judge = p.judge AND l.revision_id = p.revision_id AND l.text_id = p.text_id
-LEFT JOIN left_out o ON o.judge = p.other AND o.revision_id = p.revision_id AND o.text_id = p.text_id
-GROUP BY ALL
+COUNTS = f"""
+{BOTH} SELECT judge, other, grade, other_grade, count(*), count(*) FILTER (is_split) FROM pair
+GROUP BY judge, other, grade, other_grade ORDER BY ALL
 """
 # Ties by the id of the text, which is as good as a draw, and the same everywhere.
 FARTHEST = f"""
@@ -61,12 +56,13 @@ class JudgePair:
 
 def judge_pairs(store: Store, *, num_differences: int) -> list[JudgePair]:
     """Every two judges that judged the same passage, by name."""
+    counts: dict[tuple[str, str], dict[tuple[int, int], int]] = {}
+    split: dict[tuple[str, str], int] = {}
+    differences: dict[tuple[str, str], list[Difference]] = {}
     with store.read() as cursor:
-        counts: dict[tuple[str, str], dict[tuple[int, int], int]] = {}
-        for judge, other, grade, other_grade, number in cursor.execute(COUNTS).fetchall():
+        for judge, other, grade, other_grade, number, num_split in cursor.execute(COUNTS).fetchall():
             counts.setdefault((judge, other), {})[grade, other_grade] = number
-        split = {(judge, other): number for judge, other, number in cursor.execute(SPLIT).fetchall()}
-        differences: dict[tuple[str, str], list[Difference]] = {}
+            split[judge, other] = split.get((judge, other), 0) + num_split
         for judge, other, *fields in cursor.execute(FARTHEST, {"most": num_differences}).fetchall():
             differences.setdefault((judge, other), []).append(Difference(*fields))
     return [JudgePair(*names, found, split[names], differences.get(names, [])) for names, found in counts.items()]

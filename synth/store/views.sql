@@ -35,7 +35,7 @@ FROM revision r;
 CREATE OR REPLACE VIEW negatives AS
 SELECT n.negative_id, n.sample_id, n.revision_id, r.query, n.text_id, t.text, n.origin, n.rank, n.score,
        n.positive_score, CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score,
-       n.kind, n.requirement, u.model AS miner, n.call_id, n.run_id, n.created_at
+       n.kind, n.requirement, u.model AS miner, n.call_id, n.run_id, n.original_id, n.created_at
 FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id;
 
 -- What each reviewer said last of a text as a negative of a sample; one reviewer's word is enough to drop it. The rule is
@@ -99,10 +99,17 @@ FROM llm_call c;
 CREATE OR REPLACE VIEW rejections AS
 SELECT j.rejection_id, j.created_at, j.reason, j.found, j.text, j.seed_id, j.call_id, j.run_id FROM rejection j;
 
+-- A judge finishes no seed: what it left it has graded since, if its last word on that revision came after the failures.
 CREATE OR REPLACE VIEW failures AS
+WITH judged AS (
+    SELECT l.stage_key, l.seed_id FROM llm_failure l
+    JOIN judgement j ON j.stage_key = l.stage_key AND j.revision_id = l.seed_id
+    GROUP BY ALL HAVING max(j.created_at) > max(l.created_at)
+)
 SELECT f.failure_id, f.created_at, f.kind, f.reason, f.permanent, f.attempts, f.asked, f.server, f.prompt_version, f.attempt,
-       g.seed_id IS NOT NULL AS is_finished, f.seed_id, f.request_key, f.run_id
-FROM llm_failure f LEFT JOIN generated g ON g.stage_key = f.stage_key AND g.seed_id = f.seed_id;
+       g.seed_id IS NOT NULL OR j.seed_id IS NOT NULL AS is_finished, f.seed_id, f.request_key, f.run_id
+FROM llm_failure f LEFT JOIN generated g ON g.stage_key = f.stage_key AND g.seed_id = f.seed_id
+LEFT JOIN judged j ON j.stage_key = f.stage_key AND j.seed_id = f.seed_id;
 
 CREATE OR REPLACE VIEW eval_overlaps AS
 SELECT o.sample_id, o.revision_id, s.name AS source, o.field, e.name AS eval_source, e.split AS eval_split, o.eval_id,
@@ -113,23 +120,12 @@ JOIN source e ON e.source_id = o.eval_source_id;
 CREATE OR REPLACE VIEW near_duplicates AS
 SELECT n.sample_id, n.revision_id, n.kept_id, n.similarity, n.run_id, n.created_at FROM near_duplicate n;
 
--- What each judge said last of a passage as an answer to a sample's query. It is a suggestion to people, and no verdict.
+-- What each judge said last of a passage as an answer to a sample's query, and what follows from it whatever people say
+-- (null: nothing); docs/judge.md has the rules. It is a suggestion to people, and no verdict.
 CREATE OR REPLACE VIEW judgements AS
-SELECT j.sample_id, j.revision_id, r.query, j.text_id,
-       CASE WHEN j.is_positive THEN list_filter(r.positives, lambda p: text_id_of(p) = j.text_id)[1] ELSE t.text END AS text,
-       j.is_positive, j.judge, j.judge_kind, j.grade, j.relevance, j.reason, j.place, j.version, j.call_id, j.run_id,
-       j.judgement_id, j.created_at
-FROM (
+WITH said AS (
     SELECT * FROM judgement
     QUALIFY row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1
-) j JOIN revision r ON r.revision_id = j.revision_id LEFT JOIN text t ON t.text_id = j.text_id;
-
--- What follows from a judge's last words on the latest revision of a sample that nobody rejected; docs/judge.md has the
--- rules. A person's approval overrules it, for the negatives that the sample had by then as well, and so does a `keep`.
-CREATE OR REPLACE VIEW suggestions AS
-WITH said AS (
-    SELECT j.*, st.status, st.status = 'approved' AND st.decided_kind = 'human' AS is_approved
-    FROM judgements j JOIN sample_state st USING (sample_id, revision_id) WHERE st.status <> 'rejected'
 ),
 positive AS (
     SELECT judge, revision_id, min(grade) AS grade, min(relevance) AS relevance FROM said WHERE is_positive GROUP BY ALL
@@ -138,7 +134,28 @@ found AS (
     SELECT revision_id, text_id, max(negative_id) AS negative_id, bool_and(origin = 'generated') AS is_generated
     FROM negative GROUP BY ALL
 ),
-since AS (SELECT sample_id, text_id, min(created_at) AS first_at FROM negative GROUP BY ALL),
+compared AS (
+    SELECT s.*, f.negative_id, f.is_generated, p.grade AS positive_grade, p.relevance AS positive_relevance,
+           -- as good as the worst of the positives
+           s.grade >= coalesce(p.grade, 0) AND coalesce(s.relevance >= p.relevance, true) AS as_good
+    FROM said s LEFT JOIN positive p ON p.judge = s.judge AND p.revision_id = s.revision_id
+    LEFT JOIN found f ON NOT s.is_positive AND f.revision_id = s.revision_id AND f.text_id = s.text_id
+)
+SELECT c.sample_id, c.revision_id, r.query, c.text_id,
+       CASE WHEN c.is_positive THEN list_filter(r.positives, lambda p: text_id_of(p) = c.text_id)[1] ELSE t.text END AS text,
+       c.is_positive, c.negative_id, c.judge, c.judge_kind, c.grade, c.positive_grade, c.relevance, c.positive_relevance,
+       CASE WHEN c.is_positive THEN CASE WHEN c.grade <= 1 THEN 'drop_sample' END
+            WHEN c.grade < 2 THEN NULL
+            WHEN c.is_generated AND c.as_good THEN 'not_worse'
+            WHEN c.grade = 3 AND c.as_good THEN 'promote'
+            WHEN c.grade = 3 OR NOT c.is_generated THEN 'drop_negative' END AS suggestion,
+       c.reason, c.place, c.version, c.call_id, c.run_id, c.judgement_id, c.created_at
+FROM compared c JOIN revision r ON r.revision_id = c.revision_id LEFT JOIN text t ON t.text_id = c.text_id;
+
+-- What of that is still to be decided or was decided otherwise, for the latest revision of a sample that nobody rejected. A
+-- person's approval overrules it, for the negatives that the sample had by then as well, and so does a `keep`.
+CREATE OR REPLACE VIEW suggestions AS
+WITH since AS (SELECT sample_id, text_id, min(created_at) AS first_at FROM negative GROUP BY ALL),
 approval AS (
     SELECT coalesce(edited_id, revision_id) AS revision_id, max(created_at) AS last_at FROM reviews
     WHERE verdict = 'approve' AND reviewer_kind = 'human' AND negative_id IS NULL AND NOT is_undo AND NOT is_undone GROUP BY 1
@@ -146,27 +163,71 @@ approval AS (
 word AS (
     SELECT sample_id, text_id, bool_or(drops) AS is_dropped, bool_or(NOT drops AND reviewer_kind = 'human') AS is_kept
     FROM negative_verdicts GROUP BY ALL
-),
-suggested AS (
-    SELECT s.*, f.negative_id, p.grade AS positive_grade, p.relevance AS positive_relevance,
-           -- as good as the worst of the positives
-           s.grade >= coalesce(p.grade, 0) AND coalesce(s.relevance >= p.relevance, true) AS as_good,
-           coalesce(f.is_generated, false) AS is_generated,
-           s.is_approved AND (s.is_positive OR coalesce(b.first_at <= a.last_at, false))
-           OR coalesce(w.is_kept, false) AS is_overruled
-    FROM said s LEFT JOIN positive p ON p.judge = s.judge AND p.revision_id = s.revision_id
-    LEFT JOIN found f ON NOT s.is_positive AND f.revision_id = s.revision_id AND f.text_id = s.text_id
-    LEFT JOIN since b ON b.sample_id = s.sample_id AND b.text_id = s.text_id
-    LEFT JOIN approval a ON a.revision_id = s.revision_id
-    LEFT JOIN word w ON NOT s.is_positive AND w.sample_id = s.sample_id AND w.text_id = s.text_id
-    WHERE CASE WHEN s.is_positive THEN s.grade <= 1
-               ELSE s.grade >= 2 AND f.negative_id IS NOT NULL AND NOT coalesce(w.is_dropped, false) END
 )
-SELECT CASE WHEN is_positive THEN 'drop_sample' WHEN is_generated AND as_good THEN 'not_worse'
-            WHEN grade = 3 AND as_good THEN 'promote' ELSE 'drop_negative' END AS suggestion,
-       sample_id, revision_id, query, text_id, text, negative_id, judge, grade, positive_grade, relevance,
-       positive_relevance, reason, status, is_overruled, judgement_id, call_id, run_id, created_at
-FROM suggested WHERE is_positive OR grade = 3 OR as_good OR NOT is_generated;
+SELECT j.suggestion, j.sample_id, j.revision_id, j.query, j.text_id, j.text, j.negative_id, j.judge, j.grade,
+       j.positive_grade, j.relevance, j.positive_relevance, j.reason, st.status,
+       st.status = 'approved' AND st.decided_kind = 'human'
+       AND (j.is_positive OR coalesce(b.first_at <= a.last_at, false))
+       OR coalesce(w.is_kept, false) AS is_overruled,
+       j.judgement_id, j.call_id, j.run_id, j.created_at
+FROM judgements j JOIN sample_state st ON st.sample_id = j.sample_id AND st.revision_id = j.revision_id
+LEFT JOIN since b ON b.sample_id = j.sample_id AND b.text_id = j.text_id
+LEFT JOIN approval a ON a.revision_id = j.revision_id
+LEFT JOIN word w ON NOT j.is_positive AND w.sample_id = j.sample_id AND w.text_id = j.text_id
+WHERE j.suggestion IS NOT NULL AND st.status <> 'rejected' AND NOT coalesce(w.is_dropped, false);
+
+-- A judge's last word beside what people decided of the same thing: of a sample (negative_id is null; the judge's word on
+-- the worst of its positives), or of a negative. One person's word drops a negative; an approval keeps those that the sample
+-- had by then. A tie decides nothing, and neither does a policy.
+CREATE OR REPLACE VIEW judge_vs_people AS
+WITH word AS (
+    SELECT sample_id, coalesce(edited_id, revision_id) AS head_id, reviewer, verdict, reasons, note, created_at FROM reviews
+    WHERE reviewer_kind = 'human' AND negative_id IS NULL AND NOT is_undo AND NOT is_undone AND verdict IN ('approve', 'reject')
+    QUALIFY row_number() OVER (PARTITION BY sample_id, head_id, reviewer ORDER BY created_at DESC, review_id DESC) = 1
+),
+of_sample AS (
+    SELECT w.sample_id, w.head_id AS revision_id, NULL::UUID AS text_id, w.verdict = 'reject' AS leaves_out, w.reviewer,
+           w.reasons, w.note, w.created_at
+    FROM word w JOIN sample_state st ON st.sample_id = w.sample_id AND st.revision_id = w.head_id
+    WHERE w.verdict = CASE st.status WHEN 'approved' THEN 'approve' WHEN 'rejected' THEN 'reject' END
+),
+of_negative AS (
+    SELECT n.sample_id, v.revision_id, n.text_id, n.drops AS leaves_out, n.reviewer,
+           CASE WHEN n.verdict IN ('reject', 'keep') THEN n.reasons ELSE [n.verdict] END AS reasons, v.note, n.created_at
+    FROM negative_verdicts n JOIN reviews v USING (review_id) WHERE n.reviewer_kind = 'human'
+    QUALIFY n.drops = bool_or(n.drops) OVER (PARTITION BY n.sample_id, n.text_id)
+),
+kept AS (
+    SELECT DISTINCT s.sample_id, s.revision_id, n.text_id, false AS leaves_out, s.reviewer, NULL::VARCHAR[] AS reasons,
+           NULL::VARCHAR AS note, s.created_at
+    FROM of_sample s JOIN negative n ON n.sample_id = s.sample_id AND n.created_at <= s.created_at
+    ANTI JOIN (FROM negative_verdicts WHERE drops) v ON v.sample_id = n.sample_id AND v.text_id = n.text_id
+    WHERE NOT s.leaves_out
+),
+decision AS (
+    SELECT sample_id, revision_id, text_id, leaves_out, string_agg(DISTINCT reviewer, ', ' ORDER BY reviewer) AS decided_by,
+           list_sort(list_distinct(flatten(list(coalesce(reasons, []))))) AS reasons,
+           string_agg(nullif(note, ''), ' / ' ORDER BY reviewer) AS notes, max(created_at) AS decided_at
+    FROM (FROM of_sample UNION ALL FROM of_negative UNION ALL FROM kept) GROUP BY ALL
+),
+said AS (
+    SELECT j.*, CASE WHEN NOT j.is_positive THEN j.text_id END AS of_text
+    FROM judgements j SEMI JOIN decision USING (revision_id)
+    QUALIFY NOT j.is_positive OR row_number() OVER (
+        PARTITION BY j.judge, j.revision_id, j.is_positive ORDER BY j.grade, j.relevance NULLS LAST, j.text_id
+    ) = 1
+),
+begun AS (
+    SELECT revision_id, CASE WHEN NOT is_positive THEN text_id END AS of_text, min(created_at) AS first_at
+    FROM judgement GROUP BY ALL
+)
+SELECT d.sample_id, d.revision_id, j.query, j.text_id, j.text, j.negative_id, j.judge, j.grade, j.suggestion,
+       j.suggestion IS NOT NULL AS judge_leaves_out, d.leaves_out AS people_leave_out, j.reason, d.decided_by, d.reasons,
+       d.notes, d.decided_at, d.decided_at < b.first_at AS people_first, j.judgement_id
+FROM decision d
+JOIN said j ON j.revision_id = d.revision_id AND j.of_text IS NOT DISTINCT FROM d.text_id
+JOIN begun b ON b.revision_id = d.revision_id AND b.of_text IS NOT DISTINCT FROM d.text_id;
+
 
 CREATE OR REPLACE VIEW relabellings AS
 SELECT b.sample_id, b.revision_id, r.query, b.outcome, b.moved_to IS NOT NULL AS moved, b.moved_to, b.passage_from,

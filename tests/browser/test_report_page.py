@@ -11,9 +11,9 @@ from playwright.sync_api import Page, expect
 
 from synth.commands.report_page import page as page_of
 from synth.records import Retrieval, Written
-from synth.stages.report import report
-from synth.stages.report_figures import histogram
-from synth.stages.report_scores import POSITIVE, Scores, Similarity
+from synth.stages.report.figures import histogram
+from synth.stages.report.run import report
+from synth.stages.report.scores import POSITIVE, Scores, Similarity
 from synth.store.connection import Store
 from synth.store.made import Finished
 from synth.store.run_report import Scope

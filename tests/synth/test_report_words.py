@@ -3,9 +3,9 @@
 import pytest
 
 from synth.commands.report_words import bins, edge_labels
-from synth.stages.report import DIFFERENCE, LENGTH, WORDS
-from synth.stages.report_figures import histogram, shared_edges
-from synth.stages.report_scores import POSITIVE, Scores, Similarity
+from synth.stages.report.figures import histogram, shared_edges
+from synth.stages.report.run import DIFFERENCE, LENGTH, WORDS
+from synth.stages.report.scores import POSITIVE, Scores, Similarity
 
 
 @pytest.mark.parametrize(

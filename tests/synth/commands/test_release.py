@@ -13,7 +13,8 @@ from synth.records import Verdict
 from synth.stages.export import FORMATS
 from synth.store import sources
 from synth.workspace import Workspace
-from tests.synth.stages.releasing import add, give_negatives, judge, retrieval, source
+from tests.review_app.seeding import grade
+from tests.synth.stages.releasing import add, approve_all, give_negatives, judge, retrieval, source
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -81,6 +82,7 @@ def test_a_changed_release_is_told_and_ends_with_1(synth: Run, workspace: Worksp
         (("create", "x", "--where", "true) OR (true"), "is not one SQL expression"),
         (("create", "x", "--where", "nonsense = 1"), "nonsense"),
         (("create", "x", "--exclude-source", "gide"), "no source is called gide"),
+        (("create", "x", "--judged", "gpt-4"), "judged is 'gpt-4', which has judged nothing; no judge has judged"),
         (("create", "x", "--policy", "missing.toml"), "missing.toml: these settings cannot be read"),
         (("create", "x", "--verdicts", "nobody"), "nobody"),
         (("create", "x", "--generated-share", "nan"), "--generated-share"),
@@ -105,6 +107,20 @@ def test_options_are_laid_over_the_policy_file(synth: Run, tmp_path: Path) -> No
     assert made["counts"]["negatives"] == 1
     shown = json.loads(synth("show", "first", "--json")[1])["policy"]
     assert (shown["max_negatives"], shown["min_reviewers"]) == (2, 1)
+
+
+def test_what_a_judge_would_leave_out_and_has_not_graded_is_left_out_on_demand(
+    synth: Run, workspace: Workspace
+) -> None:
+    store = workspace.store
+    add(store, source(store), *(retrieval(number) for number in range(3, 6)))
+    approve_all(store)  # these three
+    grade(store, {retrieval(3).positives[0]: 3, retrieval(4).positives[0]: 1})
+    code, out, _ = synth("create", "first", "--judged", "judge-7b")
+    assert code == 0 and "neither approved by a person nor graded by a judge" in out
+    assert "with a positive that does not answer, as a judge says" in out
+    made = json.loads(synth("show", "first", "--json")[1])
+    assert (made["policy"]["judged"], made["counts"]["retrieval"]) == ("judge-7b", 4)
 
 
 def test_the_command_knows_every_format() -> None:

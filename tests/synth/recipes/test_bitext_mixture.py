@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from synth.records import Passage, Task, text_id
-from synth.stages.report import outcome as figures
+from synth.stages.report.run import outcome as figures
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.run_history import LAST

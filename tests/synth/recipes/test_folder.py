@@ -15,8 +15,8 @@ from synth.recipes import RECIPES
 from synth.recipes.folder import recipes_with
 from synth.recipes.recipe import Brief, NewSample, Recipe
 from synth.records import BadReply, Passage, Retrieval, Task, UserError, new_id, text_id
-from synth.stages.generate.plan import Wanted
 from synth.stages.generate.messages import file_of
+from synth.stages.generate.plan import Wanted
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
 from tests.synth.stages.test_import import as_nobody

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth.records import UserError, Verdict
+from synth.stages.judge.agreement import agreements, kappa
 from synth.stages.judge.encoder import EncoderOutcome, Thresholds, judge_by_encoder, plan_encoder
-from synth.stages.judge_agreement import agreements, kappa
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.chat_server import ChatServer

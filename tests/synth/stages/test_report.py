@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synth.records import Classification, Retrieval, Sts, Written
-from synth.stages.report import DIFFERENCE, LENGTH, WORDS, Report, as_json, outcome, report
+from synth.stages.report.run import DIFFERENCE, LENGTH, WORDS, Report, as_json, outcome, report
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.made import Finished

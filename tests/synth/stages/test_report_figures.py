@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth.stages.report_figures import MOST_BINS, Histogram, histogram, shared_edges
+from synth.stages.report.figures import MOST_BINS, Histogram, histogram, shared_edges
 
 VALUES = st.lists(st.floats(min_value=-1e4, max_value=1e4, allow_nan=False), min_size=1, max_size=300)
 

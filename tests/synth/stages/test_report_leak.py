@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.stages.report_leak import FEWEST_PAIRS, source_leak, wilson
+from synth.stages.report.leak import FEWEST_PAIRS, source_leak, wilson
 from tests.conftest import SAMPLE
 
 CLICHES = ("Moreover, it is worth noting that ", "In conclusion, ", "It is important to understand that ")

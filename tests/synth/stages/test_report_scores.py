@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from synth.records import Retrieval, UserError, Written
-from synth.stages.report_scores import Similarity, similarity
+from synth.stages.report.scores import Similarity, similarity
 from synth.store.connection import Store
 from synth.store.made import Finished
 from synth.store.run_report import Scope
@@ -60,7 +60,7 @@ def test_no_threshold_is_guessed_for_an_encoder(store: Store, scope: Scope, tmp_
     [("Alibaba-NLP/gte-Qwen2-7B-instruct", 0.4), ("models/bge-large-zh/", 0.4), ("bge-large-zh-v1.5", None)],
 )
 def test_a_threshold_is_known_by_the_encoders_name(name: str, threshold: float | None) -> None:
-    from synth.stages.report_scores import known_threshold
+    from synth.stages.report.scores import known_threshold
 
     assert known_threshold(name) == threshold
 

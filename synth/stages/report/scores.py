@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from synth.records import UserError, text_id
 from synth.stages.mine import mining_errors
-from synth.stages.report_figures import Histogram, histogram, shared_edges
+from synth.stages.report.figures import Histogram, histogram, shared_edges
 from synth.store.connection import Store
 from synth.store.run_report import Pair, Scope, pairs
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from synth.checks import num_words, scripts
 from synth.likeness import difference, length_change
-from synth.stages.report_figures import Histogram, histogram
-from synth.stages.report_leak import CHANCE, MOST_PAIRS, SourceLeak, source_leak
-from synth.stages.report_scores import Similarity
+from synth.stages.report.figures import Histogram, histogram
+from synth.stages.report.leak import CHANCE, MOST_PAIRS, SourceLeak, source_leak
+from synth.stages.report.scores import Similarity
 from synth.store import run_report
 from synth.store.connection import Store
 from synth.store.run_report import Beside, Scope, Shown
