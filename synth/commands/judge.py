@@ -1,4 +1,4 @@
-"""`synth judge`: grades of passages by an LLM or a cross-encoder, and how far judges agree."""
+"""`synth judge`: grades of passages by an LLM or a cross-encoder."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
@@ -28,10 +28,10 @@ from synth.screen import progress, say
 if TYPE_CHECKING:
     from synth.stages.asking.forecast import Forecast
     from synth.stages.asking.watch import Watch
-    from synth.stages.judge.agreement import Agreement
     from synth.stages.judge.encoder import EncoderPlan
     from synth.stages.judge.plan import JudgePlan
     from synth.stages.judge.run import Judged
+    from synth.store.judgements import Scope
     from synth.workspace import Workspace
 
 TOPIC, PART, FULL = 0.1, 0.5, 0.9
@@ -48,6 +48,10 @@ def judge(
     limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many samples.")] = None,
     suggested: Annotated[
         bool, typer.Option("--suggested", help="Only samples that another judge has a suggestion about.")
+    ] = False,
+    reviewed: Annotated[
+        bool,
+        typer.Option("--reviewed", help="Only what people decided, rejected and dropped ones too, for --agreement."),
     ] = False,
     encoder: Annotated[
         str | None, typer.Option(help="Judge by this cross-encoder (folder, hub name, package), not by an LLM.")
@@ -74,7 +78,10 @@ def judge(
     sample: SampleOption = None,
     batch: BatchOption = False,
     agreement: Annotated[
-        bool, typer.Option("--agreement", help="Judge nothing; tell how far the judges so far agree.")
+        bool,
+        typer.Option(
+            "--agreement", help="Judge nothing; tell how far the judges so far agree with people and each other."
+        ),
     ] = False,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
@@ -84,8 +91,8 @@ def judge(
     LLM, which is not told which is which, or with --encoder by a cross-encoder on this machine.
 
     Nothing is changed by that: what follows are suggestions (synth sql "FROM suggestions"), which reviewers see and
-    releases may require. Each judge's word stands beside the others'. What a judge has graded it is not asked again.
-    docs/judge.md tells the rest.
+    releases may require (synth release create --judged). Each judge's word stands beside the others'; --agreement tells
+    whether one can be trusted. What a judge has graded it is not asked again. docs/judge.md tells the rest.
 
     Example: synth judge --source squad-en --limit 200 --max-cost 0.50
     """
@@ -93,8 +100,13 @@ def judge(
 
     opened = Workspace.open(workspace)
     if agreement:
-        _tell_agreements(opened, as_json=as_json)
+        from synth.commands.agreement import tell_agreements
+
+        tell_agreements(opened.store, as_json=as_json)
         return
+    if suggested and reviewed:
+        raise UserError("--suggested and --reviewed name different samples; give one of them")
+    scope: Scope = "suggested" if suggested else "reviewed" if reviewed else "open"
     if sample is not None and not dry_run:
         raise UserError("--sample belongs to --dry-run; to judge only so many samples, use --limit")
     if encoder is not None:
@@ -105,9 +117,7 @@ def judge(
         from synth.stages.judge.encoder import Thresholds, plan_encoder
 
         thresholds = Thresholds(topic, part, full)
-        found = plan_encoder(
-            opened.store, encoder, thresholds, source or [], limit=limit, device=device, suggested=suggested
-        )
+        found = plan_encoder(opened.store, encoder, thresholds, source or [], limit=limit, device=device, scope=scope)
         _by_encoder(opened, found, as_json=as_json)
         return
     from synth.llm.ceilings import Ceilings
@@ -124,7 +134,7 @@ def judge(
 
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
     asking = Asking(replace(llm, temperature=temperature), opened.journal, ceilings, opened.batches, batch)
-    plan = plan_judge(opened.store, asking, source or [], seed=seed, limit=limit, again=again, suggested=suggested)
+    plan = plan_judge(opened.store, asking, source or [], seed=seed, limit=limit, again=again, scope=scope)
     job = _job(opened, plan, as_json=as_json)
     if dry_run:
         job.tell_forecast(sample)
@@ -203,44 +213,3 @@ def _tell_said(opened: "Workspace", names: Sequence[str]) -> None:
     if found:
         print_table(["suggested", "passages", "since"], [(name, n, SUGGESTED[name]) for name, n in found.items()])
         say(f'next: synth review --queue suggested -w {opened.root}, or synth sql "FROM suggestions"')
-
-
-def _tell_agreements(opened: "Workspace", *, as_json: bool) -> None:
-    from synth.stages.judge.agreement import agreements
-
-    found = agreements(opened.store)
-    if as_json:
-        print_json([asdict(each) for each in found])
-    elif not found:
-        say("no two judges have judged the same passage: judge again with another --model, or with an --encoder")
-    for each in () if as_json else found:
-        _tell_agreement(each)
-
-
-def _tell_agreement(each: "Agreement") -> None:
-    equal, split = each.num_equal / each.num_passages, each.num_split / each.num_passages
-    say(f"{each.judge} and {each.other}: {counted(each.num_passages, 'passage')} judged by both")
-    say(f"equal grades: {each.num_equal:,} ({equal:.0%})")
-    say(f"Cohen's kappa: {_figure(each.kappa)}; weighted by the square of the distance: {_figure(each.weighted_kappa)}")
-    say(f"one of them would leave out what the other would not: {each.num_split:,} ({split:.0%})")
-    if each.differences:
-        rows = [
-            (
-                d.grade,
-                d.other_grade,
-                "positive" if d.is_positive else "negative",
-                d.query,
-                d.text,
-                _reasons(d.reason, d.other_reason),
-            )
-            for d in each.differences
-        ]
-        print_table([each.judge, each.other, "passage", "query", "text", "reasons"], rows)
-
-
-def _reasons(*reasons: str) -> str:
-    return " / ".join(reason for reason in reasons if reason)
-
-
-def _figure(kappa: float | None) -> str:
-    return "has no value here (one grade throughout)" if kappa is None else f"{kappa:.2f}"

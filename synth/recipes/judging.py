@@ -8,22 +8,24 @@ that depends on their texts and a seed alone. The reason comes before the grade,
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from synth.llm.formats import strict_schema
-from synth.recipes.reading import Repaired, read_reply
+from synth.recipes.reading import Form, Repaired, Whole, read_reply
 from synth.recipes.recipe import Messages
 from synth.records import BadReply, key_of, normalise, text_id
 from synth.store.judgements import Ungraded, Unjudged
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 MOST_PASSAGES = 20  # of one request; the more there are, the less each is read
 LETTERS = "ABCDEFGHIJKLMNOPQRST"
 MOST_REASON = 300  # characters
@@ -73,20 +75,16 @@ Passage {letter}:
 {mark}"""
 
 
-class GradedPassage(BaseModel):
+class GradedPassage(Form):
     """What is said of one passage."""
-
-    model_config = ConfigDict(strict=True)
 
     passage: str
     reason: str
-    grade: Annotated[int, Field(ge=0, le=3)]
+    grade: Annotated[Whole, Field(ge=0, le=3)]
 
 
-class Reply(BaseModel):
+class Reply(Form):
     """What the LLM is asked to reply."""
-
-    model_config = ConfigDict(strict=True)
 
     grades: list[GradedPassage] = Field(min_length=1, max_length=100)
 
@@ -105,11 +103,15 @@ class Graded:
 
 
 def requests(sample: Unjudged, seed: int) -> list[Unjudged]:
-    """The sample as it is asked about: its passages shuffled by the seed, MOST_PASSAGES of them to a request."""
+    """
+    The sample as it is asked about: its passages shuffled by the seed, in requests of about as many each, and of
+    MOST_PASSAGES at most.
+    """
     query = text_id(sample.query)
     shuffled = sorted(sample.passages, key=lambda each: key_of(seed, query, each.text_id))
-    starts = range(0, len(shuffled), MOST_PASSAGES)
-    return [_with(sample, shuffled[start : start + MOST_PASSAGES]) for start in starts]
+    num_requests = math.ceil(len(shuffled) / MOST_PASSAGES)
+    ends = [number * len(shuffled) // num_requests for number in range(num_requests + 1)]
+    return [_with(sample, shuffled[start:end]) for start, end in pairwise(ends)]
 
 
 def _with(sample: Unjudged, passages: Sequence[Ungraded]) -> Unjudged:
@@ -118,7 +120,7 @@ def _with(sample: Unjudged, passages: Sequence[Ungraded]) -> Unjudged:
 
 def messages(asked: Unjudged) -> Messages:
     """Ask for the grades of the passages, in the order that they stand in."""
-    key = key_of(asked.query, *(each.text for each in asked.passages))
+    key = key_of(asked.query, asked.instruction, *(each.text for each in asked.passages))
     mark = f"----- text {key.hex} -----"  # no text can hold the hash of itself
     letters = LETTERS[: len(asked.passages)]
     user = USER.format(
@@ -139,9 +141,12 @@ def parse(reply_text: str, asked: Unjudged) -> tuple[list[Graded], Repaired]:
     """
     The grade of each passage that was asked about, in the order of the request, and what had to be done to read them.
 
-    Raises BadReply if the reply is not as asked, or leaves a passage out, grades another, or one in two ways.
+    Raises BadReply if the reply is not as asked, or leaves a passage out, grades another, or one in two ways, or says
+    what a passage tells the judge to reply.
     """
     reply, repaired = read_reply(reply_text, Reply)
+    if any(_is_copy(reply, each.text) for each in asked.passages):
+        raise BadReply("the grades are those that a passage dictates; judge the passages yourself")
     letters = LETTERS[: len(asked.passages)]
     said: dict[str, GradedPassage] = {}
     for each in reply.grades:
@@ -160,9 +165,19 @@ def parse(reply_text: str, asked: Unjudged) -> tuple[list[Graded], Repaired]:
     return graded, repaired
 
 
+def _is_copy(reply: Reply, text: str) -> bool:
+    """Whether a passage's text holds this very reply, reasons included."""
+    if '"grades"' not in text:
+        return False
+    try:
+        return read_reply(text, Reply)[0] == reply
+    except BadReply:
+        return False
+
+
 def _letter(given: str) -> str:
     """The letter that a passage is named by, as in `B`, `b`, `Passage B` or `passage_b`."""
-    return re.sub(r"^passage[\s_:]*", "", given[:40].strip(), flags=re.IGNORECASE).strip(" .:\"'()[]").upper()
+    return re.sub(r"^passage[\s_:]*", "", given[:40].strip(), flags=re.IGNORECASE).strip(" .:\"'()[]<>*`").upper()
 
 
 def example_reply(asked: Unjudged) -> str:

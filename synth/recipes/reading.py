@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from synth.recipes.near_json import START, mended
 from synth.records import BadReply
@@ -58,6 +58,15 @@ class _Broken:
     start: int
     reached: int
     fault: str
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]  # `"3"` and 3.0 mean 3
 
 
 class Form(BaseModel):

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from synth.llm.formats import strict_schema
-from synth.recipes.reading import read_reply
+from synth.recipes.reading import Form, Whole, read_reply
 from synth.recipes.recipe import Brief, First, Messages, NewSample, Parsed, Recipe
 from synth.records import BadReply, Draft, Retrieval, Sample, Seed, Task, key_of, text_id
 
 OPERATION = "relabel"
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 LETTERS = string.ascii_uppercase
 MOST_CANDIDATES = len(LETTERS)
 MOST_SHOWN = 4_000  # characters of a passage
@@ -126,27 +126,21 @@ others say; several may have the same grade, and there may be none of some grade
 Reply as {{"grades": [{{"passage": {first}, "grade": 0}}, ...]}} with each of the letters {letters} once."""
 
 
-class LikelihoodReply(BaseModel):
+class LikelihoodReply(Form):
     """What the LLM is asked to reply to the first request."""
-
-    model_config = ConfigDict(strict=True)
 
     ranking: list[str] = Field(min_length=1, max_length=200)
 
 
-class Graded(BaseModel):
+class Graded(Form):
     """One passage's grade."""
 
-    model_config = ConfigDict(strict=True)
-
     passage: str
-    grade: int = Field(ge=0, le=HIGHEST)
+    grade: Whole = Field(ge=0, le=HIGHEST)
 
 
-class RelevanceReply(BaseModel):
+class RelevanceReply(Form):
     """What the LLM is asked to reply to the second request."""
-
-    model_config = ConfigDict(strict=True)
 
     grades: list[Graded] = Field(min_length=1, max_length=200)
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from mining import MiningError
 from synth.records import Negative, Passage, UserError, key_of, normalise, text_id
+from synth.stages.vectors import vectors_of
 from synth.store import runs, samples, sources
 from synth.store.connection import Store
 from synth.store.samples import Minable, Mined
@@ -162,12 +163,7 @@ class _Vectors:
         return self._encode(self._encoder.for_queries(), texts)
 
     def _encode(self, encoder: "Encoder", texts: Sequence[str]) -> "NDArray[np.float32]":
-        from mining.cache import encode_cached
-
-        ids = [text_id(text) for text in texts]
-        encoded = encode_cached(encoder, ids, texts, self._folder, self._on_progress)
-        self._notes += [f"damaged, removed and encoded again: {shard}" for shard in encoded.damaged]
-        return encoded.vectors_ND
+        return vectors_of(encoder, texts, self._folder, self._notes, self._on_progress)
 
 
 def _window(settings: MineSettings, corpus_size: int | None = None) -> "Window":

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from mining import MiningError
 from synth.overlaps import EvalText, asked_texts
-from synth.records import text_id
 from synth.stages.mine import mining_errors
+from synth.stages.vectors import vectors_of
 from synth.store.overlaps import FoundOverlap
 
 if TYPE_CHECKING:
@@ -88,14 +88,8 @@ class Similarity:
         return found
 
     def _vectors(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        from mining.cache import encode_cached
-
         with mining_errors():
-            encoded = encode_cached(
-                self._encoder, [text_id(text) for text in texts], texts, self._folder, lambda _: None
-            )
-        self.notes += [f"damaged, removed and encoded again: {shard}" for shard in encoded.damaged]
-        return encoded.vectors_ND
+            return vectors_of(self._encoder, texts, self._folder, self.notes)
 
 
 def _cached_only(encoder: "Encoder") -> "Encoder":

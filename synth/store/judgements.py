@@ -26,18 +26,23 @@ GRADES = (0, 1, 2, 3)
 NEARLY_ALL = 0.95  # of a judge's grades: with so many alike it tells hardly any passages apart
 FEWEST_TOLD = 20  # passages, before that is said of a judge
 
-# What a judge ($judges, its names) has not graded as it is set now ($key): positives, and negatives that nobody
-# dropped, of the retrieval samples to train on that nobody rejected. A text that is both is a positive.
-HEAD = """
+# Which samples are judged: those that nobody rejected, those of them that another judge has a suggestion about, or
+# those that people decided, the rejected ones too, so that a judge can be held against people.
+Scope = Literal["open", "suggested", "reviewed"]
+TRAINING = """
 SELECT st.sample_id, st.revision_id FROM sample_state st JOIN source s USING (source_id)
-WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND st.status <> 'rejected'
-  AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
+WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
 """
+HEAD = f"{TRAINING} AND st.status <> 'rejected'"
+REVIEWED = f"{TRAINING} AND st.decided_kind = 'human'"
+# What a judge ($judges, its names) has not graded as it is set now ($key): positives, and negatives that nobody
+# dropped (but for "reviewed"). A text that is both is a positive.
 SECOND = (
     f"{HEAD} AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE g.judge NOT IN (SELECT unnest($judges))"
     " AND NOT g.is_overruled)"
 )
-CHOSEN = f"{HEAD} AND st.revision_id IN (SELECT unnest($ids::UUID[]))"
+HEADS: Mapping[Scope, str] = {"open": HEAD, "suggested": SECOND, "reviewed": REVIEWED}
+CHOSEN = "AND st.revision_id IN (SELECT unnest($ids::UUID[]))"
 UNJUDGED = f"""
 WITH head AS ({{head}}),
 dropped AS ({DROPPED}),
@@ -49,7 +54,7 @@ passage AS (
         SELECT sample_id, revision_id, text_id_of(text) AS text_id, true AS is_positive FROM answer
         UNION ALL
         SELECT n.sample_id, n.revision_id, n.text_id, false FROM negative n SEMI JOIN head h USING (revision_id)
-        ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
+        ANTI JOIN dropped d ON NOT $reviewed AND d.sample_id = n.sample_id AND d.text_id = n.text_id
     ) GROUP BY ALL
 ),
 latest AS (
@@ -150,15 +155,15 @@ def pending(
     names: Sequence[str],
     *,
     limit: int | None,
-    suggested: bool = False,
+    scope: Scope = "open",
     untried: bool = False,
 ) -> list[UUID]:
     """
-    The revisions with passages that the judge has not graded, of the named sources or of all; with `suggested` only
-    those that another judge has a suggestion about, with `untried` only those about which no request has failed.
+    The revisions with passages that the judge has not graded, of the named sources or of all; with `untried` only those
+    about which no request has failed.
     """
-    unjudged = UNJUDGED.format(head=SECOND if suggested else HEAD)
-    values = _asked(judge, names) | {"limit": 1 << 62 if limit is None else limit, "untried": untried}
+    unjudged = UNJUDGED.format(head=HEADS[scope])
+    values = _asked(judge, names, scope) | {"limit": 1 << 62 if limit is None else limit, "untried": untried}
     with store.read() as cursor:
         rows = cursor.execute(PENDING.format(unjudged=unjudged), values).fetchall()
     return [revision_id for (revision_id,) in rows]
@@ -171,16 +176,17 @@ def num_judgeable(store: Store, names: Sequence[str]) -> int:
     return int(number)
 
 
-def unjudged(store: Store, judge: Judge, revision_ids: Sequence[UUID]) -> list[Unjudged]:
+def unjudged(store: Store, judge: Judge, revision_ids: Sequence[UUID], *, scope: Scope = "open") -> list[Unjudged]:
     """These revisions, each with what the judge has not graded of it, in the order given."""
+    head = f"{REVIEWED if scope == 'reviewed' else HEAD} {CHOSEN}"
     with store.read() as cursor:
         passages = cursor.execute(
             "SELECT u.revision_id, u.text_id, u.is_positive, t.text, k.relevance"
-            f" FROM ({UNJUDGED.format(head=CHOSEN)}) u LEFT JOIN text t ON t.text_id = u.text_id"
+            f" FROM ({UNJUDGED.format(head=head)}) u LEFT JOIN text t ON t.text_id = u.text_id"
             " LEFT JOIN (SELECT revision_id, text_id, any_value(relevance) AS relevance FROM judgement"
             " WHERE judge IN (SELECT unnest($judges)) AND version = $version GROUP BY ALL) k"
             " ON k.revision_id = u.revision_id AND k.text_id = u.text_id ORDER BY u.is_positive DESC, u.text_id",
-            _asked(judge, ()) | {"version": judge.version, "ids": [str(each) for each in revision_ids]},
+            _asked(judge, (), scope) | {"version": judge.version, "ids": [str(each) for each in revision_ids]},
         ).fetchall()
         contents = cursor.execute(
             "SELECT revision_id, sample_id, query, instruction, positives FROM revision"
@@ -347,5 +353,6 @@ def _suggestions_within() -> str:
     return "WITH " + ", ".join([*narrow, *(f"{view} AS ({body[view]})" for view in SUGGESTING)])
 
 
-def _asked(judge: Judge, names: Sequence[str]) -> dict[str, Any]:
-    return {"names": list(names), "judges": list(judge.names), "key": judge.key}
+def _asked(judge: Judge, names: Sequence[str], scope: Scope) -> dict[str, Any]:
+    reviewed = scope == "reviewed"
+    return {"names": list(names), "judges": list(judge.names), "key": judge.key, "reviewed": reviewed}

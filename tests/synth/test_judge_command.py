@@ -194,6 +194,7 @@ def test_a_judge_that_cannot_be_reached_is_one_line(synth: Run) -> None:
         (("--encoder", "x", "--topic", "0.9", "--part", "0.5"), "none above the next"),
         (("--full", "0.8"), "are for a cross-encoder"),
         (("--source", "nowhere"), "nowhere"),
+        (("--suggested", "--reviewed"), "give one of them"),
         (("--max-cost", "0"), "--max-cost"),
         (("--model", "small", "--base-url", "http://127.0.0.1:9/v1", "--max-cost", "1"), "needs the price"),
     ],
@@ -210,20 +211,41 @@ def test_without_a_judge_it_says_how_to_name_one(synth: Run, workspace: Workspac
 
 
 def test_two_judges_and_their_agreement(synth: Run, model: str, served: Served) -> None:
-    assert "no two judges" in synth("judge", "--agreement")[1]
+    assert synth("judge", "--agreement")[1].splitlines()[0].startswith("no judge has graded what people decided")
     code, out, _ = synth("judge", "--encoder", model, "--device", "cpu", "--topic", "0", "--part", "1", "--full", "1")
     assert code == 0 and out.splitlines()[0].startswith(f"judge: {model} on cpu (1 threads) in ")
     assert f"graded {len(GRADES)} passages of 3 samples\n" in out
     synth("judge")
     code, out, _ = synth("judge", "--agreement")
-    lines = out.splitlines()
+    lines = out.splitlines()[1:]
     assert lines[0] == f"{model} and small: {len(GRADES)} passages judged by both"
     assert lines[1] == "equal grades: 2 (20%)" and lines[2].startswith("Cohen's kappa: ")
     assert "says 'Elm was built in 1877.'" in out
-    [found] = json.loads(synth("judge", "--agreement", "--json")[1])
+    [found] = json.loads(synth("judge", "--agreement", "--json")[1])["judges"]
     assert (found["num_passages"], found["num_equal"], len(found["differences"])) == (len(GRADES), 2, 5)
     json_outcome = json.loads(synth("judge", "--encoder", model, "--device", "cpu", "--json")[1])
     assert (json_outcome["num_known"], json_outcome["num_judgements"]) == (len(GRADES), len(GRADES))
+
+
+def test_a_judge_is_compared_with_people_first(synth: Run, workspace: Workspace) -> None:
+    synth("judge")
+    for asked in (ALDER, ELM):
+        say_as_reviewer(workspace.store, asked, Verdict.APPROVE)
+    lines = synth("judge", "--agreement")[1].splitlines()
+    assert lines[0] == "small beside people: 2 samples" and "small beside people: 5 negatives" in lines
+    assert "precision: of the 1 that small would leave out, people left out 0 (0%)" in lines
+    assert {each["things"] for each in json.loads(synth("judge", "--agreement", "--json")[1])["people"]} == {
+        "samples",
+        "negatives",
+    }
+
+
+def test_on_demand_only_what_people_decided_is_judged(synth: Run, workspace: Workspace, model: str) -> None:
+    say_as_reviewer(workspace.store, ELM, Verdict.REJECT)
+    assert "graded 3 passages of 1 sample\n" in synth("judge", "--reviewed")[1]
+    assert "graded 3 passages of 1 sample\n" in synth("judge", "--reviewed", "--encoder", model, "--device", "cpu")[1]
+    lines = synth("judge", "--agreement")[1].splitlines()
+    assert "small beside people: 1 sample" in lines and "0 were decided after a judge had graded them" in lines
 
 
 def test_what_a_judge_says_reaches_no_terminal_as_it_is(synth: Run, served: Served, model: str) -> None:

@@ -14,7 +14,7 @@ from synth.stages.judge.plan import refuse_nothing
 from synth.stages.mine import mining_errors
 from synth.store import judgements, runs, sources
 from synth.store.connection import Store
-from synth.store.judgements import Judge, Judgement, Ungraded, Unjudged, add_judgements
+from synth.store.judgements import Judge, Judgement, Scope, Ungraded, Unjudged, add_judgements
 
 if TYPE_CHECKING:
     from mining.rerank import Reranker
@@ -54,6 +54,7 @@ class EncoderPlan:
     encoder: "Reranker"
     thresholds: Thresholds
     revisions: Sequence[UUID]
+    scope: Scope
     config: dict[str, object]
 
 
@@ -75,11 +76,10 @@ def plan_encoder(
     *,
     limit: int | None,
     device: str,
-    suggested: bool = False,
+    scope: Scope = "open",
 ) -> EncoderPlan:
     """
-    Load the cross-encoder and find the samples with passages that it has not graded; with `suggested` only those that
-    another judge has a suggestion about.
+    Load the cross-encoder and find the samples of the scope with passages that it has not graded.
 
     Raises UserError for an unknown source, no samples at all, or a model that cannot be loaded or is none.
     """
@@ -90,10 +90,10 @@ def plan_encoder(
         encoder = load_reranker(name, device=device)
     key = key_of("judge", encoder.fingerprint, asdict(thresholds))
     judge = Judge((name,), "encoder", encoder.fingerprint, key)
-    revisions = judgements.pending(store, judge, names, limit=limit, suggested=suggested)
+    revisions = judgements.pending(store, judge, names, limit=limit, scope=scope)
     refuse_nothing(store, names, revisions)
-    config = {"encoder": name, "sources": list(names), "limit": limit, "suggested": suggested, **asdict(thresholds)}
-    return EncoderPlan(judge, encoder, thresholds, revisions, config)
+    config = {"encoder": name, "sources": list(names), "limit": limit, "scope": scope, **asdict(thresholds)}
+    return EncoderPlan(judge, encoder, thresholds, revisions, scope, config)
 
 
 def judge_by_encoder(store: Store, plan: EncoderPlan, *, on_progress: Callable[[int], None]) -> EncoderOutcome:
@@ -116,7 +116,7 @@ def judge_by_encoder(store: Store, plan: EncoderPlan, *, on_progress: Callable[[
         ) as run,
     ):
         for start in range(0, len(plan.revisions), BLOCK):
-            block = judgements.unjudged(store, plan.judge, plan.revisions[start : start + BLOCK])
+            block = judgements.unjudged(store, plan.judge, plan.revisions[start : start + BLOCK], scope=plan.scope)
             graded = list(_graded(plan, block))
             with store.write() as cursor:
                 add_judgements(cursor, plan.judge, run.run_id, graded)

@@ -19,7 +19,7 @@ def forecast_judge(store: Store, plan: JudgePlan, *, seed: int) -> Forecast:
     """
     asking = plan.asking
     assert asking is not None
-    drawn = judgements.unjudged(store, plan.judge, draw(plan.seeds, SAMPLE_SIZE, seed=seed))
+    drawn = list(plan.of.load(store, draw(plan.seeds, SAMPLE_SIZE, seed=seed)))
     requests = [(sample, request) for sample in drawn for request in judging.requests(sample, plan.shuffle)]
     with Journal(asking.journal, read_only=True) as journal:
         engine = Engine(asking.llm, journal, hopeless=failures.hopeless(store, plan.judge.key))

@@ -13,7 +13,7 @@ from synth.stages.asking.question import Questions
 from synth.stages.judge.asking import JudgeAsker
 from synth.store import judgements, sources
 from synth.store.connection import Store
-from synth.store.judgements import Judge, Judgement, Unjudged
+from synth.store.judgements import Judge, Judgement, Scope, Unjudged
 
 AGAIN = "synth judge --again"
 
@@ -24,16 +24,16 @@ class Samples:
 
     judge: Judge
     names: tuple[str, ...]
-    suggested: bool  # only those that another judge has a suggestion about
+    scope: Scope
     kind: ClassVar[str] = "samples"
 
     def load(self, store: Store, revision_ids: Sequence[UUID]) -> list[Unjudged]:
         """These of them, with what the judge has not graded."""
-        return judgements.unjudged(store, self.judge, revision_ids)
+        return judgements.unjudged(store, self.judge, revision_ids, scope=self.scope)
 
     def untried(self, store: Store, stage_key: UUID) -> list[UUID]:
         """Those about which no request has failed."""
-        return judgements.pending(store, self.judge, self.names, limit=None, suggested=self.suggested, untried=True)
+        return judgements.pending(store, self.judge, self.names, limit=None, scope=self.scope, untried=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def plan_judge(
     seed: int,
     limit: int | None,
     again: bool,
-    suggested: bool = False,
+    scope: Scope = "open",
 ) -> JudgePlan:
     """
     Find the retrieval samples to train on, of the named sources or of all, with passages that this LLM has not graded.
@@ -61,7 +61,7 @@ def plan_judge(
     Args:
         seed: shuffles the passages of a request.
         again: ask anew for what got no usable reply.
-        suggested: only of samples that another judge has a suggestion about.
+        scope: of which samples.
 
     Raises UserError for an unknown source, no samples at all, or a ceiling on money without prices.
     """
@@ -71,8 +71,8 @@ def plan_judge(
     settings = {"seed": seed, "temperature": llm.temperature, "parser_version": judging.PARSER_VERSION}
     model = " + ".join(llm.models)
     judge = Judge(llm.models, "llm", version, key_of("judge", model, version, settings))
-    of = Samples(judge, tuple(names), suggested)
-    revisions = judgements.pending(store, judge, names, limit=limit, suggested=suggested)
+    of = Samples(judge, tuple(names), scope)
+    revisions = judgements.pending(store, judge, names, limit=limit, scope=scope)
     refuse_nothing(store, names, revisions)
     attempts = judgements.next_attempts(store, judge) if again else {}
     return JudgePlan(
@@ -81,7 +81,7 @@ def plan_judge(
         model=model,
         prompt_version=version,
         settings=settings,
-        config={"sources": list(names), "limit": limit, "suggested": suggested, **llm.sampling},
+        config={"sources": list(names), "limit": limit, "scope": scope, **llm.sampling},
         of=of,
         opened=asked_by(
             asking,

@@ -13,6 +13,7 @@ from uuid import UUID
 from synth.recipes.relabelling import Candidate, WithCandidates
 from synth.records import Passage, Retrieval, Sample, Seed, text_id
 from synth.stages.mine import BLOCK, mining_errors
+from synth.stages.vectors import vectors_of
 from synth.store import relabels
 from synth.store.connection import Store
 from synth.store.relabels import Relabelable
@@ -155,8 +156,4 @@ def _ranked(positives: Sequence[Candidate], rows: Sequence[int], corpus: Sequenc
 def _vectors(
     searching: Searching, encoder: "Encoder", texts: Sequence[str], on_progress: Callable[[int], None]
 ) -> "NDArray[np.float32]":
-    from mining.cache import encode_cached
-
-    encoded = encode_cached(encoder, [text_id(text) for text in texts], texts, searching.folder, on_progress)
-    searching.notes.extend(f"damaged, removed and encoded again: {shard}" for shard in encoded.damaged)
-    return encoded.vectors_ND
+    return vectors_of(encoder, texts, searching.folder, searching.notes, on_progress)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.records import UserError, text_id
+from synth.records import UserError
 from synth.stages.mine import mining_errors
 from synth.stages.report.figures import Histogram, histogram, shared_edges
+from synth.stages.vectors import vectors_of
 from synth.store.connection import Store
 from synth.store.run_report import Pair, Scope, pairs
 
@@ -124,11 +125,7 @@ class _Vectors:
         self.notes: list[str] = []
 
     def encoded(self, texts: Sequence[str], encoder: "Encoder") -> "NDArray[np.float32]":
-        from mining.cache import encode_cached
-
-        found = encode_cached(encoder, [text_id(text) for text in texts], texts, self._folder, self._on_progress)
-        self.notes += [f"damaged, removed and encoded again: {shard}" for shard in found.damaged]
-        return found.vectors_ND
+        return vectors_of(encoder, texts, self._folder, self.notes, self._on_progress)
 
 
 def known_threshold(encoder_name: str) -> float | None:

@@ -32,7 +32,7 @@ SAMPLES: dict[str, dict[str, int]] = {
         "no worse: 两座灯塔立在艾尔姆港。": 3,
     },
 }
-ASKED: dict[str, Any] = {"seed": 0, "limit": None, "again": False, "suggested": False}
+ASKED: dict[str, Any] = {"seed": 0, "limit": None, "again": False, "scope": "open"}
 GRADES = {text: grade for passages in SAMPLES.values() for text, grade in passages.items()}
 
 

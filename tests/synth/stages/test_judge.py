@@ -159,8 +159,8 @@ async def test_a_second_opinion_is_asked_for_where_another_judge_has_a_suggestio
     try:
         async with ChatServer(by_the_rule) as server:
             await run(filled, plan(filled, tmp_path, server.base_url))
-            second = await run(filled, plan(filled, tmp_path, server.base_url, model="large", suggested=True))
-            again = await run(filled, plan(filled, tmp_path, server.base_url, suggested=True))
+            second = await run(filled, plan(filled, tmp_path, server.base_url, model="large", scope="suggested"))
+            again = await run(filled, plan(filled, tmp_path, server.base_url, scope="suggested"))
     finally:
         del GRADES["I am, and the rule gives nothing for that."]
     assert (second.num_seeds, second.num_judgements) == (3, 10)
@@ -336,3 +336,21 @@ async def test_an_edit_is_judged_anew(filled: Store, tmp_path: Path) -> None:
         outcome = await run(filled, plan(filled, tmp_path, server.base_url))
     assert (outcome.num_done, outcome.num_judgements) == (1, 2)
     assert all("Elm" not in text for (text,) in suggested(filled, "text"))
+
+
+async def test_what_people_decided_is_judged_on_demand_with_what_they_rejected_and_dropped(
+    filled: Store, tmp_path: Path
+) -> None:
+    [dropped] = query(filled, "SELECT negative_id FROM negatives WHERE text LIKE 'Pigs%'").to_pylist()
+    judge(filled, ELM, Verdict.REJECT, negative_id=UUID(dropped["negative_id"]))
+    judge(filled, ELM, Verdict.REJECT)
+    judge(filled, ALDER, Verdict.APPROVE)
+    judge(filled, CHINESE, Verdict.APPROVE, "policy: everything")
+    async with ChatServer(by_the_rule) as server:
+        await run(filled, plan(filled, tmp_path, server.base_url, scope="reviewed"))
+        assert set(said(filled)) == {*SAMPLES[ALDER], *SAMPLES[ELM]} and server.paid == 2
+        assert all("Elm" not in text for (text,) in suggested(filled, "text"))
+        await run(filled, plan(filled, tmp_path, server.base_url))
+        assert set(said(filled)) == set(GRADES) and server.paid == 3
+    rows = query(filled, "SELECT people_first FROM judge_vs_people").to_pylist()
+    assert [row["people_first"] for row in rows] == [True] * 6

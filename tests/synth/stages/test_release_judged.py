@@ -59,7 +59,7 @@ async def test_of_all_judges_each_that_graded_a_passage_must_agree(judged: Store
         return json.dumps({"grades": [each | {"grade": 1 if each["grade"] == 2 else each["grade"]} for each in found]})
 
     async with ChatServer(mild) as server:
-        await run(judged, plan(judged, tmp_path / "llm", server.base_url, model="mild", suggested=True))
+        await run(judged, plan(judged, tmp_path / "llm", server.base_url, model="mild", scope="suggested"))
     found = released(judged, tmp_path / "r", judged="all")
     assert found[ALDER] == {"The harbour of Birch was dug by soldiers.", "Something was dug at Alder."}
     assert ELM not in found  # both say that its positive does not answer
