@@ -7,7 +7,7 @@ import pytest
 
 from synth.commands.agreement import tell_agreements
 from synth.records import Retrieval, Verdict
-from synth.stages import judge_agreement
+from synth.stages.judge import agreement
 from synth.store.connection import Store
 from synth.store.judge_people import JudgePeople
 from tests.conftest import REPOSITORY
@@ -72,7 +72,7 @@ def test_the_example_in_the_docs_is_what_is_printed(
 ) -> None:
     counts = {(True, True): 14, (True, False): 6, (False, True): 9, (False, False): 99}
     found = JudgePeople("judge-7b", "samples", counts, 0, {"too-easy": 6, "unclear-query": 3}, [])
-    monkeypatch.setattr(judge_agreement, "judge_people", lambda *_, **__: [found])
+    monkeypatch.setattr(agreement, "judge_people", lambda *_, **__: [found])
     page = (REPOSITORY / "docs" / "judge.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```text\n(judge-7b beside people.*?)```", page, re.DOTALL)
     printed = "\n".join(line.rstrip() for line in told(store, capsys).splitlines())

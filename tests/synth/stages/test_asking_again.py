@@ -108,6 +108,14 @@ async def test_a_sample_of_which_nothing_was_accepted_is_done_and_not_asked_agai
         assert (await write(texts, tmp_path, server.base_url)).num_seeds == 0
 
 
+async def test_with_more_tries_only_what_is_missing_is_asked_for(texts: Store, tmp_path: Path) -> None:
+    async with ChatServer(saying("one", "no 1", "two")) as server:
+        assert (await write(texts, tmp_path, server.base_url, max_tries=2)).num_short == 1
+        outcome = await write(texts, tmp_path, server.base_url, max_tries=3)
+    assert (outcome.num_done, outcome.num_short, outcome.usage.requests, len(server.asked)) == (1, 0, 1, 3)
+    assert made(texts) == ["one", "two"]
+
+
 async def test_a_try_that_can_never_be_answered_keeps_what_was_accepted_before(texts: Store, tmp_path: Path) -> None:
     async with ChatServer(saying("one"), error=later) as server:
         outcome = await write(texts, tmp_path, server.base_url)
