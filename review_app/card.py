@@ -16,8 +16,8 @@ import streamlit as st
 from review_app.outbox import Receipt
 from review_app.segments import query_terms, segments, titled, visible
 from synth.records import Verdict, text_id
-from synth.store.judgements import Suggestion
 from synth.store.reviews import Card, CardNegative, ReviewProgress
+from synth.store.suggestions import Suggestion
 from synth.store.verdicts import REASONS
 
 # What a judge suggests of a passage, as the card says it.

@@ -12,8 +12,8 @@ from review_app.figures import num_samples_by_task
 from review_app.outbox import receive
 from synth.records import StoreError, Task, key_of
 from synth.store.connection import Store
-from synth.store.judgements import suggestions_of
 from synth.store.reviews import Card, Queue, cards, review_progress
+from synth.store.suggestions import suggestions_of
 
 PREFETCH = 25  # cards in the browser: a burst of keys never outruns them
 REFILL = 15  # so many or fewer left in the browser, and it gets more

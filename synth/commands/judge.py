@@ -190,7 +190,8 @@ def _job(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> "Job[Judge
 
 def _said(opened: "Workspace", names: Sequence[str]) -> dict[str, object]:
     """All that these judges have said so far, counted."""
-    from synth.store.judgements import grade_counts, suggestion_counts
+    from synth.store.judgements import grade_counts
+    from synth.store.suggestions import suggestion_counts
 
     grades = [
         {"judge": judge, "passage": passage, "grades": numbers}
@@ -200,7 +201,8 @@ def _said(opened: "Workspace", names: Sequence[str]) -> dict[str, object]:
 
 
 def _tell_said(opened: "Workspace", names: Sequence[str]) -> None:
-    from synth.store.judgements import GRADES, alike, grade_counts, suggestion_counts
+    from synth.store.judgements import GRADES, alike, grade_counts
+    from synth.store.suggestions import suggestion_counts
 
     counts = grade_counts(opened.store, names)
     rows = [(judge, passage, *numbers) for (judge, passage), numbers in counts.items()]

@@ -24,7 +24,7 @@ from synth.overlaps import (
 from synth.records import Task, Use, UserError, is_plain_name, text_id
 from synth.stages.datasheet import LEFT_OUT
 from synth.stages.release_files import digest_of
-from synth.store import judgements, releases, selection
+from synth.store import judgements, releases, selection, suggestions
 from synth.store.conditions import matching_samples
 from synth.store.connection import Store
 from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
@@ -86,7 +86,7 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     with store.read() as cursor:
         left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
         by_judges = (
-            judgements.num_negatives_left_out(cursor, work / selection.SAMPLES, work / selection.NEGATIVES)
+            suggestions.num_negatives_left_out(cursor, work / selection.SAMPLES, work / selection.NEGATIVES)
             if policy.judged
             else 0
         )

@@ -13,7 +13,7 @@ from synth.stages.judge.forecast import forecast_judge
 from synth.stages.judge.run import judge_samples
 from synth.store.connection import Store
 from synth.store.console import query
-from synth.store.judgements import suggestions_of
+from synth.store.suggestions import suggestions_of
 from tests.chat_server import ChatServer, Fault, Messages
 from tests.synth.stages.judging import GRADES, SAMPLES, by_the_rule, fill, grades, plan, run, said, shown, suggested
 from tests.synth.stages.releasing import add, give_negatives, judge, source
