@@ -1,6 +1,6 @@
 """`synth report`: what became of a generate run, on the screen, as JSON or as a page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ from synth.records import UserError
 from synth.screen import cell, console, progress, say, show
 
 if TYPE_CHECKING:
+    from synth.stages.report.agreement import Agreement
     from synth.stages.report.figures import Histogram
     from synth.stages.report.run import Report
     from synth.stages.report.scores import Similarity
@@ -35,7 +36,10 @@ def report(
     ] = None,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Also encode some of the texts, and show how near they are to their queries."),
+        typer.Option(
+            "--scores",
+            help="Also encode pairs of texts, and show how near they are, and whether that agrees with their scores.",
+        ),
     ] = False,
     encoder: Annotated[
         str | None, typer.Option(help="The model to encode with, over [mine] of synth.toml; gives --scores.")
@@ -89,7 +93,8 @@ def report(
     scope = Scope(find_generate_run(opened.store, run), tuple(source or ()), seed)
     found = made(opened.store, scope)
     if scores or encoder is not None or threshold is not None:
-        found = replace(found, similarity=_similarity(opened, scope, encoder, threshold))
+        similarity, agreement = _encoder_scores(opened, scope, encoder, threshold)
+        found = replace(found, similarity=similarity, agreement=agreement)
     if html is not None:
         write_page(html, page(found, workspace=opened.root.resolve().name))
         say(f"wrote {html}")
@@ -98,17 +103,19 @@ def report(
     else:
         _tell(found)
     if not as_json and run in (None, LAST) and (failed := failed_since(opened.store, scope.run_id)):
-        _say_lines(iter([failed_since_line(failed)]))
+        _say_lines([failed_since_line(failed)])
 
 
-def _similarity(opened: "Workspace", scope: "Scope", encoder: str | None, threshold: float | None) -> "Similarity":
-    from synth.stages.report.scores import similarity
+def _encoder_scores(
+    opened: "Workspace", scope: "Scope", encoder: str | None, threshold: float | None
+) -> "tuple[Similarity | None, Agreement | None]":
+    from synth.stages.report.scores import encoder_scores
 
     name = opened.config.mine.encoder if encoder is None else encoder
     if not name.strip():
         raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
     with progress("encode", None) as advance:
-        return similarity(opened.store, scope, name, opened.embeddings, threshold=threshold, on_progress=advance)
+        return encoder_scores(opened.store, scope, name, opened.embeddings, threshold=threshold, on_progress=advance)
 
 
 def _tell(found: "Report") -> None:
@@ -121,14 +128,16 @@ def _tell(found: "Report") -> None:
     _tell_spreads(found)
     _tell_texts("accepted", found.accepted)
     _tell_texts("rejected", found.rejected)
-    if found.sources and (found.similarity or found.source_leak):
+    if found.sources and (found.similarity or found.agreement or found.source_leak):
         say(f"of the samples of {', '.join(found.sources)}:")
     if found.similarity is not None:
         _tell_similarity(found.similarity)
+    if found.agreement is not None:
+        _tell_agreement(found.agreement)
     _say_lines(leak_lines(found))
 
 
-def _say_lines(lines: Iterator[str]) -> None:
+def _say_lines(lines: Iterable[str]) -> None:
     for line in lines:
         say(cell(line, width=MOST_SHOWN).plain)
 
@@ -155,24 +164,30 @@ def _bars(labels: Sequence[str], found: "Histogram") -> Iterator[str]:
 
 def _tell_texts(heading: str, texts: Sequence["Shown"]) -> None:
     """Texts on the left, what they were made from on the right, and what is said of them above."""
-    from rich.table import Table
-
     from synth.commands.report_words import shown_title
 
     if not texts:
         return
     say(f"\n{len(texts)} {heading}, drawn at random, beside what they were made from")
-    width = min(max(console().width, NARROWEST), WIDEST)
     for each in texts:
-        say("")
-        for line in (f"-- {shown_title(each)}", *each.notes):
-            say(cell(line, width=MOST_SHOWN).plain)
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), width=width)
-        for _ in ("new", "made from"):
-            table.add_column(overflow="fold", ratio=1)
-        for part in each.parts:
-            table.add_row(cell(f"{part.name}: {part.text}", width=MOST_SHOWN), cell(part.original, width=MOST_SHOWN))
-        show(table)
+        parts = [(f"{part.name}: {part.text}", part.original) for part in each.parts]
+        _tell_beside([shown_title(each), *each.notes], parts)
+
+
+def _tell_beside(lines: Sequence[str], parts: Sequence[tuple[str, str]]) -> None:
+    """Pairs of texts side by side, with lines above them."""
+    from rich.table import Table
+
+    say("")
+    first, *others = lines
+    _say_lines([f"-- {first}", *others])
+    width = min(max(console().width, NARROWEST), WIDEST)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), width=width)
+    for _ in ("left", "right"):
+        table.add_column(overflow="fold", ratio=1)
+    for left, right in parts:
+        table.add_row(cell(left, width=MOST_SHOWN), cell(right, width=MOST_SHOWN))
+    show(table)
 
 
 def _tell_similarity(found: "Similarity") -> None:
@@ -181,4 +196,29 @@ def _tell_similarity(found: "Similarity") -> None:
     say("")
     _say_lines(similarity_lines(found))
     print_table(SCORE_COLUMNS, score_rows(found))
-    print_table(*share_rows(found))
+    print_table(*share_rows(found.sorts))
+
+
+def _tell_agreement(found: "Agreement") -> None:
+    from synth.commands.report_words import (
+        BAND_COLUMNS,
+        agreement_line,
+        band_rows,
+        outlier_heading,
+        outlier_title,
+        share_rows,
+    )
+
+    say("")
+    _say_lines([f"encoder: {found.encoder}", *found.notes])
+    for of_source in found.sources:
+        say("")
+        _say_lines([f"{of_source.source}: {agreement_line(of_source)}"])
+        print_table(BAND_COLUMNS, band_rows(of_source))
+        print_table(*share_rows(of_source.sorts, "cosine"))
+        if of_source.outliers:
+            _say_lines([outlier_heading(of_source)])
+        for each in of_source.outliers:
+            _tell_beside(
+                [outlier_title(each, of_source.all_pairs.num)], [(f"text 1: {each.text1}", f"text 2: {each.text2}")]
+            )

@@ -7,17 +7,22 @@ browser neither run nor fetch anything.
 
 import html
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synth.commands.report_words import (
+    BAND_COLUMNS,
     SCORE_COLUMNS,
+    agreement_line,
+    band_rows,
     bins,
     edge_labels,
     leak_lines,
     middle,
     outcome_lines,
+    outlier_heading,
+    outlier_title,
     score_rows,
     script_rows,
     shown_title,
@@ -26,6 +31,7 @@ from synth.commands.report_words import (
 )
 from synth.records import UserError, new_id
 from synth.screen import printable
+from synth.stages.report.agreement import SourceAgreement
 from synth.stages.report.figures import Histogram
 from synth.stages.report.run import Report, Spread
 from synth.store.console import refuse_output
@@ -45,6 +51,7 @@ body { font: 1rem/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC",
   max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: var(--text); background: var(--paper);
   overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { margin: .15rem 0; } .warning { color: var(--warning); font-weight: 600; }
 table { border-collapse: collapse; margin: .6rem 0; width: auto; } table.texts { width: 100%; table-layout: fixed; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
@@ -70,10 +77,11 @@ def page(found: Report, *, workspace: str) -> str:
     title, *lines = outcome_lines(found.outcome)
     parts = [
         f"<h1>{escaped(title)}</h1>",
-        *_paragraphs(iter([f"workspace {workspace}, started {found.outcome.started_at:%Y-%m-%d %H:%M} UTC", *lines])),
+        *_paragraphs([f"workspace {workspace}, started {found.outcome.started_at:%Y-%m-%d %H:%M} UTC", *lines]),
         *_rejections(found),
         *_spreads(found),
         *_similarity(found),
+        *_agreement(found),
         *_leak(found),
         *_texts("Accepted", found.accepted),
         *_texts("Rejected", found.rejected),
@@ -127,7 +135,7 @@ def escaped(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         warns = ' class="warning"' if line.startswith("warning:") else ""
         yield f"<p{warns}>{escaped(line)}</p>"
@@ -164,12 +172,11 @@ def _similarity(found: Report) -> Iterator[str]:
     similarity = found.similarity
     if similarity is None:
         return
-    of = f": {', '.join(found.sources)}" if found.sources else ""
-    yield f"<h2>How near texts are to their queries{escaped(of)}</h2>"
+    yield f"<h2>How near texts are to their queries{_of_sources(found)}</h2>"
     yield from _paragraphs(similarity_lines(similarity))
     yield _table(SCORE_COLUMNS, score_rows(similarity))
     yield '<div class="figures">'
-    labels, positives = edge_labels(similarity), similarity.positives.histogram
+    labels, positives = edge_labels(similarity.sorts), similarity.positives.histogram
     yield _figure(f"scores of: {similarity.positives.name}", _histogram(positives, labels, COLOURS[0]))
     for number, each in enumerate(similarity.negatives, start=1):
         drawn = _histogram(each.histogram, labels, COLOURS[number % len(COLOURS)], positives)
@@ -177,11 +184,44 @@ def _similarity(found: Report) -> Iterator[str]:
     yield "</div>"
 
 
+def _agreement(found: Report) -> Iterator[str]:
+    if found.agreement is None:
+        return
+    yield f"<h2>How the cosine of two texts follows their score{_of_sources(found)}</h2>"
+    yield from _paragraphs([f"encoder: {found.agreement.encoder}", *found.agreement.notes])
+    for of_source in found.agreement.sources:
+        yield from _source_agreement(of_source)
+
+
+def _source_agreement(found: SourceAgreement) -> Iterator[str]:
+    yield f"<h3>{escaped(found.source)}</h3>"
+    yield from _paragraphs([agreement_line(found)])
+    yield _table(BAND_COLUMNS, band_rows(found))
+    yield '<div class="figures">'
+    labels = edge_labels(found.sorts)
+    yield _figure("cosines of all pairs", _histogram(found.all_pairs, labels, COLOURS[0]))
+    for number, band in enumerate(found.bands, start=1):
+        drawn = _histogram(band.histogram, labels, COLOURS[number % len(COLOURS)], found.all_pairs)
+        yield _figure(f"cosines of pairs with the score {band.name}; the outline is that of all pairs", drawn)
+    yield "</div>"
+    if found.outliers:
+        yield from _paragraphs([outlier_heading(found)])
+        yield '<table class="texts">'
+        for each in found.outliers:
+            yield _titled([outlier_title(each, found.all_pairs.num)])
+            yield f"<tr><td>{_named('text 1', each.text1)}</td><td>{_named('text 2', each.text2)}</td></tr></tbody>"
+        yield "</table>"
+
+
+def _of_sources(found: Report) -> str:
+    return escaped(f": {', '.join(found.sources)}") if found.sources else ""
+
+
 def _leak(found: Report) -> Iterator[str]:
     lines = list(leak_lines(found))
     if lines:
         yield "<h2>Whether written passages can be told from real ones</h2>"
-        yield from _paragraphs(iter(lines))
+        yield from _paragraphs(lines)
 
 
 def _texts(heading: str, texts: Sequence[Shown]) -> Iterator[str]:
@@ -190,13 +230,17 @@ def _texts(heading: str, texts: Sequence[Shown]) -> Iterator[str]:
     yield f"<h2>{heading}: {len(texts)} drawn at random</h2>"
     yield '<table class="texts">'
     for each in texts:
-        said = [shown_title(each), *each.notes]
-        yield f'<tbody><tr><th class="title" colspan="2">{"<br>".join(escaped(line) for line in said)}</th></tr>'
+        yield _titled([shown_title(each), *each.notes])
         for part in each.parts:
             made_from = _named("made from", part.original) if part.original else ""
             yield f"<tr><td>{_named(part.name, part.text)}</td><td>{made_from}</td></tr>"
         yield "</tbody>"
     yield "</table>"
+
+
+def _titled(lines: Sequence[str]) -> str:
+    """The beginning of a part of a table of texts."""
+    return f'<tbody><tr><th class="title" colspan="2">{"<br>".join(escaped(line) for line in lines)}</th></tr>'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,11 +1,12 @@
 """A report in words and numbers, as the screen and the page both have it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from synth.commands.figures import counted
 from synth.llm.budget import dollars
+from synth.stages.report.agreement import Outlier, SourceAgreement
 from synth.stages.report.figures import Histogram
 from synth.stages.report.leak import FEWEST_PAIRS
 from synth.stages.report.run import DIFFERENCE, LENGTH, MOST_COMPARED, WORDS, Outcome, Report, Spread
@@ -20,6 +21,7 @@ TITLES = {
 }
 NOT_FORESEEN = "why is not stored: an error that nobody foresaw ended it, and was shown where it ran"
 SCORE_COLUMNS = ("passages", "number", "lowest", "median", "highest", "as near as the positive")
+BAND_COLUMNS = ("score", "number", "lowest cosine", "median", "highest")
 
 
 def outcome_lines(found: Outcome) -> Iterator[str]:
@@ -162,23 +164,55 @@ def score_rows(found: Similarity) -> list[tuple[str, ...]]:
 
 def _score_row(scores: Scores) -> tuple[str, ...]:
     drawn = scores.histogram
-    numbers = [f"{value:.2f}" for value in (drawn.least, drawn.median, drawn.most)]
     above = "" if scores.origin == "positive" else f"{scores.num_above:,} ({scores.num_above / drawn.num:.1%})"
-    return (scores.name, f"{drawn.num:,}", *numbers, above)
+    return (scores.name, *_numbers(drawn), above)
 
 
-def share_rows(found: Similarity) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: which share of each sort of passage has which score."""
-    sorts = [(each.name, each.histogram) for each in (found.positives, *found.negatives)]
+def _numbers(drawn: Histogram) -> list[str]:
+    return [f"{drawn.num:,}", *(f"{value:z.2f}" for value in (drawn.least, drawn.median, drawn.most))]
+
+
+def agreement_line(found: SourceAgreement) -> str:
+    """How many pairs of a source there are, and how far their scores and cosines go together."""
+    if found.spearman is None:
+        told = f"no rank correlation of score and cosine: {found.reason}"
+    else:
+        told = f"Spearman's rank correlation of score and cosine is {found.spearman:z.3f}"
+    return f"{counted(found.all_pairs.num, 'pair')}; {told}"
+
+
+def band_rows(found: SourceAgreement) -> list[tuple[str, ...]]:
+    """Of all pairs and of each band of scores, by BAND_COLUMNS."""
+    return [(name, *_numbers(drawn)) for name, drawn in found.sorts]
+
+
+def outlier_heading(found: SourceAgreement) -> str:
+    """What stands above the pairs that are against the correlation."""
+    return f"{counted(len(found.outliers), 'pair')} of {found.source}, farthest apart by rank: look at these first"
+
+
+def outlier_title(each: Outlier, num_pairs: int) -> str:
+    """Which sample it is, and where it stands by score and by cosine."""
+    return (
+        f"sample {each.sample_id}: score {each.score:zg} has {_ranks(*each.score_ranks)} of {num_pairs:,},"
+        f" cosine {each.cosine:z.2f} has {_ranks(*each.cosine_ranks)}"
+    )
+
+
+def _ranks(first: int, last: int) -> str:
+    return f"rank {first:,}" if first == last else f"ranks {first:,} to {last:,}"
+
+
+def share_rows(sorts: Sequence[tuple[str, Histogram]], measure: str = "score") -> tuple[list[str], list[list[str]]]:
+    """Column names and rows: which share of each sort lies where, by a measure; all sorts have the same edges."""
     rows = []
-    for place, label in enumerate(edge_labels(found)):
+    for place, label in enumerate(edge_labels(sorts)):
         shares = [drawn.counts[place] / drawn.num for _, drawn in sorts]
         rows.append([label, *(f"{share:.0%}" if share else "" for share in shares)])
-    return ["score", *(name for name, _ in sorts)], rows
+    return [measure, *(name for name, _ in sorts)], rows
 
 
-def edge_labels(found: Similarity) -> list[str]:
-    """Between which scores the counts lie, of all sorts of passages alike."""
-    all_drawn = [each.histogram for each in (found.positives, *found.negatives)]
-    least, most = min(each.least for each in all_drawn), max(each.most for each in all_drawn)
-    return bins(replace(found.positives.histogram, least=least, most=most))
+def edge_labels(sorts: Sequence[tuple[str, Histogram]]) -> list[str]:
+    """Between which values the counts lie, of all sorts alike."""
+    drawn = [each for _, each in sorts]
+    return bins(replace(drawn[0], least=min(each.least for each in drawn), most=max(each.most for each in drawn)))

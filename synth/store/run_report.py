@@ -72,16 +72,18 @@ FROM (
 ) j LEFT JOIN revision r ON r.revision_id = j.seed_id LEFT JOIN text t ON t.text_id = j.seed_id
 ORDER BY j.lot, j.rejection_id
 """
-# Some retrieval samples to train on, by their latest revision: those that a run made or wrote negatives for, or those
-# of the named sources. One positive of each, the one that recipes start from.
-DRAWN = """
-SELECT st.revision_id FROM sample_state st JOIN source s USING (source_id)
-WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND CASE WHEN len($names) > 0
+# The samples of a task to train on, by their latest revision: those that a run made or wrote negatives for, or those of
+# the named sources; with a number that is drawn for each.
+IN_SCOPE = """
+SELECT st.revision_id, s.name AS source, sha256($seed::VARCHAR || st.revision_id::VARCHAR) AS lot
+FROM sample_state st JOIN source s USING (source_id)
+WHERE st.task = $task AND st.declared_use = 'train' AND CASE WHEN len($names) > 0
     THEN s.name IN (SELECT unnest($names))
     ELSE st.sample_id IN (SELECT sample_id FROM revision WHERE run_id = $id AND number = 1
                           UNION SELECT sample_id FROM negative WHERE run_id = $id AND origin = 'generated') END
-ORDER BY sha256($seed::VARCHAR || st.revision_id::VARCHAR), st.revision_id LIMIT $limit
 """
+DRAWN = f"SELECT revision_id FROM ({IN_SCOPE}) ORDER BY lot, revision_id LIMIT $limit"
+# One positive of each, the one that recipes start from.
 PAIRS = f"""
 SELECT r.revision_id, r.query, r.positives[1] AS positive FROM ({DRAWN}) d JOIN revision r USING (revision_id)
 WHERE len(r.positives) > 0 ORDER BY r.revision_id
@@ -94,6 +96,14 @@ QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id, n.origin ORDER
         PARTITION BY n.origin, coalesce(n.kind, '') ORDER BY sha256($seed::VARCHAR || n.negative_id::VARCHAR)
     ) <= $limit
 ORDER BY n.revision_id, n.negative_id
+"""
+# Of each source as many, as far as it has them: each is looked at by itself.
+SCORED_PAIRS = f"""
+SELECT d.source, r.sample_id, r.text1, r.text2, r.score
+FROM (
+    SELECT revision_id, source FROM ({IN_SCOPE})
+    ORDER BY row_number() OVER (PARTITION BY source ORDER BY lot, revision_id), lot, revision_id LIMIT $limit
+) d JOIN revision r USING (revision_id) ORDER BY d.source, r.sample_id
 """
 # Passages that an LLM wrote, each beside the real passage it was made from: the positive or the seed passage. One of
 # each real passage, which names the pair.
@@ -152,6 +162,17 @@ class Pair:
     query: str
     positive: str
     negatives: Sequence[tuple[str, str, str]]  # origin, kind, text
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """The two texts of an sts sample, with the score on the scale of its source."""
+
+    source: str
+    sample_id: UUID
+    text1: str
+    text2: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +258,19 @@ def rejected(store: Store, run_id: UUID, *, limit: int, seed: int) -> list[Shown
 def pairs(store: Store, scope: Scope, *, limit: int) -> list[Pair]:
     """So many retrieval samples, and of each origin and kind so many of their negatives."""
     with store.read() as cursor:
-        values = scope.values(limit)
+        values = {**scope.values(limit), "task": Task.RETRIEVAL}
         found = {row["revision_id"]: (row["query"], row["positive"]) for row in read_rows(cursor, PAIRS, **values)}
         negatives: dict[UUID, list[tuple[str, str, str]]] = {}
         for row in read_rows(cursor, OF_PAIRS, **values):
             negatives.setdefault(row["revision_id"], []).append((row["origin"], row["kind"], row["text"]))
     return [Pair(*texts, negatives.get(revision_id, ())) for revision_id, texts in found.items()]
+
+
+def scored_pairs(store: Store, scope: Scope, *, limit: int) -> list[ScoredPair]:
+    """So many sts samples, as many of each source as can be, by the names of the sources and then by id."""
+    with store.read() as cursor:
+        rows = read_rows(cursor, SCORED_PAIRS, **scope.values(limit), task=Task.STS)
+    return [ScoredPair(**row) for row in rows]
 
 
 def written_and_real(store: Store, scope: Scope, *, limit: int) -> list[tuple[str, str]]:

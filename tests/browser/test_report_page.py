@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from synth.commands.report_page import page as page_of
 from synth.records import Retrieval, Written
+from synth.stages.report.agreement import Agreement, Band, Outlier, SourceAgreement
 from synth.stages.report.figures import histogram
 from synth.stages.report.run import report
 from synth.stages.report.scores import POSITIVE, Scores, Similarity
@@ -44,7 +46,13 @@ def address(tmp_path: Path) -> Iterator[str]:
     scores = histogram([0.25, 0.5, 0.5, 0.75])
     assert scores is not None
     positives, written = Scores(POSITIVE, "", scores, 0), Scores("generated", "other_aspect", scores, 1)
-    found = replace(report(store, Scope(run_id)), similarity=Similarity("one", positives, [written], None, None, ()))
+    outlier = Outlier(UUID(int=1), f"text one {HOSTILE}", f"延{LONG}", 0.5, (3, 4), 0.75, (1, 1))
+    of_source = SourceAgreement(f"pairs {HOSTILE}", scores, [Band(0.5, 0.5, scores)], 0.5, "", [outlier])
+    found = replace(
+        report(store, Scope(run_id)),
+        similarity=Similarity("one", positives, [written], None, None, ()),
+        agreement=Agreement(f"two {HOSTILE}", [of_source], ()),
+    )
     served = page_of(found, workspace=HOSTILE).encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,6 +85,9 @@ def test_hostile_text_is_shown_as_text(page: Page, address: str) -> None:
         f"谁建了灯塔？{shown}",
         f"灯塔在山上。{shown}",
         f"rejected: </title></style>{shown}",
+        f"encoder: two {shown}",
+        f"text one {shown}",
+        f"1 pair of pairs {shown}, farthest apart by rank: look at these first",
     ):
         assert text in seen
     assert dialogs == []
@@ -92,7 +103,7 @@ def test_a_long_text_stays_within_the_page_and_an_arabic_one_runs_from_the_right
 
 def test_on_a_narrow_screen_a_text_stands_above_what_it_was_made_from(page: Page, address: str) -> None:
     page.goto(address)
-    new, made_from = page.locator("table.texts tr:nth-child(2) td").all()[:2]
+    new, made_from = page.locator("table.texts tr", has_text="made from").locator("td").all()[:2]
     tops = "element => element.getBoundingClientRect().top"
     assert new.evaluate(tops) == made_from.evaluate(tops)
     page.set_viewport_size({"width": 400, "height": 800})
@@ -100,10 +111,19 @@ def test_on_a_narrow_screen_a_text_stands_above_what_it_was_made_from(page: Page
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+def test_two_scored_texts_stand_beside_each_other_and_on_a_narrow_screen_below(page: Page, address: str) -> None:
+    page.goto(address)
+    first, second = page.locator("tr", has_text="text one").locator("td").all()
+    tops = "element => element.getBoundingClientRect().top"
+    assert first.evaluate(tops) == second.evaluate(tops)
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert first.evaluate(tops) < second.evaluate(tops)
+
+
 def test_a_table_of_scores_scrolls_by_itself_where_there_is_no_room(page: Page, address: str) -> None:
     page.goto(address)
     page.set_viewport_size({"width": 300, "height": 800})
-    table = page.locator("div.wide")
+    table = page.locator("div.wide").first
     assert table.evaluate("element => element.scrollWidth > element.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     first = page.locator("div.wide td").first

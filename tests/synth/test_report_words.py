@@ -1,9 +1,20 @@
 """How a report names what it counts."""
 
+from uuid import UUID
+
 import pytest
 
-from synth.commands.report_words import bins, edge_labels
-from synth.stages.report.figures import histogram, shared_edges
+from synth.commands.report_words import (
+    agreement_line,
+    band_rows,
+    bins,
+    edge_labels,
+    outlier_heading,
+    outlier_title,
+    share_rows,
+)
+from synth.stages.report.agreement import Band, Outlier, SourceAgreement
+from synth.stages.report.figures import Histogram, histogram, shared_edges
 from synth.stages.report.run import DIFFERENCE, LENGTH, WORDS
 from synth.stages.report.scores import POSITIVE, Scores, Similarity
 
@@ -37,5 +48,34 @@ def test_the_first_scores_are_named_as_low_as_the_lowest() -> None:
     edges = shared_edges(drawn)
     one, other = (found for values in drawn if (found := histogram(values, edges)) is not None)
     similarity = Similarity("", Scores(POSITIVE, "", one, 0), [Scores("mined", "", other, 0)], None, None, ())
-    first = edge_labels(similarity)[0]
+    first = edge_labels(similarity.sorts)[0]
     assert first in ("-0.20 to 0.00", "below 0.00") and other.counts[0] == 1
+
+
+def drawn(*values: float) -> Histogram:
+    found = histogram(values, (-0.5, 0.0, 0.5, 1.0))
+    assert found is not None
+    return found
+
+
+LOW, HIGH = Band(0.0, 1.0, drawn(-0.001, 0.25)), Band(4.0, 5.0, drawn(0.75, 0.8))
+WRONG = Outlier(UUID(int=7), "a", "b", 4.25, (1, 40), -0.001, (1200, 1200))
+
+
+def test_the_agreement_of_a_source_is_told_in_a_line_and_by_band() -> None:
+    found = SourceAgreement("boats", drawn(-0.001, 0.25, 0.75, 0.8), (LOW, HIGH), 0.8449, "", (WRONG,))
+    assert agreement_line(found) == "4 pairs; Spearman's rank correlation of score and cosine is 0.845"
+    assert band_rows(found)[1:] == [("0 to 1", "2", "0.00", "0.12", "0.25"), ("4 to 5", "2", "0.75", "0.78", "0.80")]
+    assert share_rows(found.sorts, "cosine") == (
+        ["cosine", "all", "0 to 1", "4 to 5"],
+        [["-0.50 to 0.00", "25%", "50%", ""], ["0.00 to 0.50", "25%", "50%", ""], ["0.50 to 1.00", "50%", "", "100%"]],
+    )
+    assert outlier_heading(found) == "1 pair of boats, farthest apart by rank: look at these first"
+    assert outlier_title(WRONG, 1234) == (
+        f"sample {UUID(int=7)}: score 4.25 has ranks 1 to 40 of 1,234, cosine 0.00 has rank 1,200"
+    )
+
+
+def test_where_there_is_no_correlation_the_line_says_why() -> None:
+    found = SourceAgreement("boats", drawn(0.5), (), None, "fewer than 3 pairs", ())
+    assert agreement_line(found) == "1 pair; no rank correlation of score and cosine: fewer than 3 pairs"

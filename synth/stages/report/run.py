@@ -12,6 +12,7 @@ from uuid import UUID
 
 from synth.checks import num_words, scripts
 from synth.likeness import difference, length_change
+from synth.stages.report.agreement import Agreement
 from synth.stages.report.figures import Histogram, histogram
 from synth.stages.report.leak import CHANCE, MOST_PAIRS, SourceLeak, source_leak
 from synth.stages.report.scores import Similarity
@@ -98,7 +99,7 @@ class Report:
     """
     A run's outcome; distributions over `num_compared` of what it stored; some of what was accepted and rejected. Then,
     of the run or of `sources`: the `source_leak` (None: an LLM wrote no passages, or too few), measured on at most
-    `num_written` passages; and, if it was asked for, the `similarity` of texts.
+    `num_written` passages; and, if an encoder was asked, the `similarity` of texts and its `agreement` with scores.
     """
 
     outcome: Outcome
@@ -110,6 +111,7 @@ class Report:
     num_written: int
     source_leak: SourceLeak | None
     similarity: Similarity | None = None
+    agreement: Agreement | None = None
 
 
 def report(store: Store, scope: Scope) -> Report:
