@@ -193,6 +193,8 @@ class Job(Generic[P, O]):
             for message in messages:
                 say(f"=== prompt {number}, {message['role']} ===\n{message['content']}\n")
         say_filled(estimated(found, can_sample=self.can_sample))
+        for note in self.plan.notes:
+            say_filled(note)
         _tell_passed(over)
 
     def _tell_sample(self, sample: int, before: "Forecast") -> None:

@@ -59,6 +59,9 @@ def generate(
     operation: Annotated[str, typer.Option(help="How samples are made.")] = "query",
     source: SourceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seeds.")] = None,
+    where: Annotated[
+        str, typer.Option(help="Of recipes that start from samples: a condition in SQL over the view samples.")
+    ] = "",
     per_seed: Annotated[
         int | None, typer.Option(min=1, max=20, help="Samples (or negatives) of one seed; else as the recipe says.")
     ] = None,
@@ -100,7 +103,8 @@ def generate(
     opened = Workspace.open(workspace)
     llm = opened.llm(base_url=base_url, model=model)
     asking = asking_of(opened, llm, Ceilings(max_cost, max_tokens, max_requests), in_batches=batch)
-    wanted = Wanted(task, operation, tuple(source or ()), per_seed, language, max_tries, seed, limit, opened.recipes)
+    names = tuple(source or ())
+    wanted = Wanted(task, operation, names, per_seed, language, max_tries, seed, limit, where, opened.recipes)
     job = _job(opened, plan_generate(opened.store, wanted, asking), as_json=as_json)
     if not dry_run:
         _carry_out(job)

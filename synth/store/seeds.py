@@ -16,7 +16,7 @@ from synth.store.rows import first
 # The passages to train on, by text id; one that is also declared held out is held out. A text of several sources is one
 # passage.
 PASSAGES = """
-SELECT p.text_id AS seed_id, any_value(p.title) AS title, min(p.source_id) AS source_id
+SELECT p.text_id AS seed_id, any_value(p.title) AS title, min(p.source_id) AS source_id, false AS is_unproven
 FROM passage p JOIN source s USING (source_id)
 WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND s.declared_use = 'train' AND p.text_id NOT IN
     (SELECT o.text_id FROM passage o JOIN source e USING (source_id) WHERE e.declared_use = 'eval')
@@ -25,9 +25,11 @@ GROUP BY p.text_id
 # The samples of a task to train on that were not rejected, by their latest revision. Short targets are no seeds. What a
 # held-out set asks too (a query, a text to classify, a pair) is held out.
 SAMPLES = """
-SELECT st.revision_id AS seed_id, st.sample_id, st.source_id
+SELECT st.revision_id AS seed_id, st.sample_id, st.source_id,
+       st.operation NOT IN ('ingest', 'edit') AND st.status <> 'approved' AS is_unproven
 FROM sample_state st JOIN source s USING (source_id)
-WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND st.declared_use = 'train'
+WHERE ($chosen IS NULL OR st.revision_id IN (SELECT unnest($chosen::UUID[])))
+  AND (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND st.declared_use = 'train'
   AND st.task = $task AND st.status NOT IN ('rejected', 'disputed')
   AND st.sample_id NOT IN (
       SELECT f.sample_id FROM revision f
@@ -42,7 +44,7 @@ WHERE (len($names) = 0 OR s.name IN (SELECT unnest($names))) AND st.declared_use
 """
 # With whether a request for them is known to fail again as it is.
 PENDING = """
-SELECT p.seed_id, bool_or(f.permanent) AS permanent
+SELECT p.seed_id, any_value(p.is_unproven) AS is_unproven, bool_or(f.permanent) AS permanent
 FROM ({seeds}) p LEFT JOIN llm_failure f ON f.stage_key = $key AND f.seed_id = p.seed_id
 WHERE p.seed_id NOT IN (SELECT seed_id FROM generated WHERE stage_key = $key)
 GROUP BY p.seed_id
@@ -56,11 +58,15 @@ CONTENT: dict[Task, tuple[Callable[..., Content], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Which seeds: passages, or samples of a task; of the named sources, or of all."""
+    """
+    Which seeds: passages, or samples of a task; of the named sources, or of all; of samples the `chosen` revisions
+    alone, if any are.
+    """
 
     kind: Literal["passages", "samples"] = "passages"
     task: Task = Task.RETRIEVAL
     names: tuple[str, ...] = ()
+    chosen: frozenset[UUID] | None = None
 
     @property
     def _sql(self) -> str:
@@ -69,7 +75,10 @@ class Seeds:
     @property
     def _values(self) -> dict[str, Any]:
         names: dict[str, Any] = {"names": list(self.names)}
-        return names if self.kind == "passages" else names | {"task": self.task.value}
+        if self.kind == "passages":
+            return names
+        chosen = None if self.chosen is None else sorted(str(each) for each in self.chosen)
+        return names | {"task": self.task.value, "chosen": chosen}
 
     @property
     def _order(self) -> str:  # ids of revisions begin with a time: a limit would take one source's alone
@@ -82,7 +91,8 @@ class Seeds:
 
     def pending(self, store: Store, stage_key: UUID, *, limit: int | None) -> list[UUID]:
         """
-        Those that a generate stage of this configuration has not finished, by their ids.
+        Those that a generate stage of this configuration has not finished, by their ids; of samples first those that
+        people labelled or that are approved.
 
         Those that failed come last, those whose request may fail again as it is (`permanent`) at the very end: else
         they would fill every `limit` again.
@@ -90,7 +100,7 @@ class Seeds:
         with store.read() as cursor:
             rows = cursor.execute(
                 f"SELECT seed_id FROM ({PENDING.format(seeds=self._sql)})"
-                f" ORDER BY permanent NULLS FIRST, {self._order} LIMIT $limit",
+                f" ORDER BY permanent NULLS FIRST, is_unproven, {self._order} LIMIT $limit",
                 self._values | {"key": stage_key, "limit": 1 << 62 if limit is None else limit},
             ).fetchall()
         return [seed_id for (seed_id,) in rows]
@@ -103,6 +113,17 @@ class Seeds:
                 self._values | {"key": stage_key},
             ).fetchall()
         return [seed_id for (seed_id,) in rows]
+
+    def num_unproven(self, store: Store, seed_ids: Sequence[UUID]) -> int:
+        """How many of these were generated, and are not approved."""
+        if self.kind == "passages":
+            return 0
+        with store.read() as cursor:
+            [(number,)] = cursor.execute(
+                f"SELECT count(*) FROM ({self._sql}) WHERE is_unproven AND seed_id IN (SELECT unnest($ids::UUID[]))",
+                self._values | {"ids": [str(each) for each in seed_ids]},
+            ).fetchall()
+        return int(number)
 
     def load(self, store: Store, seed_ids: Sequence[UUID]) -> list[Seed]:
         """These of them, by their ids."""

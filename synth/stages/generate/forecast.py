@@ -37,7 +37,7 @@ def forecast(store: Store, plan: GeneratePlan, *, seed: int) -> Forecast:
 
     sample = prompts_of(draw(plan.seeds, seed=seed), plan.of)
     paid = paid_calls(store, asking.llm.models, recipe.prompt_version, per_seed=per_seed, limit=MOST_CALLS)
-    known = prompts_of([call.seed_id for call in paid], replace(plan.of, names=()))
+    known = prompts_of([call.seed_id for call in paid], replace(plan.of, names=(), chosen=None))
     prompts = {seed_id: each.prompt for seed_id, each in known.items()}
     calibration = Calibration([PaidCall(call.tokens_in, call.tokens_out, prompts.get(call.seed_id)) for call in paid])
     usual = 2.0 if recipe.first else 1.0

@@ -17,6 +17,7 @@ from synth.stages.asking.plan import Asking, Made, Opened, Plan
 from synth.stages.asking.watch import Watch
 from synth.stages.generate.asking import RecipeAsker
 from synth.store import failures, sources
+from synth.store.conditions import matching_samples
 from synth.store.connection import Store
 from synth.store.made import Rejected
 from synth.store.run_history import find_run, generate_config, num_unfinished
@@ -38,6 +39,7 @@ class Wanted:
     max_tries: int | None = None  # requests about a seed for what the checks rejected; None: as the recipe says
     seed: int = 0  # of the extractive engine's choices
     limit: int | None = None  # at most so many seeds
+    where: str = ""  # which samples are seeds: a condition in SQL over the view samples
     recipes: Recipes = field(default_factory=lambda: RECIPES)
 
 
@@ -68,14 +70,7 @@ def plan_generate(
     recipe = find_recipe(wanted.task, wanted.operation, wanted.recipes)
     recipe.check_language(wanted.language)
     sources.check_sources(store, wanted.names)
-    of = Seeds(recipe.seeds, wanted.task, wanted.names)
-    if not of.exist(store):
-        where = f" of {', '.join(wanted.names)}" if wanted.names else ""
-        if recipe.seeds == "passages":
-            raise UserError(f"the corpus{where} is empty: ingest documents or a retrieval set for training first")
-        raise UserError(
-            f"there are no {wanted.task} samples{where} to start from: ingest some for training, or generate some"
-        )
+    of = _seeds(store, recipe, wanted)
     if asking is None:
         if (wanted.task, wanted.operation) != (Task.RETRIEVAL, QUERY):
             raise UserError(
@@ -85,9 +80,39 @@ def plan_generate(
     else:
         asking.check_prices()
         plan = _llm_plan(asking, recipe, wanted, of, anew or {})
-    if anew is None:
-        return replace(plan, seeds=of.pending(store, plan.stage_key, limit=wanted.limit))
-    return replace(plan, seeds=sorted(anew.keys() & set(of.pending(store, plan.stage_key, limit=None))))
+    seeds = of.pending(store, plan.stage_key, limit=wanted.limit if anew is None else None)
+    if anew is not None:
+        return replace(plan, seeds=sorted(anew.keys() & set(seeds)))
+    return replace(plan, seeds=seeds, notes=_unproven(of.num_unproven(store, seeds), len(seeds)))
+
+
+def _seeds(store: Store, recipe: Recipe, wanted: Wanted) -> Seeds:
+    """Where seeds are found. Raises UserError where there are none, or for a condition that cannot be used."""
+    of = Seeds(recipe.seeds, wanted.task, wanted.names)
+    if wanted.where:
+        if recipe.seeds == "passages":
+            raise UserError(f"--where chooses among samples, and {recipe.operation} starts from passages: use --source")
+        rows = matching_samples(store, wanted.where).column("revision_id").to_pylist()
+        of = replace(of, chosen=frozenset(map(UUID, rows)))
+    if of.exist(store):
+        return of
+    of_which = f" of {', '.join(wanted.names)}" if wanted.names else ""
+    if recipe.seeds == "passages":
+        raise UserError(f"the corpus{of_which} is empty: ingest documents or a retrieval set for training first")
+    if wanted.where and replace(of, chosen=None).exist(store):
+        raise UserError(f"no {wanted.task} sample{of_which} to start from meets the condition {wanted.where!r:.100}")
+    raise UserError(
+        f"there are no {wanted.task} samples{of_which} to start from: ingest some for training, or generate some"
+    )
+
+
+def _unproven(number: int, num_seeds: int) -> list[str]:
+    if not number:
+        return []
+    return [
+        f"{number:,} of {num_seeds:,} seeds were generated, and nobody approved them; to choose: --where with a"
+        " condition over samples, as \"status = 'approved'\""
+    ]
 
 
 def plan_retry(
@@ -143,6 +168,7 @@ def _config(wanted: Wanted) -> dict[str, object]:
         "operation": wanted.operation,
         "sources": list(wanted.names),
         "limit": wanted.limit,
+        "where": wanted.where,
     }
 
 

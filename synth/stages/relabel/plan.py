@@ -122,5 +122,5 @@ def with_candidates(plan: RelabelPlan, folder: Path, *, on_progress: Callable[[i
     for each, neighbours, place in search_candidates(searching, plan.pending, plan.corpora, on_progress):
         places[each.sample.revision_id] = (neighbours, place)
         samples[each.sample.revision_id] = each.sample
-    of = Retrieved("samples", Task.RETRIEVAL, wanted.names, samples, places, wanted.seed)
+    of = Retrieved("samples", Task.RETRIEVAL, wanted.names, samples=samples, places=places, shuffle=wanted.seed)
     return replace(plan, of=of, search=search, notes=notes)

@@ -154,6 +154,23 @@ def test_a_limit_takes_samples_of_all_sources_and_not_the_first_that_came_in(
     assert len(taken) == 20 and {seed.source_id for seed in taken} == {training_source.source_id, other.source_id}
 
 
+def test_what_people_labelled_edited_or_approved_comes_before_what_was_generated(
+    store: Store, training_source: Source
+) -> None:
+    generated = [replace(PURRS, query=f"generated {number}") for number in range(12)]
+    add(store, training_source, *generated, operation="query")
+    add(store, training_source, *[replace(PURRS, query=f"labelled {number}") for number in range(12)])
+    for seed in loaded(store, SAMPLES):
+        if seed.content == generated[7]:
+            judge(store, seed, Verdict.APPROVE)
+    pending = SAMPLES.pending(store, KEY, limit=None)
+    first = {str(getattr(seed.content, "query", "")) for seed in SAMPLES.load(store, pending[:13])}
+    assert first == {*(f"labelled {number}" for number in range(12)), "generated 7"}
+    assert (SAMPLES.num_unproven(store, pending), SAMPLES.num_unproven(store, pending[:13])) == (11, 0)
+    chosen = replace(SAMPLES, chosen=frozenset(pending[11:15]))
+    assert sorted(chosen.pending(store, KEY, limit=None)) == sorted(pending[11:15]) == chosen.untried(store, KEY)
+
+
 @pytest.mark.parametrize("kind", ["passages", "samples"])
 def test_what_is_done_is_not_pending_and_what_failed_comes_last(
     store: Store, training_source: Source, kind: str
