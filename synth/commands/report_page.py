@@ -74,10 +74,11 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--text); }
 
 def page(found: Report, *, workspace: str) -> str:
     """The page, which names the workspace."""
-    title, *lines = outcome_lines(found.outcome)
+    run, lines = found.outcome, outcome_lines(found.outcome)
+    title = " ".join(filter(None, (run.task, run.operation))) or "synth report"
     parts = [
         f"<h1>{escaped(title)}</h1>",
-        *_paragraphs([f"workspace {workspace}, started {found.outcome.started_at:%Y-%m-%d %H:%M} UTC", *lines]),
+        *_paragraphs([f"workspace {workspace}, started {run.started_at:%Y-%m-%d %H:%M} UTC", *lines]),
         *_rejections(found),
         *_spreads(found),
         *_similarity(found),
@@ -177,7 +178,7 @@ def _similarity(found: Report) -> Iterator[str]:
     yield _table(SCORE_COLUMNS, score_rows(similarity))
     yield '<div class="figures">'
     labels, positives = edge_labels(similarity.sorts), similarity.positives.histogram
-    yield _figure(f"scores of: {similarity.positives.name}", _histogram(positives, labels, COLOURS[0]))
+    yield _figure(f"scores of: {similarity.positives.name}", _histogram(positives, labels, COLOURS[0], positives))
     for number, each in enumerate(similarity.negatives, start=1):
         drawn = _histogram(each.histogram, labels, COLOURS[number % len(COLOURS)], positives)
         yield _figure(f"scores of: {each.name}; the outline is that of the positives", drawn)
@@ -199,7 +200,7 @@ def _source_agreement(found: SourceAgreement) -> Iterator[str]:
     yield _table(BAND_COLUMNS, band_rows(found))
     yield '<div class="figures">'
     labels = edge_labels(found.sorts)
-    yield _figure("cosines of all pairs", _histogram(found.all_pairs, labels, COLOURS[0]))
+    yield _figure("cosines of all pairs", _histogram(found.all_pairs, labels, COLOURS[0], found.all_pairs))
     for number, band in enumerate(found.bands, start=1):
         drawn = _histogram(band.histogram, labels, COLOURS[number % len(COLOURS)], found.all_pairs)
         yield _figure(f"cosines of pairs with the score {band.name}; the outline is that of all pairs", drawn)
@@ -261,9 +262,14 @@ def _named(name: str, text: str) -> str:
 
 
 def _histogram(found: Histogram, labels: Sequence[str], colour: str, other: Histogram | None = None) -> str:
-    """The counts as bars; with another distribution, the shares, and those of the other one as outlines."""
+    """
+    The counts as bars; with another distribution, the shares, and those of the other one as outlines, which none needs
+    that is compared with itself.
+    """
     if other is None:
         return _bars(labels, [Bar(count, f"{count:,}") for count in found.counts], colour)
+    if other is found:
+        return _bars(labels, [Bar(count / found.num, f"{count / found.num:.0%}") for count in found.counts], colour)
     both = [(count / found.num, of / other.num) for count, of in zip(found.counts, other.counts, strict=True)]
     return _bars(labels, [Bar(share, f"{share:.0%}", outline) for share, outline in both], colour)
 

@@ -20,7 +20,7 @@ TITLES = {
     WORDS: "words of {of}",
 }
 NOT_FORESEEN = "why is not stored: an error that nobody foresaw ended it, and was shown where it ran"
-SCORE_COLUMNS = ("passages", "number", "lowest", "median", "highest", "as near as the positive")
+SCORE_COLUMNS = ("passages", "number", "as near as the positive", "lowest", "median", "highest")
 BAND_COLUMNS = ("score", "number", "lowest cosine", "median", "highest")
 
 
