@@ -107,9 +107,9 @@ class Job(Generic[P, O]):
             self._tell(outcome)
         return outcome
 
-    def _tell(self, outcome: O) -> None:
+    def _tell(self, outcome: O, error: str = "") -> None:
         say_filled(f"engine: {self.plan.engine}")
-        tell_outcome(outcome, self.plan, self.made(outcome))
+        tell_outcome(outcome, self.plan, self.made(outcome), error)
 
     def tell_ended(self, outcome: O) -> None:
         """Print why a run ended early, what it did not come to, and what does."""
@@ -144,7 +144,7 @@ class Job(Generic[P, O]):
                 told = of_run or paid_json(watch.usage(), plan)
                 print_json(told | {"error": str(error), "exit_code": error.exit_code})
             elif outcomes:
-                self._tell(outcomes[0])
+                self._tell(outcomes[0], str(error))
                 if isinstance(error, StoreError) and plan.asking is not None:  # the lease may have failed at its end
                     say(f"at least this much is stored; what the journal has is stored by {self.again}, for nothing")
             raise

@@ -60,8 +60,8 @@ def generate(
     source: SourceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many seeds.")] = None,
     where: Annotated[
-        str, typer.Option(help="Of recipes that start from samples: a condition in SQL over the view samples.")
-    ] = "",
+        str | None, typer.Option(help="Of recipes that start from samples: a condition in SQL over the view samples.")
+    ] = None,
     per_seed: Annotated[
         int | None, typer.Option(min=1, max=20, help="Samples (or negatives) of one seed; else as the recipe says.")
     ] = None,

@@ -70,9 +70,9 @@ def paid_json(usage: "Usage", plan: "Plan[Any, Any]") -> dict[str, object]:
     }
 
 
-def tell_outcome(outcome: "Outcome", plan: "Plan[Any, Any]", made: Iterable[str]) -> None:
-    """Print what was `made` of the replies, what was paid, and what was left and why."""
-    for line in [*made, *paid(outcome.usage), *_left_out(outcome, plan), *outcome.notes]:
+def tell_outcome(outcome: "Outcome", plan: "Plan[Any, Any]", made: Iterable[str], error: str = "") -> None:
+    """Print what was `made` of the replies, what was paid, what was left and why, but for what the `error` will say."""
+    for line in [*made, *paid(outcome.usage), *_left_out(outcome, plan, error), *outcome.notes]:
         say_filled(line)
 
 
@@ -89,7 +89,7 @@ def paid(usage: "Usage") -> Iterator[str]:
         yield f"{lost}at most {usage.lost_tokens:,} tokens{cost} that nobody counted may be charged too"
 
 
-def _left_out(outcome: "Outcome", plan: "Plan[Any, Any]") -> Iterator[str]:
+def _left_out(outcome: "Outcome", plan: "Plan[Any, Any]", error: str) -> Iterator[str]:
     for (_, failure), number in sorted(outcome.failures.items()):
         yield f"left {number:,}: {failure}"
     if outcome.num_passed_over:
@@ -97,6 +97,8 @@ def _left_out(outcome: "Outcome", plan: "Plan[Any, Any]") -> Iterator[str]:
     if not outcome.ended:
         is_one = plan.asking is None or len(plan.asking.llm.endpoints) == 1
         for endpoint, why in outcome.usage.out.items():
+            if why in error:
+                continue
             yield f"{endpoint} was out{' for a while' if is_one else ', and its requests were asked of another'}: {why}"
 
 

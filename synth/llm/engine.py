@@ -204,10 +204,6 @@ class Engine:
         is_known = key in self._hopeless or any(self.journal.has(each) for each in keys.values())
         return model, None if is_known else key
 
-    def is_hopeless(self, messages: Messages, *, schema: Mapping[str, Any] | None = None) -> bool:
-        """Whether an earlier run learnt that no usable reply to this comes."""
-        return not self._hopeless.keys().isdisjoint(self._keys(canonical(messages), schema, 0).values())
-
     def _keys(self, text: bytes, schema: Mapping[str, Any] | None, attempt: int) -> dict[str, UUID]:
         """The request's key for each model, in the order in which they are to be asked: the same on every machine."""
         settings, keys = self._settings(schema), {}

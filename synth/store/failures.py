@@ -79,6 +79,15 @@ def hopeless(store: Store, stage_key: UUID) -> dict[UUID, tuple[FailureKind, str
     return {key: (kind, reason) for key, kind, reason in rows}
 
 
+def left_for_good(store: Store, stage_key: UUID) -> set[UUID]:
+    """The seeds of a configuration of which a request, if only a later one, would fail again as it is."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT DISTINCT seed_id FROM llm_failure WHERE stage_key = ? AND permanent", [stage_key]
+        ).fetchall()
+    return {seed_id for (seed_id,) in rows}
+
+
 def only_for(kinds: Set[str]) -> str:
     """
     The value of `--only` with which `synth runs retry` asks again for all of these kinds: `failed` is those that no

@@ -218,7 +218,7 @@ said AS (
     ) = 1
 ),
 begun AS (
-    SELECT revision_id, CASE WHEN NOT is_positive THEN text_id END AS of_text, min(created_at) AS first_at
+    SELECT sample_id, CASE WHEN NOT is_positive THEN text_id END AS of_text, min(created_at) AS first_at
     FROM judgement GROUP BY ALL
 )
 SELECT d.sample_id, d.revision_id, j.query, j.text_id, j.text, j.negative_id, j.judge, j.grade, j.suggestion,
@@ -226,8 +226,7 @@ SELECT d.sample_id, d.revision_id, j.query, j.text_id, j.text, j.negative_id, j.
        d.notes, d.decided_at, d.decided_at < b.first_at AS people_first, j.judgement_id
 FROM decision d
 JOIN said j ON j.revision_id = d.revision_id AND j.of_text IS NOT DISTINCT FROM d.text_id
-JOIN begun b ON b.revision_id = d.revision_id AND b.of_text IS NOT DISTINCT FROM d.text_id;
-
+JOIN begun b ON b.sample_id = d.sample_id AND b.of_text IS NOT DISTINCT FROM d.text_id;
 
 CREATE OR REPLACE VIEW relabellings AS
 SELECT b.sample_id, b.revision_id, r.query, b.outcome, b.moved_to IS NOT NULL AS moved, b.moved_to, b.passage_from,

@@ -21,7 +21,7 @@ from synth.stages.asking.watch import Watch
 from synth.store import runs
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Cursor, Store
-from synth.store.failures import Failure, add_failures
+from synth.store.failures import add_failures
 
 FLUSH_SEEDS, FLUSH_SECONDS = 200, 2.0  # a lease is worth taking for so many seeds, or after so long
 BREATH_SECONDS = 0.01
@@ -72,7 +72,7 @@ class Work(ABC, Generic[S, M, O_co]):
         self.recorded: Callable[[], None] = lambda: None
         self._finished: list[Given[S, M]] = []
         self._begun: list[Given[S, M]] = []
-        self._failed: list[Failure] = []
+        self._failed: list[Made[M]] = []
         self._calls: list[Call] = []
         self._flushed_at = self._breathed_at = time.monotonic()
 
@@ -180,19 +180,14 @@ class Work(ABC, Generic[S, M, O_co]):
             self._breathed_at = time.monotonic()
 
     def _add(self, given: Given[S, M]) -> None:
-        made = given.made
         self.watch.advance(1)
-        if made.failure is not None:
-            self.watch.fail(1)
-            self.num_passed_over += made.passed_over
-            self.failures[made.failure.kind, made.failure.reason] += 1
-            self._failed.append(made.failure)
-            if made.made:
-                self._begun.append(given)
-        else:
-            self.num_done += 1
-            self.rejections.update(rejection.reason for rejection in made.rejections)
+        if given.made.failure is None:
             self._finished.append(given)
+        else:
+            self.watch.fail(1)
+            self._failed.append(given.made)
+            if given.made.made:
+                self._begun.append(given)
         waiting = len(self._finished) + len(self._failed)
         if waiting >= FLUSH_SEEDS or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
             self._flush()
@@ -209,8 +204,12 @@ class Work(ABC, Generic[S, M, O_co]):
         with self.store.write() as cursor:
             counts = self.keep(cursor, finished, begun)
             add_calls(cursor, calls, self.run.run_id)
-            add_failures(cursor, failed, self.run.run_id)
+            add_failures(cursor, [made.failure for made in failed if made.failure], self.run.run_id)
         self.run.count(seeds=len(finished), failed=len(failed), **counts)
+        self.num_done += len(finished)
+        self.rejections.update(rejection.reason for given in finished for rejection in given.made.rejections)
+        self.num_passed_over += sum(made.passed_over for made in failed)
+        self.failures.update((made.failure.kind, made.failure.reason) for made in failed if made.failure)
 
     def _record_usage(self) -> None:
         self.usage = usage = self.watch.usage()

@@ -48,11 +48,12 @@ def forecast(store: Store, plan: GeneratePlan, *, seed: int) -> Forecast:
     num_requests = fmean(each for _, each in told) if told else usual
     with Journal(asking.journal, read_only=True) as journal:
         engine = Engine(asking.llm, journal, hopeless=failures.hopeless(store, plan.stage_key))
+        left = failures.left_for_good(store, plan.stage_key)
         to_ask, begun = [], []
         for each in sample.values():
             if engine.first_asked(each.messages, schema=each.schema)[1]:
                 to_ask.append(each)
-            elif not engine.is_hopeless(each.messages, schema=each.schema):
+            elif each.seed.seed_id not in left:
                 begun.append(each)
     done = ever_done(store, [each.seed.seed_id for each in begun])  # by other settings: all of theirs is known
     begun = [each for each in begun if each.seed.seed_id not in done]

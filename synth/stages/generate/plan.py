@@ -39,7 +39,7 @@ class Wanted:
     max_tries: int | None = None  # requests about a seed for what the checks rejected; None: as the recipe says
     seed: int = 0  # of the extractive engine's choices
     limit: int | None = None  # at most so many seeds
-    where: str = ""  # which samples are seeds: a condition in SQL over the view samples
+    where: str | None = None  # which samples are seeds: a condition in SQL over the view samples
     recipes: Recipes = field(default_factory=lambda: RECIPES)
 
 
@@ -89,7 +89,7 @@ def plan_generate(
 def _seeds(store: Store, recipe: Recipe, wanted: Wanted) -> Seeds:
     """Where seeds are found. Raises UserError where there are none, or for a condition that cannot be used."""
     of = Seeds(recipe.seeds, wanted.task, wanted.names)
-    if wanted.where:
+    if wanted.where is not None:
         if recipe.seeds == "passages":
             raise UserError(f"--where chooses among samples, and {recipe.operation} starts from passages: use --source")
         rows = matching_samples(store, wanted.where).column("revision_id").to_pylist()
@@ -99,7 +99,7 @@ def _seeds(store: Store, recipe: Recipe, wanted: Wanted) -> Seeds:
     of_which = f" of {', '.join(wanted.names)}" if wanted.names else ""
     if recipe.seeds == "passages":
         raise UserError(f"the corpus{of_which} is empty: ingest documents or a retrieval set for training first")
-    if wanted.where and replace(of, chosen=None).exist(store):
+    if wanted.where is not None and replace(of, chosen=None).exist(store):
         raise UserError(f"no {wanted.task} sample{of_which} to start from meets the condition {wanted.where!r:.100}")
     raise UserError(
         f"there are no {wanted.task} samples{of_which} to start from: ingest some for training, or generate some"

@@ -80,3 +80,19 @@ async def test_what_is_begun_and_not_done_still_needs_its_further_tries(
     assert found.estimate.requests == outcome.usage.requests == 8
     paid = outcome.usage.tokens_in + outcome.usage.tokens_out
     assert found.estimate.tokens_in + found.estimate.tokens_out == pytest.approx(paid, rel=0.15)
+
+
+async def test_what_no_reply_that_can_be_used_came_for_is_not_expected_to_be_asked_again(
+    store: Store, training_source: Source, tmp_path: Path
+) -> None:
+    add_texts(store, training_source, *TEXTS)
+
+    def reply(conversation: list[dict[str, str]]) -> str:
+        return "?" if any(text in conversation[0]["content"] for text in TEXTS[:4]) else "one\ntwo"
+
+    async with ChatServer(reply) as server:
+        outcome = await write(store, tmp_path, server.base_url)
+        left = [each for each in TEXTS if any(text in each for text in TEXTS[:4])]
+        found = foreseen(store, tmp_path, server.base_url, LINES)
+    assert sum(outcome.failures.values()) == found.num_seeds == len(left)
+    assert (found.num_known, found.estimate.requests) == (len(left), 0)

@@ -208,6 +208,8 @@ def test_a_verdict_counts_for_its_own_revision(filled: Store) -> None:
         ("It opens at six.", False, False),
         (NOON, False, False),
     ]
+    # who edited it may have seen what the judge said of the sample before
+    assert compared(filled, "text, people_first") == [("It opens at six.", False), (NOON, True)]
 
 
 def test_of_several_positives_the_worst_counts_and_the_sample_once(filled: Store) -> None:

@@ -26,7 +26,7 @@ def filled(store: Store, training_source: Source) -> Store:
     return store
 
 
-def plan(store: Store, folder: Path, where: str = "", operation: str = "paraphrase") -> GeneratePlan:
+def plan(store: Store, folder: Path, where: str | None = None, operation: str = "paraphrase") -> GeneratePlan:
     wanted = Wanted(Task.RETRIEVAL, operation, where=where)
     return plan_generate(store, wanted, asking(folder, "http://127.0.0.1:9/v1"))
 
@@ -61,6 +61,7 @@ def test_seeds_that_nobody_approved_are_counted_in_a_line(filled: Store, tmp_pat
         ("query = 'none'", "paraphrase", "no retrieval sample to start from meets the condition \"query = 'none'\""),
         ("true); DROP TABLE sample_state; --", "paraphrase", "is not one SQL expression"),
         ("no_column = 1", "paraphrase", "no_column"),
+        ("", "paraphrase", "the condition '' is not one SQL expression"),
     ],
 )
 def test_a_condition_that_chooses_nothing_is_refused(
