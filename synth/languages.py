@@ -9,6 +9,7 @@ times as likely as every language that it may be in. Names and what stands in qu
 
 import re
 from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,9 @@ SCRIPTS |= dict.fromkeys(_CHINESE, SCRIPTS["chinese"])
 
 _ALSO = {"mandarin": "chinese", "cantonese": "chinese", "farsi": "persian", "bangla": "bengali", "filipino": "tagalog"}
 _ALSO |= {"nynorsk": "norwegian", "bokmål": "norwegian", "flemish": "dutch", "castilian": "spanish"}
+_ALSO |= {"deutsch": "german"}  # which is written like Dutch
 _ANOTHER = {"old", "middle", "low"}  # Old English is not English
+_LIKE_ENOUGH = 0.75  # of 1, for a name to be the one that was meant: Frensh is 0.83 of French, Klingon 0.53 of Filipino
 
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _IDEOGRAPH = re.compile("[\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -84,6 +87,19 @@ def named(language: str) -> str:
     if found == "chinese":
         return next((each for each in sorted(_CHINESE) if each.split()[0] in words), found)
     return "" if _ANOTHER & set(words) else found
+
+
+def untold(language: str) -> str:
+    """
+    That a language cannot be told, in a line with the name that may have been meant; "" for one that can, or for none.
+    """
+    if not language or named(language):
+        return ""
+    words = re.findall(r"[^\W_]+", language.casefold())
+    names = sorted({*SCRIPTS, *_ALSO})
+    meant = [name for word in words for name in get_close_matches(word, names, n=1, cutoff=_LIKE_ENOUGH)]
+    asked = f"; did you mean {meant[-1].title()}?" if meant and not _ANOTHER & set(words) else ""
+    return f"{language!r} is not a language that can be told: replies are not checked for it{asked}"
 
 
 def languages_of(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from synth.commands.outcomes import SAME
 from synth.commands.runs import RunArgument
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption
 from synth.records import Task, UserError
-from synth.screen import say
+from synth.screen import say, warn
 
 if TYPE_CHECKING:
     from synth.stages.asking.forecast import Forecast
@@ -94,6 +94,7 @@ def generate(
 
     Example: synth generate --operation paraphrase --source squad-en --limit 100
     """
+    from synth.languages import untold
     from synth.llm.ceilings import Ceilings
     from synth.stages.generate.plan import Wanted, plan_generate
     from synth.workspace import Workspace
@@ -106,6 +107,8 @@ def generate(
     names = tuple(source or ())
     wanted = Wanted(task, operation, names, per_seed, language, max_tries, seed, limit, where, opened.recipes)
     job = _job(opened, plan_generate(opened.store, wanted, asking), as_json=as_json)
+    if note := untold(language):
+        warn(note)
     if not dry_run:
         _carry_out(job)
         return

@@ -108,7 +108,7 @@ def recipes_show(
     if as_json:
         print_json(_described(opened, recipe) | _as_json(found))
     else:
-        _tell(_described(opened, recipe), found)
+        _tell(_described(opened, recipe), found, recipe.first.example if recipe.first else "")
 
 
 def _next(opened: "Workspace", recipe: "Recipe", source: Sequence[str] | None, language: str) -> "Seed":
@@ -184,16 +184,18 @@ def _as_json(found: "Sent") -> dict[str, Any]:
     }
 
 
-def _tell(described: Mapping[str, Any], found: "Sent") -> None:
+def _tell(described: Mapping[str, Any], found: "Sent", first_reply: str) -> None:
+    """`first_reply`: that of which the facts are, where there is a first request."""
     for column, text in zip(COLUMNS, _cells(described, COLUMNS), strict=True):
-        if text:  # a recipe of one's own may have no checks, and follow no paper
+        if text:  # a recipe of one's own may follow no paper
             say(f"{column}: {text}")
     say(f"prompt version: {described['prompt_version']}, parser version: {described['parser_version']}")
     say(f"{found.seed_kind}: {found.seed.seed_id}")
     for number, request in enumerate(found.requests, start=1):
         which = f"request {number}, " if len(found.requests) > 1 else ""
-        if number > 1 and found.facts:
-            say(f"\n(the first reply decides, for example: {json.dumps(dict(found.facts), ensure_ascii=False)})")
+        if number > 1:
+            decided = json.dumps(dict(found.facts), ensure_ascii=False)
+            say(f"\n(as after the first reply {first_reply}, which stands for {decided})")
         for message in request.messages:
             say(f"\n=== {which}{message['role']} ===\n{message['content']}")
         if request.schema is not None:

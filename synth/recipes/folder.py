@@ -4,10 +4,15 @@ A folder of recipes of one's own: each Python file holds a `RECIPE`, or several 
 They are programs of whoever owns the workspace, and run as such. A file whose name begins with an underscore is for the
 others, as in `from skiff_recipes._words import STOP_WORDS`. Whatever is wrong with a file is a UserError in one line
 that names the file: when the folder is read, and later, when a function of a recipe is called.
+
+The recipes here check each text against the one that it was made from. What one's own makes is looked at for what no
+text may hold, whether it does so itself or not.
 """
 
 import importlib
 import json
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,15 +23,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from synth.checks import Rejection
+from synth.checks import Rejection, leaked
 from synth.recipes import RECIPES, Recipes
-from synth.recipes.recipe import First, NewSample, Parsed, Recipe
-from synth.records import BadReply, Task, UserError, Written, is_plain_name
+from synth.recipes.findings import unreadable
+from synth.recipes.recipe import Brief, Checked, First, Made, NewSample, Parsed, Recipe, parsed
+from synth.records import BadReply, Sample, Seed, Task, UserError, Written, is_plain_name, normalise
 
 RESERVED = ("ingest", "edit", "relabel")
 PACKAGE = "skiff_recipes"  # what the folder is called, whatever its name
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)  # in the name of a variable of the environment
+SHORTEST_KEY = 8  # characters
 MOST_SAID = 300  # characters of an error that a file raised
 REMEDY = "mend it, or take it out of the folder"
+LOOKED_FOR = ("characters", "leakage")  # in what a reply gave, whatever the recipe looks for
+TEXTS = ("text", "query", "positives", "text1", "text2")  # of a passage, a negative, and of contents; no label
 AGAIN = "the reply is kept: mend the recipe and run the same again"
 
 Function = Callable[..., Any]
@@ -122,7 +132,8 @@ def _recipes_of(path: Path) -> list[Recipe]:
     _check_file(path)
     with _in_a_line(path, "this recipe cannot be run", REMEDY):
         module = importlib.import_module(f"{PACKAGE}.{path.stem}")
-        held = getattr(module, "RECIPES", None) or getattr(module, "RECIPE", None)
+        several = getattr(module, "RECIPES", None)
+        held = (None if several is RECIPES else several) or getattr(module, "RECIPE", None)  # it may import ours
         listed = list(held) if isinstance(held, (list, tuple)) else [held]
     found = [each for each in listed if isinstance(each, Recipe)]
     if not found or len(found) < len(listed):
@@ -161,13 +172,16 @@ def _check_fields(path: Path, recipe: Recipe) -> None:
 
 
 def _guarded(recipe: Recipe, path: Path, seed: str) -> Recipe:
-    """The same; what its functions raise (but for BadReply), and what they should not give, is told in a line."""
+    """
+    The same; what its functions raise (but for BadReply), and what they should not give, is told in a line, and what no
+    text may hold is rejected.
+    """
 
     def of_seed(name: str, function: Function, wrong: Wrong) -> Function:
         return _watched(function, path, f"`{name}` fails at {seed}", f"`{name}` gives", REMEDY, wrong)
 
     def of_reply(name: str, function: Function, wrong: Wrong) -> Function:
-        return _watched(function, path, f"`{name}` fails at a reply", f"`{name}` gives", AGAIN, wrong)
+        return _watched(_reading(function), path, f"`{name}` fails at a reply", f"`{name}` gives", AGAIN, wrong)
 
     first = recipe.first and replace(
         recipe.first,
@@ -177,7 +191,8 @@ def _guarded(recipe: Recipe, path: Path, seed: str) -> Recipe:
     return replace(
         recipe,
         messages=of_seed("messages", recipe.messages, _wrong_messages),
-        parse=of_reply("parse", recipe.parse, _wrong_parsed),
+        parse=_looked_at(of_reply("parse", recipe.parse, _wrong_parsed)),
+        checks=tuple(dict.fromkeys([*recipe.checks, *LOOKED_FOR])),
         example_reply=of_seed("example_reply", recipe.example_reply, _wrong_text),
         first=first,
     )
@@ -192,14 +207,60 @@ def _watched(function: Function, path: Path, failing: str, giving: str, remedy: 
             raise UserError(f"{path}: {giving} {said}; {remedy}")
         return found
 
-    written = function
-    while isinstance(written, partial):
-        written = written.func
-    update_wrapper(watched, written)
+    update_wrapper(watched, _written(function))
     # The version of a parser is a hash of the file it is from. What is from none (`str`) is from the recipe's.
     if not getattr(sys.modules.get(watched.__module__), "__file__", None):
         watched.__module__ = f"{PACKAGE}.{path.stem}"
     return watched
+
+
+def _written(function: Function) -> Function:
+    """The function that somebody wrote, of which others are made."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _reading(function: Function) -> Function:
+    """The same; where it finds that a reply is no JSON, the reply does not fit the recipe: no fault of the program."""
+
+    def reading(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except json.JSONDecodeError as error:
+            raise BadReply(f"the reply is no JSON: {error}") from error
+
+    return update_wrapper(reading, _written(function))
+
+
+def _looked_at(parse: Function) -> Function:
+    """The same, without what holds a text that no sample may: rejected for one of the reasons LOOKED_FOR."""
+
+    def looked_at(reply_text: str, seed: Seed, brief: Brief) -> Parsed:
+        given = parse(reply_text, seed, brief)
+        held = _texts_of(seed.content if isinstance(seed, Sample) else seed)
+        found = parsed([_checked(each, held) for each in given.made], given.repaired)
+        return replace(found, rejections=[*given.rejections, *found.rejections])
+
+    return update_wrapper(looked_at, parse)
+
+
+def _checked(made: Made, held: Sequence[str]) -> Checked:
+    """`held`: the texts of the seed, of which a sample may have one as it is."""
+    original, known = "\n".join(held), {normalise(text) for text in held}
+    of = [made] if isinstance(made, Written) else [made.content, *made.written]
+    for text in [text for each in of for text in _texts_of(each)]:
+        if normalise(text) not in known:
+            yield "characters", text, unreadable(text, original)
+            yield "leakage", text, leaked(text, original)
+    yield made
+
+
+def _texts_of(held: object) -> list[str]:
+    """The texts of a passage, a negative or a content. What should be one and is none, the store refuses."""
+    values = [getattr(held, name, ()) for name in TEXTS]
+    listed = [text for value in values for text in (value if isinstance(value, (list, tuple)) else [value])]
+    return [text for text in listed if _is_text(text)]
 
 
 def _wrong_messages(found: object) -> str:
@@ -219,6 +280,12 @@ def _wrong_parsed(found: object) -> str:
     strays = [type(each).__name__ for each in found.made if not isinstance(each, (NewSample, Written))]
     if strays:
         return f"{strays[0]} as what was made, which must be NewSample or Written"
+    if any(not isinstance(each.written, (list, tuple)) for each in found.made if isinstance(each, NewSample)):
+        return "NewSample with `written` that is no list"
+    written = [each for made in found.made if isinstance(made, NewSample) for each in made.written]
+    strays = [type(each).__name__ for each in written if not isinstance(each, Written)]
+    if strays:
+        return f"{strays[0]} as a negative of a sample, which must be Written"
     strays = [type(each).__name__ for each in found.rejections if not isinstance(each, Rejection)]
     return f"{strays[0]} as a rejection, which must be what `rejected` gives" if strays else ""
 
@@ -247,8 +314,16 @@ def _in_a_line(
     except (Exception, SystemExit) as error:
         # `str` may itself fail for an error of the user's; of a SyntaxError alone it has the line.
         said = f"SyntaxError: {error}" if isinstance(error, SyntaxError) else traceback.format_exception_only(error)[0]
-        line = f"{' '.join(said.split()):.{MOST_SAID}}{_line_of(path, error)}"
+        line = f"{_without_keys(' '.join(said.split())):.{MOST_SAID}}{_line_of(path, error)}"
         raise UserError(f"{path}: {what}: {line}; {remedy}") from error
+
+
+def _without_keys(said: str) -> str:
+    """What a program said without the keys of the environment: it stands on screens and in the store."""
+    keys = [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= SHORTEST_KEY]
+    for key in sorted(keys, key=len, reverse=True):
+        said = said.replace(key, "***")
+    return said
 
 
 def _line_of(path: Path, error: BaseException) -> str:

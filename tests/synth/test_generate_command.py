@@ -84,6 +84,17 @@ def test_a_dry_run_asks_and_writes_nothing(synth: Run, workspace: Workspace, ser
     assert out.splitlines()[-1].startswith("about 6 requests, ") and "no price stated" in out and "$" not in out
 
 
+def test_a_language_that_cannot_be_told_is_said_before_anything_is_asked_and_beside_what_was_made(
+    synth: Run, workspace: Workspace, server: str
+) -> None:
+    configure(workspace, server)
+    said = "'Frensh' is not a language that can be told: replies are not checked for it; did you mean French?"
+    _, out, err = synth("generate", "--language", "Frensh", "--limit", 1)
+    assert err.splitlines()[0] == said and said in " ".join(out.split())
+    assert said in " ".join(synth("generate", "--language", "Frensh", "--dry-run")[1].split())
+    assert "is not a language" not in "".join(map(str, synth("generate", "--language", "French", "--limit", 1)))
+
+
 def test_a_sample_is_stored_and_the_two_estimates_stand_side_by_side(
     synth: Run, workspace: Workspace, server: str
 ) -> None:

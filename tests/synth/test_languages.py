@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.languages import SCRIPTS, languages_of, named, other_than
+from synth.languages import SCRIPTS, languages_of, named, other_than, untold
 from tests.conftest import SAMPLE
 
 TEXTS = {
@@ -189,6 +189,7 @@ def test_serbian_may_be_in_either_of_its_scripts() -> None:
         ("Chinese (Simplified)", "simplified chinese"),
         ("Norwegian Bokmål", "norwegian"),
         ("Farsi", "persian"),
+        ("Deutsch", "german"),
         ("fr-CA", "french"),
         ("zh", "chinese"),
         ("Old English", ""),
@@ -200,6 +201,28 @@ def test_serbian_may_be_in_either_of_its_scripts() -> None:
 )
 def test_a_language_is_known_by_the_names_that_people_give_it(asked: str, language: str) -> None:
     assert named(asked) == language
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("Frensh", "French"), ("Brazilian Portugese", "Portuguese"), ("Mandrin", "Mandarin"), ("chineese", "Chinese")],
+)
+def test_of_a_language_that_cannot_be_told_a_line_says_so_with_the_one_that_may_be_meant(
+    asked: str, meant: str
+) -> None:
+    assert untold(asked) == (
+        f"{asked!r} is not a language that can be told: replies are not checked for it; did you mean {meant}?"
+    )
+
+
+@pytest.mark.parametrize("asked", ["Klingon", "xx", "Esperanto", "Old English", "Old Frensh"])
+def test_no_name_is_proposed_for_a_language_that_is_none_of_those_known(asked: str) -> None:
+    assert untold(asked) == f"{asked!r} is not a language that can be told: replies are not checked for it"
+
+
+@pytest.mark.parametrize("asked", ["", "French", "zh-TW", "Brazilian Portuguese"])
+def test_of_a_language_that_can_be_told_and_of_none_nothing_is_said(asked: str) -> None:
+    assert untold(asked) == ""
 
 
 @settings(deadline=None)

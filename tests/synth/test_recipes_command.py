@@ -130,7 +130,8 @@ def test_what_a_recipe_of_ones_own_does_not_say_has_no_line(synth: Run, workspac
     with_own(workspace, OWN.replace('title="as I like it"', 'title="[bold]{x}", source="", checks=()'))
     lines = synth("recipes", "show", "my-own")[1].splitlines()
     assert "makes: [bold]{x} (your own)" in lines
-    assert not [line for line in lines if line.startswith(("paper:", "checks:"))]
+    assert not [line for line in lines if line.startswith("paper:")]
+    assert "checks: characters, leakage" in lines  # which are looked for in what any recipe makes
 
 
 def test_the_messages_are_exactly_those_that_are_sent(synth: Run, workspace: Workspace) -> None:
@@ -173,7 +174,8 @@ def test_a_recipe_that_asks_twice_shows_both_requests(synth: Run) -> None:
     assert len(told["requests"]) == 2 and told["facts"]
     out = synth("recipes", "show", "persona-query")[1]
     assert "=== request 1, user ===" in out and "=== request 2, user ===" in out
-    assert "(the first reply decides, for example: " in out
+    assert '\n(as after the first reply {"character": 1, "question_type": ' in out
+    assert f"which stands for {json.dumps(told['facts'])})" in out
 
 
 def test_hostile_text_in_a_prompt_is_shown_and_not_obeyed(synth: Run, workspace: Workspace) -> None:

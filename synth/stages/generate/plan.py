@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+from synth.languages import untold
 from synth.llm.crew import Crew
 from synth.llm.extractive import ExtractiveEngine
 from synth.recipes import RECIPES, Recipes, find_recipe
@@ -83,7 +84,7 @@ def plan_generate(
     seeds = of.pending(store, plan.stage_key, limit=wanted.limit if anew is None else None)
     if anew is not None:
         return replace(plan, seeds=sorted(anew.keys() & set(seeds)))
-    return replace(plan, seeds=seeds, notes=_unproven(of.num_unproven(store, seeds), len(seeds)))
+    return replace(plan, seeds=seeds, notes=[*plan.notes, *_unproven(of.num_unproven(store, seeds), len(seeds))])
 
 
 def _seeds(store: Store, recipe: Recipe, wanted: Wanted) -> Seeds:
@@ -246,6 +247,7 @@ def _llm_plan(asking: Asking, recipe: Recipe, wanted: Wanted, of: Seeds, anew: M
             lambda engine, key, hopeless: RecipeAsker(engine, recipe, brief, max_tries, anew, key, hopeless),
         ),
         per_seed=brief.number,
+        notes=[note] if (note := untold(wanted.language)) else (),
         asking=asking,
         recipe=recipe,
         task=wanted.task,

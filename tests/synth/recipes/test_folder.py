@@ -14,16 +14,15 @@ import pytest
 from synth.recipes import RECIPES
 from synth.recipes.folder import recipes_with
 from synth.recipes.recipe import Brief, NewSample, Recipe
-from synth.records import BadReply, Passage, Retrieval, Task, UserError, new_id, text_id
+from synth.records import BadReply, Passage, Retrieval, Sample, Task, UserError, new_id, text_id
 from synth.stages.generate.messages import file_of
 from synth.stages.generate.plan import Wanted
 from synth.workspace import Workspace
 from tests.conftest import REPOSITORY
 from tests.synth.stages.test_import import as_nobody
 
-[TITLES] = re.findall(
-    r"```python recipes/title.py\n(.*?)```", (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8"), re.DOTALL
-)
+PAGE = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
+TITLES, ASK = re.findall(r"```python recipes/(?:title|ask)\.py\n(.*?)```", PAGE, re.DOTALL)
 
 Write = Callable[[str, str], Path]
 
@@ -242,10 +241,107 @@ def test_a_workspace_names_its_folder(workspace: Workspace) -> None:
 
 def test_a_reply_is_text_to_a_recipe_of_ones_own_whatever_it_holds(write: Write) -> None:
     recipe = recipes_with(write("titles.py", TITLES))[Task.RETRIEVAL, "title"]
-    hostile = json.dumps({"__class__": "{passage.__class__} in a title"}) + "\x1b]0;title\x07"
+    hostile = "{passage.__class__} %s <script>alert(1)</script> ${HOME} in a title"
     (made,) = recipe.parse(hostile, PASSAGE, Brief(1)).made
     assert isinstance(made, NewSample) and isinstance(made.content, Retrieval)
     assert made.content.query == hostile
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "found"),
+    [
+        ("Sorry, as an AI I cannot help with that.", "leakage", "contains 'as an ai i'"),
+        ("Here is a title for the passage", "leakage", "contains 'here is a title for the passage'"),
+        ("A title\x1b]0;that is\x07 seen", "characters", "contains the character U+001B"),
+        ("Boats &amp; their rowers", "characters", "contains &amp;"),
+        ("half \ud800 of a character", "characters", "contains the character U+D800"),
+    ],
+)
+def test_what_no_text_may_hold_is_rejected_though_a_recipe_of_ones_own_does_not_look_for_it(
+    write: Write, reply: str, reason: str, found: str
+) -> None:
+    recipe = recipes_with(write("titles.py", TITLES))[Task.RETRIEVAL, "title"]
+    given = recipe.parse(reply, PASSAGE, Brief(1))
+    assert given.made == []
+    assert [(each.reason, each.found) for each in given.rejections] == [(reason, found)]
+    assert recipe.checks == ("characters", "leakage")
+
+
+def test_what_the_seed_says_itself_a_recipe_of_ones_own_may_say(write: Write) -> None:
+    recipe = recipes_with(write("titles.py", TITLES))[Task.RETRIEVAL, "title"]
+    text = "What chatbots say\u2060: as an AI I cannot help. R&amp;D asked for it."
+    talk = Passage(text_id(text), text, "", new_id())
+    reply = 'The chatbot\'s "As an AI I", and R&amp;D'
+    assert recipe.parse(reply, talk, Brief(1)).made == [NewSample(Retrieval(reply, (text,)))]
+    of_samples = TITLES.replace("passage.text", "passage.content.query").replace('"passages"', '"samples"')
+    recipe = recipes_with(write("titles.py", of_samples))[Task.RETRIEVAL, "title"]
+    sample = Sample(new_id(), new_id(), Retrieval(text, ("It is.",)), new_id())
+    assert recipe.parse(reply, sample, Brief(1)).made == [NewSample(Retrieval(reply, (text,)))]
+
+
+FAULTY = "as an AI I cannot"
+OF_EACH_KIND = {
+    "a positive": f"NewSample(Retrieval('who rows?', ('Sailors do.', '{FAULTY}')))",
+    "a negative of a sample": f"NewSample(Retrieval('who?', ('Sailors.',)), (Written('{FAULTY}', 'inadequate'),))",
+    "a negative": f"Written('{FAULTY}', 'inadequate')",
+    "the second of two texts": f"NewSample(Sts('who rows?', '{FAULTY}', 3.0))",
+    "a text with a class": f"NewSample(Classification('{FAULTY}', 'boats'))",
+}
+
+
+@pytest.mark.parametrize("made", OF_EACH_KIND.values(), ids=OF_EACH_KIND)
+def test_every_text_that_a_recipe_of_ones_own_makes_is_looked_at_and_what_stands_beside_it_is_kept(
+    write: Write, made: str
+) -> None:
+    making = TITLES.replace("    found = ", f"    return type(parsed([]))([{made}, GOOD], [BAD])\n    found = ")
+    imports = "from synth.checks import rejected\nfrom synth.records import Classification, Sts, Written\n"
+    constants = "\nGOOD, BAD = NewSample(Retrieval('who rows?', ('Sailors.',))), rejected('mine', 'x', 'y')\n"
+    recipe = recipes_with(write("titles.py", imports + making + constants))[Task.RETRIEVAL, "title"]
+    given = recipe.parse("Boats", PASSAGE, Brief(2))
+    assert given.made == [NewSample(Retrieval("who rows?", ("Sailors.",)))]
+    assert [(each.reason, each.text) for each in given.rejections] == [("mine", "x"), ("leakage", FAULTY)]
+
+
+def test_an_instruction_or_a_label_may_speak_of_the_task(write: Write) -> None:
+    said = "Given a question, find the passage that answers the query."
+    making = TITLES.replace("(passage.text,))", f"(passage.text,), {said!r})")
+    recipe = recipes_with(write("titles.py", making))[Task.RETRIEVAL, "title"]
+    assert recipe.parse("Small boats", PASSAGE, Brief(1)).made == [
+        NewSample(Retrieval("Small boats", (PASSAGE.text,), said))
+    ]
+
+
+def test_what_is_no_text_is_left_for_the_store_to_refuse(write: Write) -> None:
+    recipe = recipes_with(write("titles.py", TITLES.replace("normalise(reply)", "None")))[Task.RETRIEVAL, "title"]
+    (made,) = recipe.parse("Small boats", PASSAGE, Brief(1)).made
+    assert isinstance(made, NewSample) and isinstance(made.content, Retrieval)
+    assert made.content.query is None
+
+
+def test_the_recipe_for_json_takes_its_questions_out_of_prose_and_checks_each(write: Write) -> None:
+    recipe = recipes_with(write("ask.py", ASK))[Task.RETRIEVAL, "ask"]
+    good, short, refusal = "which boat is it?", "why?", "I'm sorry, but I cannot help with it."
+    reply = f"Of course!\n```json\n{json.dumps({'questions': [good, short, refusal]})}\n```"
+    given = recipe.parse(reply, PASSAGE, Brief(3))
+    assert given.made == [NewSample(Retrieval(good, (PASSAGE.text,)))] and given.repaired == "found"
+    assert {each.reason: each.text for each in given.rejections} == {"length": short, "leakage": refusal}
+    assert recipe.parse(recipe.example_reply(PASSAGE, 3), PASSAGE, Brief(3)).repaired == ""
+    assert PASSAGE.text in recipe.messages(PASSAGE, Brief(3))[0]["content"]
+
+
+@pytest.mark.parametrize("reply", ["Boats are small.", '{"questions": []}', '{"questions": "why?"}', ""])
+def test_a_reply_without_the_json_that_a_recipe_reads_is_one_to_ask_about_again(write: Write, reply: str) -> None:
+    recipe = recipes_with(write("ask.py", ASK))[Task.RETRIEVAL, "ask"]
+    with pytest.raises(BadReply):
+        recipe.parse(reply, PASSAGE, Brief(3))
+
+
+def test_a_reply_that_pythons_own_json_cannot_read_is_one_to_ask_about_again(write: Write) -> None:
+    loading = TITLES.replace("    found = ", "    json.loads(reply)\n    found = ")
+    recipe = recipes_with(write("titles.py", f"import json\n{loading}"))[Task.RETRIEVAL, "title"]
+    with pytest.raises(BadReply, match=r"^the reply is no JSON: Expecting value: line 1 column 1 \(char 0\)$"):
+        recipe.parse("Small boats", PASSAGE, Brief(1))
+    assert recipe.parse('["Small boats"]', PASSAGE, Brief(1)).rejections  # it is read, and a list is no title
 
 
 def test_a_parser_that_fails_at_a_reply_is_one_line(write: Write) -> None:
@@ -306,6 +402,8 @@ def test_a_function_of_any_sort_does_and_has_the_recipes_file_as_its_own(write: 
             "return type(parsed([]))([], [reply]) or parsed(",
             "`parse` gives str as a rejection, which must be",
         ),
+        ("(passage.text,))", "(passage.text,)), reply", "`parse` gives NewSample with `written` that is no list"),
+        ("(passage.text,))", "(passage.text,)), [reply]", "`parse` gives str as a negative of a sample, which must be"),
         ('Task.RETRIEVAL, "title"', 'Task.RETRIEVAL, "edit"', "edit is what the store calls something else"),
     ],
 )
@@ -319,3 +417,15 @@ def test_an_example_that_is_no_text_is_one_line(write: Write) -> None:
     recipe = recipes_with(write("titles.py", TITLES.replace('"A title"', "7")))[Task.RETRIEVAL, "title"]
     with pytest.raises(UserError, match="`example_reply` gives int, not a text; mend it"):
         recipe.example_reply(PASSAGE, 1)
+
+
+def test_recipes_that_a_file_imports_from_ours_are_not_taken_for_its_own(write: Write) -> None:
+    folder = write("title.py", f"from synth.recipes import RECIPES\n{TITLES}")
+    assert (Task.RETRIEVAL, "title") in recipes_with(folder)
+
+
+def test_a_key_of_the_environment_is_in_no_error(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none-of-your-business")
+    folder = write("leaky.py", "import os\nraise ValueError(os.environ['OPENAI_API_KEY'] + ' is refused')")
+    with pytest.raises(UserError, match=r"ValueError: \*\*\* is refused \(line 2\)"):
+        recipes_with(folder)
