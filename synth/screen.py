@@ -170,8 +170,8 @@ def _end_output() -> str:
     return ""
 
 
-def is_too_wide(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
-    """Whether a table of these rows would not fit the terminal. A pipe has room for any."""
+def is_too_wide(columns: Sequence[str], rows: Sequence[Sequence[object]], *, gap: int) -> bool:
+    """Whether a table of these rows, a `gap` by each column, would not fit the terminal. A pipe has room for any."""
     screen = console()
     if not screen.is_terminal:
         return False
@@ -179,15 +179,21 @@ def is_too_wide(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> boo
         max((cell(value).cell_len for value in (column, *values)), default=0)
         for column, *values in zip(columns, *rows, strict=True)
     ]
-    return sum(widths) + len(widths) + 1 > screen.width
+    return sum(widths) + gap * len(widths) > screen.width
 
 
-def new_table(columns: Sequence[str], *, numeric: Sequence[bool] = ()) -> "Table":
-    """An empty table with these column names (numeric ones flush right), to be filled with `cell`s and `show`n."""
+def new_table(columns: Sequence[str], *, numeric: Sequence[bool] = (), gap: int = 2) -> "Table":
+    """
+    An empty table with these column names (numeric ones flush right), to be filled with `cell`s and `show`n. A gap of 1
+    by each column, in place of 2, leaves the line out.
+    """
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    if gap == 1:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    else:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, column in enumerate(columns):
         right = place < len(numeric) and numeric[place]
         table.add_column(cell(column), overflow="fold", justify="right" if right else "left")

@@ -6,11 +6,18 @@ from typing import Annotated
 
 import typer
 
-from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_query, print_table
+from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
 from synth.records import UserError
 from synth.screen import say
 
 SHOWN_ROWS = 1000  # of a result as a table
+COUNTED = """
+SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,
+       count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'disputed') AS disputed,
+       count(*) FILTER (status = 'pending' AND declared_use = 'train') AS pending,
+       count(*) FILTER (declared_use = 'eval') AS held_out
+FROM statuses GROUP BY ALL ORDER BY ALL
+"""
 app = typer.Typer()
 
 
@@ -71,8 +78,8 @@ def show(
 ) -> None:
     """
     Print the whole life of a sample as a tree: source and licence, seed passage or sample, run, prompt, reply, tokens
-    and cost, revisions, negatives, reviews, overlaps, releases. Of a revision, review or negative: of its sample. A
-    run, text, call or release is told as well.
+    and cost, revisions, relabellings, negatives, what judges said, reviews, overlaps, releases. Of a revision, review
+    or negative: of its sample. A run, text, call or release is told as well.
 
     Example: synth show first
     """
@@ -91,14 +98,18 @@ def show(
 @app.command()
 def stats(workspace: WorkspaceOption = Path("."), as_json: JsonOption = False) -> None:
     """
-    Count what the store holds: samples by source, operation and verdict. Held-out samples are never reviewed.
+    Count what the store holds: samples by source, operation and verdict. Held-out samples are never reviewed. What
+    there is none of has no column in the table.
 
     Example: synth stats
     """
-    query = (
-        "SELECT source, task, operation, count(*) FILTER (status = 'approved') AS approved,"
-        " count(*) FILTER (status = 'rejected') AS rejected, count(*) FILTER (status = 'disputed') AS disputed,"
-        " count(*) FILTER (status = 'pending' AND declared_use = 'train') AS pending,"
-        " count(*) FILTER (declared_use = 'eval') AS held_out FROM statuses GROUP BY ALL ORDER BY ALL"
-    )
-    print_query(query, workspace, as_json)
+    from synth.store.console import query
+    from synth.workspace import Workspace
+
+    counted = query(Workspace.open(workspace).store, COUNTED)
+    rows = counted.to_pylist()
+    if as_json:
+        print_json(rows)
+    else:
+        shown = [name for name in counted.column_names if not rows or any(row[name] != 0 for row in rows)]
+        print_table(shown, [[row[name] for name in shown] for row in rows])

@@ -17,11 +17,13 @@ from synth.screen import cell, is_too_wide, say, show
 NARROWEST_MODEL = 12  # characters; the column of models gives way to the others
 WIDTH = 400  # characters of a line (--json has it whole)
 SHOWN = 20
-MODEL = "model"
-# What a run made, as the list says it: the first of which there is any.
+MODEL, MADE_OF = "model", "made"
+AND = ", "
+# What a run made, in words.
 MADE = {"num_samples": "samples", "num_moved": "moved", "num_judgements": "judged", "num_negatives": "negatives"}
+COUNTED = {"outcomes": " (replies)", "rejections": " (texts)", "failures": " (requests)"}  # the numbers of each part
 HOW_READ = {"repaired": "repaired", "cut": "cut and read in part", "asked_again": "asked again"}  # of replies, in words
-NUMERIC = ("made", "requests", "tokens", "cost", "time")
+NUMERIC = (MADE_OF, "requests", "tokens", "cost", "time")
 LEFT_OUT = (
     (),
     ("requests",),
@@ -59,10 +61,11 @@ def runs(
         if (kind, limit, workspace, as_json) != (None, SHOWN, Path("."), False):
             raise UserError(f"options go to the end: synth runs {context.invoked_subcommand} RUN [OPTIONS]")
         return
-    from synth.store.run_history import recent
+    from synth.store.run_history import num_runs, recent
     from synth.workspace import Workspace
 
-    found = recent(Workspace.open(workspace).store, kind=kind, limit=limit)
+    store = Workspace.open(workspace).store
+    found = recent(store, kind=kind, limit=limit)
     if as_json:
         print_json(found)
     elif not found:
@@ -70,6 +73,8 @@ def runs(
         say(f"no run of the kind {kind} yet" if kind else begin)
     else:
         _print_runs([_summary(run, datetime.now(UTC)) for run in found])
+        if len(found) < (number := num_runs(store, kind=kind)):
+            say(f"{len(found):,} of {counted(number, 'run')}; --limit shows more")
 
 
 @app.command("show")
@@ -113,7 +118,7 @@ def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
         "started": f"{started:%m-%d %H:%M}" if started.year == now.year else f"{started:%Y-%m-%d}",
         "status": run["status"],
         MODEL: " + ".join(name.rpartition("/")[2] for name in run["model"].split(" + ")),
-        "made": _made(run),
+        MADE_OF: _made(run, _count),
         "requests": _count(run["requests"]),
         "tokens": _count(run["tokens_in"] + run["tokens_out"]),
         "cost": "" if run["cost"] is None else dollars(run["cost"]),
@@ -123,11 +128,14 @@ def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
 
 def _print_runs(runs: Sequence[Mapping[str, str]]) -> None:
     """A table whose columns stand as close as they can, or, where the terminal is too narrow, one value a line."""
-    columns = _columns_that_fit(runs)
+    narrower = [{**run, MADE_OF: max(run[MADE_OF].split(AND), key=len)} for run in runs]  # one thing above another
+    is_stacked = len(_columns_that_fit(runs)) < len(runs[0])
+    columns = _columns_that_fit(narrower if is_stacked else runs)
     if not columns:
         print_table(list(runs[0]), [list(run.values()) for run in runs])
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
@@ -135,6 +143,8 @@ def _print_runs(runs: Sequence[Mapping[str, str]]) -> None:
     for run in runs:
         cells = {column: cell(run[column]) for column in columns}
         cells[MODEL].no_wrap, cells[MODEL].overflow = True, "ellipsis"
+        if is_stacked:
+            cells[MADE_OF] = Text("\n").join(map(cell, run[MADE_OF].split(AND)))
         table.add_row(*cells.values())
     show(table)
 
@@ -144,7 +154,7 @@ def _columns_that_fit(runs: Sequence[Mapping[str, str]]) -> list[str]:
     shortened = [{**run, MODEL: run[MODEL][:NARROWEST_MODEL]} for run in runs]
     for left_out in LEFT_OUT:
         columns = [column for column in runs[0] if column not in left_out]
-        if not is_too_wide(columns, [[run[column] for column in columns] for run in shortened]):
+        if not is_too_wide(columns, [[run[column] for column in columns] for run in shortened], gap=1):
             return columns
     return []
 
@@ -160,7 +170,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     }
     for part, lines in parts.items():
         if told[part]:
-            yield f"{part}:"
+            yield f"{part}{COUNTED.get(part, '')}:"
             yield from (f"  {line}" for line in lines(told[part]))
 
 
@@ -177,6 +187,8 @@ def _outcome(run: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name}: {value}"
     if counts := ", ".join(f"{number:,} {name}" for name, number in (run["counts"] or {}).items() if number):
         yield f"counted {counts}"
+    if made := _made(run, "{:,}".format):
+        yield f"made: {made}"
     if run["requests"]:
         yield f"{counted(run['requests'], 'request')}, {_paid(run)}"
     if run["lost_tokens"]:
@@ -202,7 +214,7 @@ def _outcomes(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in outcomes:
         how = [f", {each[how]:,} of them {told}" for how, told in HOW_READ.items() if each[how]]
         yield f"{each['calls']:,} {each['outcome']}{''.join(how)}"
-        yield from (f"  {line}" for line in _reasons(each["reasons"]))
+        yield from (f"  {line}" for line in _reasons(each["reasons"], each["other_reasons"]))
 
 
 def _failures(by: str, failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -210,19 +222,22 @@ def _failures(by: str, failures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         again = f"asked again by {by} alone" if each["permanent"] else "asked again by the same command"
         since = each["finished_since"] and f", {each['finished_since']:,} of them finished since"
         yield f"{each['requests']:,} {each['kind']}, {again}{since or ''}"
-        yield from (f"  {line}" for line in _reasons(each["reasons"]))
+        yield from (f"  {line}" for line in _reasons(each["reasons"], each["other_reasons"]))
 
 
-def _reasons(reasons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    return (f"{each['n']:,} x {each['reason']}" for each in reasons)
+def _reasons(reasons: Sequence[Mapping[str, Any]], num_others: int = 0) -> Iterator[str]:
+    yield from (f"{each['n']:,} x {each['reason']}" for each in reasons)
+    if num_others:
+        yield f"{num_others:,} x others"
 
 
-def _made(run: Mapping[str, Any]) -> str:
-    """In one or two words; nothing for nothing."""
-    for name, made in MADE.items():
-        if number := run[name]:
-            return f"{_count(number)} {made.removesuffix('s') if number == 1 else made}"
-    return ""
+def _made(run: Mapping[str, Any], told: Callable[[int], str]) -> str:
+    """All that it brought, each number as it is `told`; nothing for nothing."""
+    return AND.join(
+        f"{told(number)} {made.removesuffix('s') if number == 1 else made}"
+        for name, made in MADE.items()
+        if (number := run[name])
+    )
 
 
 def _count(number: int) -> str:

@@ -1,6 +1,7 @@
 """What the commands share: options that many take, and outcomes as a table, as lines or as JSON."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,18 +35,29 @@ def print_json(outcome: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows as a table, or, where the terminal is too narrow, one value a line."""
-    if is_too_wide(columns, rows):  # one value a line, as wide results are read best
+    """
+    Print rows as a table, or, where the terminal is too narrow, one value a line. Of a float the digits are shown that
+    it is sure to keep of a decimal number, not those that its binary form adds.
+    """
+    rows = [[_without_noise(value) for value in row] for row in rows]
+    gap = next((gap for gap in (2, 1) if not is_too_wide(columns, rows, gap=gap)), None)
+    if gap is None:  # one value a line, as wide results are read best
         for number, row in enumerate(rows, start=1):
             say(f"-- {number}")
             for column, value in zip(columns, row, strict=True):
                 say(f"{column}: {cell(value, width=500).plain}")
         return
     numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
-    table = new_table(columns, numeric=numeric)
+    table = new_table(columns, numeric=numeric, gap=gap)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     show(table)
+
+
+def _without_noise(value: object) -> object:
+    if not isinstance(value, float) or value.is_integer():  # whole numbers are exact up to 2 ** 53
+        return value
+    return float(f"{value:.{sys.float_info.dig}g}")
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from synth.commands.figures import counted
 from synth.screen import cell, console
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 WIDTH = 240  # characters of a line; a passage is longer than anybody wants to see here (--json has it whole)
 SHORT_ID = 13  # characters: the milliseconds of a time-ordered id
+SHORT_TEXT = 40  # characters of a passage that is told whole elsewhere in the tree
+MOST_NAMED = 3  # releases that hold a negative
 
 
 def print_life(life: Mapping[str, Any]) -> None:
@@ -85,14 +88,17 @@ def _sample(life: Mapping[str, Any]) -> "Tree":
         # an edit has the call of what it edited, which is told there
         call = None if each["call"] == calls.get(each["parent_id"]) else each["call"]
         _add_revision(revisions, each, call, is_asked=each["revision_id"] == asked)
+    _add_relabellings(tree, life)
     _add_negatives(tree, life)
+    _add_judgements(tree, life)
     _add_reviews(tree, life)
     _add_findings(tree, life)
     if life["releases"]:
         releases = _add(tree, "releases")
         for each in life["releases"]:
-            held = f"revision {each['number']}, {each['num_negatives']} negatives"
-            _add(releases, f"{each['name']}: {held}, {_plain(each['created_at'])}")
+            held = f"revision {each['number']}, {counted(each['num_negatives'], 'negative')}"
+            judged = each["judged"] and f"judged {each['judged']}"
+            _add(releases, f"{each['name']}: {_joined(held, judged, _plain(each['created_at']))}")
     for each in life["made_of_it"]:
         _add(tree, f"made of it: sample {each['sample_id']} by {each['operation']}")
     return tree
@@ -171,7 +177,7 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
         found = " ".join(filter(None, (each["status"], why)))
         rank = None if each["positive_rank"] is None else f"the positive ranks {each['positive_rank']}"
         _add(below, _joined(f"mined by {each['miner']}, run {_brief(each['run_id'])}: {found}", rank))
-    for each in latest:
+    for number, each in enumerate(latest, start=1):
         rank = None if each["rank"] is None else f"rank {each['rank']}"
         score = None if each["score"] is None else f"score {each['score']:.3f}"
         against = None if each["positive_score"] is None else f"positive {each['positive_score']:.3f}"
@@ -179,13 +185,75 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
             *(f"{'dropped by ' if w['drops'] else ''}{w['reviewer']}: {w['verdict']}" for w in each["verdicts"])
         )
         lacks = each["requirement"] and f"lacks: {each['requirement']}"
-        line = _add(below, _joined(each["origin"], each["kind"], rank, score, against, lacks, words))
+        held = each["releases"] and f"in {_first(each['releases'])}"
+        told_of = _joined(each["origin"], each["kind"], rank, score, against, words, held, lacks)
+        line = _add(below, f"{number}: {told_of}")
         _add(line, each["text"])
         if each["call"] and each["call"]["call_id"] not in told:
             told.add(each["call"]["call_id"])
             _add_call(line, each["call"], each["prompt_version"])
     if others := len(life["negatives"]) - len(latest):
         _add(below, f"{others} of earlier revisions")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
+
+
+def _add_relabellings(tree: "Tree", life: Mapping[str, Any]) -> None:
+    if not life["relabellings"]:
+        return
+    below = _add(tree, "relabelled")
+    for each in life["relabellings"]:
+        candidates = each["candidates"]
+        found = each["num_negatives"] and counted(each["num_negatives"], "hard negative")
+        among = f"{each['outcome']}, of {counted(len(candidates), 'candidate')}"
+        line = _add(below, f"{_joined(among, found, _plain(each['created_at']))}: {each['revision_id']}")
+        before = [one for one in candidates if one["text_id"] == each["passage_from"]]
+        best = [one for one in candidates[:1] if one not in before]
+        for name, passages in (("from" if each["moved_to"] else "kept", before), ("best", best)):
+            for one in passages:
+                grade = "no grade" if one["grade"] is None else f"grade {one['grade']}"
+                places = f"place {one['likelihood']} by likelihood, {one['place']} with the grade"
+                _add(line, f"{name}: {grade}, {places}: {one['text']}")
+
+
+def _add_judgements(tree: "Tree", life: Mapping[str, Any]) -> None:
+    if not life["judgements"]:
+        return
+    latest = [each for each in life["judgements"] if each["is_of_latest"]]
+    stand, overruled = (sum(each["is_overruled"] is said for each in latest) for said in (False, True))
+    suggested = counted(stand, "suggestion") if stand else None
+    below = _add(
+        tree, _joined(f"judgements: {len(latest)}", suggested, f"{overruled} overruled" if overruled else None)
+    )
+    # what a sample has is told above, and numbered there
+    negatives = [each["text_id"] for each in life["negatives"] if each["is_of_latest"]]
+    numbers = {text_id: number for number, text_id in enumerate(negatives, start=1)}
+    for judge, kind in dict.fromkeys((each["judge"], each["judge_kind"]) for each in latest):
+        line = _add(below, f"{judge} ({kind})")
+        own = [each for each in latest if (each["judge"], each["judge_kind"]) == (judge, kind)]
+        for each in sorted(own, key=lambda one: 0 if one["is_positive"] else numbers.get(one["text_id"], len(numbers))):
+            _add(line, _judgement(each, numbers, life["status"]))
+    if others := len(life["judgements"]) - len(latest):
+        _add(below, f"{others} of earlier revisions")
+
+
+def _judgement(judgement: Mapping[str, Any], numbers: Mapping[UUID, int], status: str) -> str:
+    what = "positive" if judgement["is_positive"] else f"negative {numbers.get(judgement['text_id'], '')}".rstrip()
+    text = cell(judgement["text"], width=SHORT_TEXT).plain
+    relevance = None if judgement["relevance"] is None else f"relevance {judgement['relevance']:.3f}"
+    said = _joined(f"grade {judgement['grade']}", relevance, _suggested(judgement, status))
+    return f"{what} ({text}): {': '.join(filter(None, (said, judgement['reason'])))}"
+
+
+def _suggested(judgement: Mapping[str, Any], status: str) -> str | None:
+    if not judgement["suggestion"]:
+        return None
+    settled = "the sample is rejected" if status == "rejected" else "it is dropped"
+    what = {None: f" ({settled})", True: " (overruled)", False: ""}[judgement["is_overruled"]]
+    return f"suggests {judgement['suggestion']}{what}"
 
 
 def _add_reviews(tree: "Tree", life: Mapping[str, Any]) -> None:

@@ -111,6 +111,9 @@ MADE_BY_RUN = {
     "negatives": "SELECT origin, kind, count(*) AS n, count(DISTINCT sample_id) AS samples FROM negative"
     " WHERE run_id = $id AND original_id IS NULL GROUP BY ALL ORDER BY ALL",
     "minings": "SELECT status, count(*) AS n FROM mined WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
+    "judgements": "SELECT judge, is_positive, grade, count(*) AS n FROM judgement WHERE run_id = $id"
+    " GROUP BY ALL ORDER BY ALL",
+    "relabellings": "SELECT outcome, count(*) AS n FROM relabelled WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "reviews": "SELECT reviewer, verdict, count(*) AS n FROM review WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "eval_overlaps": "SELECT kind, field, count(*) AS n FROM overlap WHERE run_id = $id GROUP BY ALL ORDER BY ALL",
     "near_duplicates": "SELECT count(*) AS n FROM near_duplicate WHERE run_id = $id HAVING n > 0",

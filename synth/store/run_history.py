@@ -57,8 +57,13 @@ FROM chosen c JOIN ({ENDINGS}) i USING (run_id) LEFT JOIN made m USING (run_id) 
 LEFT JOIN negatives n USING (run_id) LEFT JOIN judgements j USING (run_id) LEFT JOIN moves v USING (run_id)
 ORDER BY c.started_at DESC, c.run_id DESC
 """
-# A reason is told with how often it was given; the most frequent first, so that a screen of many is three lines.
-REASONS = f"coalesce(max(struct_pack(n := n, reason := reason), {EXAMPLES}) FILTER (reason <> ''), []) AS reasons"
+# A reason is told with how often it was given; the most frequent first, so that a screen of many is three lines. Told
+# too is how many had another one.
+REASONS = f"""
+coalesce(max(struct_pack(n := n, reason := reason), {EXAMPLES}) FILTER (reason <> ''), []) AS reasons,
+(coalesce(sum(n) FILTER (reason <> ''), 0)
+ - coalesce(list_sum(list_transform(reasons, lambda each: each.n)), 0))::BIGINT AS other_reasons
+"""
 MODELS = f"""
 SELECT coalesce(asked, model) AS model, server, count(*) AS calls, count(*) FILTER (batch <> '') AS batched,
        sum(tokens_in)::BIGINT AS tokens_in, sum(tokens_out)::BIGINT AS tokens_out, {COST} AS cost,
@@ -103,6 +108,13 @@ def recent(store: Store, *, kind: str | None, limit: int) -> list[Row]:
         raise UserError(f"no run is of the kind {kind[:MOST_QUOTED]!r}; the kinds are {', '.join(KINDS)}")
     with store.read() as cursor:
         return read_rows(cursor, SUMMARIES, kind=kind, id=None, limit=limit)
+
+
+def num_runs(store: Store, *, kind: str | None) -> int:
+    """How many runs there are (of one kind, if named)."""
+    with store.read() as cursor:
+        [row] = read_rows(cursor, "SELECT count(*) AS n FROM run WHERE $kind IS NULL OR kind = $kind", kind=kind)
+    return int(row["n"])
 
 
 def find_run(store: Store, given: str) -> UUID:
@@ -168,8 +180,8 @@ def num_unfinished(store: Store, run_id: UUID) -> int:
 def story(store: Store, run_id: UUID) -> Row:
     """
     A run as `recent` tells it, and `models` (what each model at each server was asked and paid), `outcomes` (what
-    became of the replies) and `failures` (requests without one, by kind), both with their most frequent reasons, and
-    `rejections` (how much of what the replies offered failed which check).
+    became of the replies) and `failures` (requests without one, by kind), both with their most frequent reasons
+    and how many had `other_reasons`, and `rejections` (how much of what the replies offered failed which check).
     """
     with store.read() as cursor:
         [run] = read_rows(cursor, SUMMARIES, kind=None, id=run_id, limit=1)

@@ -52,7 +52,9 @@ def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
         **_origin(cursor, first),
         "made_from": _ancestors(cursor, first["parent_id"]),
         "revisions": revisions,
+        "relabellings": _relabellings(cursor, sample_id),
         "negatives": _negatives(cursor, sample_id, state["revision_id"]),
+        "judgements": _judgements(cursor, sample_id, state["revision_id"]),
         "minings": read_rows(
             cursor,
             "SELECT m.revision_id, m.status, m.reason, m.positive_rank, m.num_negatives, u.model AS miner, m.run_id,"
@@ -74,7 +76,8 @@ def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
         ),
         "releases": read_rows(
             cursor,
-            "SELECT l.name, l.created_at, r.number, i.revision_id, len(i.negative_ids) AS num_negatives"
+            "SELECT l.name, l.created_at, r.number, i.revision_id, len(i.negative_ids) AS num_negatives,"
+            " coalesce(l.policy->>'$.judged', '') AS judged"
             " FROM release_item i JOIN release l USING (release_id) JOIN revision r ON r.revision_id = i.revision_id"
             " WHERE i.sample_id = $id ORDER BY l.created_at, l.name",
             id=sample_id,
@@ -194,15 +197,65 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
         id=sample_id,
     ):
         words.setdefault(word.pop("text_id"), []).append(word)
+    held = read_rows(
+        cursor,
+        "SELECT n.revision_id, n.text_id, list(l.name ORDER BY l.created_at, l.name) AS releases FROM release_item i"
+        " JOIN release l USING (release_id) JOIN negative n ON list_contains(i.negative_ids, n.negative_id)"
+        " WHERE i.sample_id = $id AND n.sample_id = $id GROUP BY ALL",
+        id=sample_id,
+    )
+    releases = {(each["revision_id"], each["text_id"]): each["releases"] for each in held}
     return [
         {name: value for name, value in row.items() if name not in CALL}
         | {
             "call": _call(row),
             "verdicts": words.get(row["text_id"], []),
             "is_dropped": any(w["drops"] for w in words.get(row["text_id"], [])),
+            "releases": releases.get((row["revision_id"], row["text_id"]), []),
         }
         for row in rows
     ]
+
+
+def _judgements(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID) -> list[Row]:
+    """
+    Each judge's last word on each passage; those of the latest revision first, by judge, the positive before negatives.
+
+    `is_overruled` says whether a person said otherwise; None where nothing is suggested, or the negative was dropped or
+    the sample rejected already.
+    """
+    return read_rows(
+        cursor,
+        "SELECT j.judgement_id, j.revision_id, j.revision_id = $head AS is_of_latest, j.judge, j.judge_kind, j.version,"
+        " j.text_id, j.text, j.is_positive, j.negative_id, j.grade, j.positive_grade, j.relevance,"
+        " j.positive_relevance, j.suggestion, s.is_overruled, j.reason, j.run_id, j.call_id, j.created_at"
+        " FROM judgements j"
+        " LEFT JOIN (SELECT judgement_id, is_overruled FROM suggestions WHERE sample_id = $id) s USING (judgement_id)"
+        " WHERE j.sample_id = $id"
+        " ORDER BY is_of_latest DESC, j.revision_id DESC, j.judge, j.is_positive DESC, j.grade DESC, j.text_id",
+        id=sample_id,
+        head=head_id,
+    )
+
+
+def _relabellings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Row]:
+    """Oldest first, each with its candidates and their texts, best first."""
+    rows = read_rows(
+        cursor,
+        "SELECT outcome, revision_id, moved_to, passage_from, passage_to, candidates, num_negatives, call_id, run_id,"
+        " created_at FROM relabellings WHERE sample_id = $id ORDER BY created_at, revision_id",
+        id=sample_id,
+    )
+    found = read_rows(
+        cursor,
+        "SELECT text_id, text FROM text WHERE text_id IN (SELECT unnest($ids::UUID[]))",
+        ids=sorted({str(each["text_id"]) for row in rows for each in row["candidates"]}),
+    )
+    texts = {each["text_id"]: each["text"] for each in found}
+    for row in rows:
+        placed = sorted(row["candidates"], key=lambda each: each["place"])
+        row["candidates"] = [each | {"text": texts.get(each["text_id"])} for each in placed]
+    return rows
 
 
 def read_rows(cursor: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> list[Row]:

@@ -3,16 +3,19 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from synth.records import Draft, Retrieval, Source, Use, text_id
+from synth.records import Draft, Retrieval, ReviewEvent, Source, Use, Verdict, new_id, text_id
 from synth.screen import run_app
-from synth.store import runs, samples, sources
+from synth.store import reviews, runs, samples, sources
+from synth.store.rows import insert, now
 from synth.store.sources import NewPassage
 from synth.workspace import Workspace
 
@@ -74,6 +77,189 @@ def test_json_is_one_line_that_holds_the_same(synth: Run, root: Path) -> None:
     code, out, _ = synth("show", sample_id(synth, root), "--json", "-w", root)
     assert (code, out.count("\n")) == (0, 1)
     assert json.loads(out)["revisions"][0]["content"]["query"] == f"what? {HOSTILE}"
+
+
+def test_show_tells_what_judges_said_of_each_passage_and_obeys_none_of_it(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    wrong = f"Wrong. {HOSTILE} {'x' * 300}"
+    negative = {"negative_id": new_id(), "sample_id": sample, "revision_id": sample, "text_id": text_id(wrong)}
+    said = {
+        "run_id": new_id(),
+        "sample_id": sample,
+        "revision_id": sample,
+        "judge": f"j {HOSTILE}",
+        "judge_kind": "llm",
+    }
+    passages = [(f"It.\n{HOSTILE}", 3, True, None, ""), (wrong, 2, False, 0.75, f"because {HOSTILE} {'y' * 300}")]
+    with workspace.store.write() as cursor:
+        insert(cursor, "text", [{"text_id": text_id(wrong), "text": wrong, "created_at": now()}])
+        insert(cursor, "negative", [negative | {"origin": "mined", "rank": 2, "created_at": now()}])
+        for text, grade, is_positive, relevance, reason in passages:
+            own = {"judgement_id": new_id(), "text_id": text_id(text), "grade": grade, "is_positive": is_positive}
+            insert(cursor, "judgement", [said | own | {"relevance": relevance, "reason": reason, "created_at": now()}])
+        samples.refresh_state(cursor, [sample])
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    at = lines.index("judgements: 2, 1 suggestion")
+    judge, positive, wrong_line = lines[at + 1 : at + 4]
+    assert judge == "j \\x1b[31m[bold]red[/bold] :smile: \\u202e\\x9b (llm)"
+    assert positive.startswith("positive (It.⏎ \\x1b[31m") and positive.endswith("): grade 3")
+    assert wrong_line.startswith("negative 1 (Wrong. \\x1b[31m[bold]")
+    assert "…): grade 2, relevance 0.750, suggests drop_negative: because \\x1b[31m" in wrong_line
+    assert len(wrong_line) <= 240 and not {"\x1b", "\u202e", "\x9b"} & set("".join(lines))
+    assert any(line.startswith("1: mined, rank 2") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("settled", "told"),
+    [
+        ("approve", "suggests drop_sample (overruled)"),
+        ("reject", "suggests drop_sample (the sample is rejected)"),
+    ],
+)
+def test_show_says_what_people_made_of_a_suggestion(
+    synth: Run, root: Path, workspace: Workspace, settled: str, told: str
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    said = {"judgement_id": new_id(), "run_id": new_id(), "sample_id": sample, "revision_id": sample, "judge": "j"}
+    passage = {
+        "text_id": text_id(f"It.\n{HOSTILE}"),
+        "is_positive": True,
+        "grade": 0,
+        "judge_kind": "llm",
+        "reason": "",
+    }
+    with workspace.store.write() as cursor:
+        insert(cursor, "judgement", [said | passage | {"created_at": now()}])
+    reviews.add_reviews(workspace.store, [ReviewEvent(new_id(), "ann", sample, sample, Verdict(settled))])
+    assert told in synth("show", sample, "-w", root)[1]
+
+
+def test_show_says_of_a_suggestion_about_a_negative_that_it_is_dropped(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    of = {"sample_id": sample, "revision_id": sample, "created_at": now(), "text_id": text_id(HOSTILE)}
+    negative = of | {"negative_id": new_id(), "origin": "mined"}
+    judgement = of | {"judgement_id": new_id(), "judge": "j", "judge_kind": "llm", "is_positive": False, "grade": 2}
+    with workspace.store.write() as cursor:
+        insert(cursor, "negative", [negative])
+        insert(cursor, "judgement", [judgement])
+    drop = ReviewEvent(
+        new_id(), "ann", sample, sample, Verdict.FALSE_NEGATIVE, negative_id=UUID(str(negative["negative_id"]))
+    )
+    reviews.add_reviews(workspace.store, [drop])
+    assert "): grade 2, suggests drop_negative (it is dropped)\n" in synth("show", sample, "-w", root)[1]
+
+
+def test_show_says_which_releases_hold_a_negative_and_whose_word_they_heeded(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample, negative_id = UUID(sample_id(synth, root)), new_id()
+    of = {"sample_id": sample, "revision_id": sample}
+    with workspace.store.write() as cursor:
+        negative = of | {"negative_id": negative_id, "text_id": text_id(HOSTILE)}
+        insert(cursor, "negative", [{**negative, "origin": "mined", "created_at": now()}])
+        for name in ("r1", "r2", "r3", "r4", "r5"):
+            release_id, judged = new_id(), "all" if name == "r2" else ""
+            row = {"release_id": release_id, "name": name, "policy": json.dumps({"judged": judged})}
+            insert(cursor, "release", [{**row, "run_id": new_id(), "created_at": now()}])
+            insert(cursor, "release_item", [{**of, "release_id": release_id, "negative_ids": [negative_id]}])
+    out = synth("show", sample, "-w", root)[1]
+    assert "1: mined, in r1, r2, r3, 2 more\n" in out
+    assert "r1: revision 1, 1 negative, 2" in out and "r2: revision 1, 1 negative, judged all, 2" in out
+
+
+def test_show_counts_what_judges_said_of_earlier_revisions(synth: Run, root: Path, workspace: Workspace) -> None:
+    sample, latest = UUID(sample_id(synth, root)), new_id()
+    said = {"run_id": new_id(), "sample_id": sample, "judge": "j", "judge_kind": "llm", "grade": 3, "is_positive": True}
+    with workspace.store.write() as cursor:
+        cursor.execute(
+            "INSERT INTO revision BY NAME SELECT * REPLACE ($latest AS revision_id, 2 AS number) FROM revision",
+            {"latest": latest},
+        )
+        samples.refresh_state(cursor, [sample])
+        for revision_id in (sample, latest):
+            own = {"judgement_id": new_id(), "revision_id": revision_id, "text_id": text_id(f"It.\n{HOSTILE}")}
+            insert(cursor, "judgement", [{**said, **own, "created_at": now()}])
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    assert lines[lines.index("judgements: 1") + 3] == "1 of earlier revisions"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "moved_to", "told"),
+    [
+        (
+            "moved",
+            new_id(),
+            ["from: grade 1, place 2 by likelihood, 3 with the grade: From.", "best: no grade, place 1 by"],
+        ),
+        (
+            "duplicate",
+            None,
+            ["kept: grade 1, place 2 by likelihood, 3 with the grade: From.", "best: no grade, place 1 by"],
+        ),
+    ],
+)
+def test_show_tells_why_a_positive_moved_or_did_not(
+    synth: Run, root: Path, workspace: Workspace, outcome: str, moved_to: UUID | None, told: list[str]
+) -> None:
+    sample, best = UUID(sample_id(synth, root)), f"Best. {HOSTILE}"
+    texts = {"From.": (2, 1, 3), "Between.": (3, 0, 2), best: (1, None, 1)}
+    candidates = [
+        {
+            "text_id": str(text_id(text)),
+            "likelihood": likelihood,
+            "grade": grade,
+            "place": place,
+            "rank": 1,
+            "score": 0.5,
+        }
+        for text, (likelihood, grade, place) in texts.items()
+    ]
+    row = {"stage_key": new_id(), "sample_id": sample, "revision_id": sample, "outcome": outcome, "moved_to": moved_to}
+    row |= {"passage_from": text_id("From."), "passage_to": text_id(best), "candidates": candidates, "run_id": new_id()}
+    with workspace.store.write() as cursor:
+        insert(cursor, "text", [{"text_id": text_id(text), "text": text, "created_at": now()} for text in texts])
+        insert(cursor, "relabelled", [row | {"num_negatives": 1, "created_at": now()}])
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    outcome_line, *passages = lines[lines.index("relabelled") + 1 :][:3]
+    assert outcome_line.startswith(f"{outcome}, of 3 candidates, 1 hard negative, ")
+    assert [line[: len(start)] for line, start in zip(passages, told, strict=True)] == told
+    assert "Best. \\x1b[31m[bold]" in passages[1] and "\x1b" not in "".join(lines)
+
+
+def test_a_table_has_no_digits_that_only_the_binary_form_adds_and_a_file_has_all(synth: Run, root: Path) -> None:
+    sql = (
+        "SELECT 0.00010334999999999999::DOUBLE AS cost, 1234567890123.5::DOUBLE AS long, 'NaN'::DOUBLE AS odd,"
+        " 9007199254740991::DOUBLE AS whole"
+    )
+    shown = ["0.00010335", "1234567890123.5", "nan", "9007199254740991.0"]
+    assert synth("sql", sql, "-w", root)[1].splitlines()[3].split() == shown
+    assert "0.00010334999999999999" in synth("sql", sql, "--format", "csv", "-w", root)[1]
+    assert "0.00010334999999999999" in synth("sql", sql, "--format", "json", "-w", root)[1]
+
+
+@pytest.mark.parametrize(("columns", "first"), [(24, ""), (23, "aaaaaaaa"), (21, "aaaaaaaa"), (20, "-- 1")])
+def test_a_table_is_set_closer_before_it_becomes_one_value_a_line(
+    synth: Run, root: Path, monkeypatch: pytest.MonkeyPatch, columns: int, first: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = synth("sql", "SELECT 1 AS aaaaaaaa, 2 AS bbbbbbbb, 3 AS cc", "-w", root)[1].splitlines()
+    plain = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]
+    assert plain[0].strip().startswith(first) and bool(first) == bool(plain[0].strip())
+    assert max(map(len, plain)) <= columns
+    assert any("aaaaaaaa" in line and "bbbbbbbb" in line for line in plain) == (columns > 20)  # no name is broken
+
+
+def test_stats_leaves_out_what_there_is_none_of(synth: Run, root: Path) -> None:
+    head, _, line = [line for line in synth("stats", "-w", root)[1].splitlines() if line.strip()]
+    assert head.split() == ["source", "task", "operation", "pending"]
+    assert line.split() == ["guide", "retrieval", "query", "1"]
+    [row] = json.loads(synth("stats", "--json", "-w", root)[1])
+    assert (row["approved"], row["held_out"], row["pending"]) == (0, 0, 1)
 
 
 def test_show_takes_the_short_id_that_runs_prints(synth: Run, root: Path) -> None:

@@ -97,23 +97,26 @@ def test_runs_are_listed_newest_first_with_what_they_made_asked_and_paid(
     assert "gpt-5-nano + Qwen2.5-7B-Instruct" in made
     assert shown[-5:-2] == ["7", "3M", "$7.50"]
     assert [line.split()[:2] for line in synth("runs", "--kind", "mine")[1].splitlines()[1:]] == [mined.split()[:2]]
-    assert len(synth("runs", "--limit", 1)[1].splitlines()) == 2
+    assert "--limit" not in out
+    assert synth("runs", "--limit", 1)[1].splitlines()[2:] == ["1 of 2 runs; --limit shows more"]
+    assert len(synth("runs", "--limit", 1, "--kind", "mine")[1].splitlines()) == 2
+    assert len(json.loads(synth("runs", "--limit", 1, "--json")[1])) == 1
 
 
 @pytest.mark.parametrize(
     ("made", "told"),
     [
         ({"num_samples": 1200}, "1,200 samples"),
-        ({"num_samples": 2, "num_negatives": 2}, "2 samples"),  # such as come with a negative of their own
+        ({"num_samples": 12, "num_negatives": 12}, "12 samples, 12 negatives"),
         ({"num_samples": 1}, "1 sample"),
         ({"num_negatives": 180}, "180 negatives"),
         ({"num_judgements": 444}, "444 judged"),
-        ({"num_moved": 3, "num_negatives": 40}, "3 moved"),
+        ({"num_moved": 3, "num_negatives": 150_000}, "3 moved, 150k negatives"),
         ({}, ""),
     ],
 )
 def test_what_a_run_made_is_told_in_words(made: dict[str, int], told: str) -> None:
-    assert command._made(dict.fromkeys(command.MADE, 0) | made) == told
+    assert command._made(dict.fromkeys(command.MADE, 0) | made, command._count) == told
 
 
 def test_a_run_that_made_negatives_alone_is_listed_with_them(synth: Run, workspace: Workspace) -> None:
@@ -144,6 +147,44 @@ def test_a_narrow_terminal_gets_one_line_a_run_as_long_as_it_can(
     assert {"requests", "time", "tokens"} - set(plain.split()) == absent
     assert len(plain.rstrip()) <= columns and len(line.rstrip()) <= columns
     assert f"{MODELS[0]} + Qwen"[: NARROWEST_MODEL - 1] in line
+
+
+def test_what_a_run_made_stands_one_above_the_other_where_a_line_is_too_narrow(
+    synth: Run, workspace: Workspace, generated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with workspace.store.write() as cursor:
+        insert(cursor, "negative", [{"negative_id": new_id(), "run_id": UUID(generated)} for _ in range(180)])
+        judged = {"sample_id": new_id(), "run_id": UUID(generated)}
+        insert(cursor, "judgement", [judged | {"judgement_id": new_id()} for _ in range(1200)])
+    on_a_terminal(monkeypatch, 130)
+    assert " 1,200 judged, 180 negatives " in synth("runs")[1].splitlines()[1]
+    on_a_terminal(monkeypatch, 80)
+    _, line, below = synth("runs")[1].splitlines()
+    assert "  1,200 judged " in line and below.strip() == "180 negatives"
+    assert line.index("judged") + len("judged") == below.index("negatives") + len("negatives")
+    assert max(map(len, (line.rstrip(), below.rstrip()))) <= 80
+
+
+def test_show_tells_all_that_a_run_made(synth: Run, workspace: Workspace, generated: str) -> None:
+    assert "made: " not in synth("runs", "show", "last")[1]
+    with workspace.store.write() as cursor:
+        insert(cursor, "negative", [{"negative_id": new_id(), "run_id": UUID(generated)} for _ in range(1500)])
+        moved = {"sample_id": new_id(), "run_id": UUID(generated), "moved_to": new_id()}
+        insert(cursor, "relabelled", [moved])
+    assert "\nmade: 1 moved, 1,500 negatives\n" in synth("runs", "show", "last")[1]
+
+
+def test_show_says_how_many_had_other_reasons_than_those_it_names(synth: Run, workspace: Workspace) -> None:
+    reasons = ["length"] * 6 + ["language"] * 5 + ["copied"] * 4 + ["leakage"] * 3 + ["title"] * 2
+    with runs.recorded(workspace.store, "generate", {}) as run, workspace.store.write() as cursor:
+        calls = [replace(CALL, call_id=new_id(), outcome="rejected", reason=reason) for reason in reasons]
+        add_calls(cursor, calls, run.run_id)
+        failed = [replace(FAILURE, seed_id=new_id(), reason=reason) for reason in reasons]
+        add_failures(cursor, failed, run.run_id)
+    lines = [line.strip() for line in synth("runs", "show", "last")[1].splitlines()]
+    named = ["6 x length", "5 x language", "4 x copied", "5 x others"]
+    assert lines[lines.index("20 rejected") + 1 :][:4] == named
+    assert lines[lines.index("20 too_long, asked again by retry alone") + 1 :][:4] == named
 
 
 def test_a_terminal_too_narrow_for_a_table_gets_one_value_a_line(
@@ -180,15 +221,15 @@ def test_show_tells_configuration_models_outcomes_failures_and_the_remedy(
         "models:",
         f"  gpt-5-nano at {SERVER}: 3 replies (1 in batches), 2,000 tokens in, 100 out, $4.00, median 2.00 s",
         f"  Qwen/Qwen2.5-7B-Instruct at {SERVER}: 1 reply, 1,000 tokens in, 50 out, $3.50, median 2.00 s",
-        "outcomes:",
+        "outcomes (replies):",
         "  2 used, 1 of them cut and read in part",
         "  1 cut",
         "  1 unusable, 1 of them asked again",
         f"    1 x no JSON {shown}",
-        "rejections:",
+        "rejections (texts):",
         "  3 x language",
         f"  1 x as {shown}",
-        "failures:",
+        "failures (requests):",
         "  1 broken, asked again by the same command",
         "    1 x 500",
         "  1 too_long, asked again by retry alone",

@@ -156,6 +156,95 @@ def test_negatives_say_how_they_were_found_and_who_dropped_them(told: Told) -> N
     assert found["minings"][0]["status"] == "full"
 
 
+def test_a_negative_names_the_releases_that_hold_it_and_a_release_its_judges(told: Told) -> None:
+    with told.store.write() as cursor:
+        cursor.execute(
+            "UPDATE release_item SET negative_ids = (SELECT list(negative_id) FROM negative n"
+            " WHERE n.text_id = $wrong AND n.revision_id = release_item.revision_id)",
+            {"wrong": text_id(WRONG)},
+        )
+        cursor.execute('UPDATE release SET policy = \'{"judged": "all"}\'')
+    found = life(told.store, str(told.sample_id))
+    held = {(each["text"], each["revision_id"] == told.sample_id): each["releases"] for each in found["negatives"]}
+    assert held == {(CLOSE, True): [], (WRONG, True): ["first"], (CLOSE, False): [], (WRONG, False): []}
+    assert (found["releases"][0]["num_negatives"], found["releases"][0]["judged"]) == (1, "all")
+
+
+def judge(told: Told, revision_id: UUID, *grades: tuple[str, int, bool], by: str = "judge-7b") -> UUID:
+    """Store what a judge said of passages of a revision: text, grade, and whether it is the positive."""
+    said = {"sample_id": told.sample_id, "revision_id": revision_id, "stage_key": key_of(by), "judge": by}
+    words = {"judge_kind": "llm", "version": "v1", "reason": "it says so"}
+    with runs.recorded(told.store, "judge", {}) as run, told.store.write() as cursor:
+        for text, grade, is_positive in grades:
+            own = {"judgement_id": new_id(), "text_id": text_id(text), "grade": grade, "is_positive": is_positive}
+            insert(cursor, "judgement", [{**said, **words, **own, "run_id": run.run_id, "created_at": now()}])
+    return run.run_id
+
+
+def test_what_a_judge_said_is_told_with_what_follows_and_whether_people_overruled_it(told: Told) -> None:
+    latest = told.events[-1].edited_id
+    assert latest is not None
+    judge(told, told.sample_id, (SEED, 2, True))
+    run_id = judge(told, latest, (CLOSE, 3, False), (WRONG, 2, False), (SEED, 1, True))
+    judge(told, latest, (SEED, 3, True), by="a judge")
+    found = life(told.store, str(told.sample_id))["judgements"]
+    columns = ("judge", "text", "is_positive", "grade", "positive_grade", "suggestion", "is_overruled", "is_of_latest")
+    assert [tuple(each[name] for name in columns) for each in found] == [
+        ("a judge", SEED, True, 3, 3, None, None, True),
+        ("judge-7b", SEED, True, 1, 1, "drop_sample", True, True),
+        ("judge-7b", CLOSE, False, 3, 1, "promote", None, True),  # dropped by ben: nothing is left to overrule
+        ("judge-7b", WRONG, False, 2, 1, "drop_negative", True, True),
+        ("judge-7b", SEED, True, 2, 2, None, None, False),
+    ]
+    assert (found[0]["reason"], found[0]["judge_kind"], found[1]["run_id"]) == ("it says so", "llm", run_id)
+    assert life(told.store, str(run_id))["made"]["judgements"] == [
+        {"judge": "judge-7b", "is_positive": is_positive, "grade": grade, "n": 1}
+        for is_positive, grade in ((False, 2), (False, 3), (True, 1))
+    ]
+
+
+def test_a_suggestion_that_nobody_spoke_against_stands(told: Told) -> None:
+    reviews.add_reviews(
+        told.store,
+        [
+            replace(each, review_id=new_id(), verdict=Verdict.SKIP, undoes=each.review_id, edit=None, edited_id=None)
+            for each in (told.events[-1], told.events[0])
+        ],
+    )
+    judge(told, told.sample_id, (SEED, 1, True))
+    other = new_id()
+    with told.store.write() as cursor:  # what was said of another sample is no part of this one's life
+        cursor.execute(
+            "INSERT INTO revision BY NAME SELECT * REPLACE ($id AS revision_id, $id AS sample_id)"
+            " FROM revision WHERE revision_id = $of",
+            {"id": other, "of": told.sample_id},
+        )
+        cursor.execute(
+            "INSERT INTO judgement BY NAME SELECT * REPLACE ($id AS judgement_id, $id AS revision_id, $id AS sample_id)"
+            " FROM judgement",
+            {"id": other},
+        )
+    [said] = life(told.store, str(told.sample_id))["judgements"]
+    assert (said["suggestion"], said["is_overruled"]) == ("drop_sample", False)
+
+
+def test_a_relabelling_is_told_with_its_candidates_and_their_texts_best_first(told: Told) -> None:
+    candidates = [
+        {"text_id": str(text_id(text)), "rank": 1, "score": 0.5, "likelihood": 2, "grade": grade, "place": place}
+        for text, grade, place in ((SEED, 1, 3), (CLOSE, 3, 1), ("gone", None, 2))
+    ]
+    row = {"stage_key": key_of("r"), "sample_id": told.sample_id, "revision_id": told.sample_id, "num_negatives": 4}
+    row |= {"outcome": "moved", "moved_to": new_id(), "passage_from": text_id(SEED), "passage_to": text_id(CLOSE)}
+    with runs.recorded(told.store, "relabel", {}) as run, told.store.write() as cursor:
+        insert(cursor, "relabelled", [row | {"candidates": candidates, "run_id": run.run_id, "created_at": now()}])
+    [found] = life(told.store, str(told.sample_id))["relabellings"]
+    assert (found["outcome"], found["moved_to"], found["num_negatives"]) == ("moved", row["moved_to"], 4)
+    assert (found["passage_from"], found["passage_to"]) == (text_id(SEED), text_id(CLOSE))
+    told_of = [(each["text"], each["grade"], each["place"]) for each in found["candidates"]]
+    assert told_of == [(CLOSE, 3, 1), (None, None, 2), (SEED, 1, 3)]
+    assert life(told.store, str(run.run_id))["made"]["relabellings"] == [{"outcome": "moved", "n": 1}]
+
+
 def test_the_view_of_verdicts_on_negatives_drops_what_releases_drop(told: Told) -> None:
     with told.store.read() as cursor:
         dropped = cursor.execute(reviews.DROPPED).fetchall()

@@ -14,7 +14,7 @@ from synth.store.connection import Store
 from synth.store.failures import Failure, add_failures
 from synth.store.made import add_finished
 from synth.store.rows import insert, now
-from synth.store.run_history import find_run, generate_config, num_unfinished, recent, story
+from synth.store.run_history import find_run, generate_config, num_runs, num_unfinished, recent, story
 from tests.synth.store.finishing import done, finish
 
 CALL = Call(
@@ -57,6 +57,7 @@ def test_the_latest_runs_come_first_and_no_more_than_asked_for(store: Store) -> 
     assert [run["run_id"] for run in recent(store, kind=None, limit=3)] == ids[:0:-1]
     assert [run["run_id"] for run in recent(store, kind="generate", limit=20)] == [ids[3], ids[1]]
     assert recent(store, kind="train", limit=20) == []
+    assert [num_runs(store, kind=kind) for kind in (None, "generate", "train")] == [4, 2, 0]
 
 
 def test_a_kind_that_no_run_is_of_is_refused_with_those_that_there_are(store: Store) -> None:
@@ -179,22 +180,24 @@ def test_the_seeds_that_a_run_did_not_come_to_are_neither_done_nor_failed(store:
     assert num_unfinished(store, run_id) == 2
 
 
-def test_outcomes_are_told_with_their_three_most_frequent_reasons(store: Store) -> None:
+def test_outcomes_are_told_with_their_three_most_frequent_reasons_and_how_many_had_others(store: Store) -> None:
     run_id = add_run(store)
-    reasons = ["no JSON"] * 3 + ["cut"] * 2 + ["a", "b"]
+    reasons = ["no JSON"] * 3 + ["cut"] * 2 + ["a", "aa", "b"]
     add(store, run_id, [replace(CALL, outcome="unusable", reason=reason) for reason in reasons[:-1]])
     add(store, run_id, [replace(CALL, outcome="unusable", reason=reasons[-1], repaired="asked again")])
+    add(store, run_id, [replace(CALL, outcome="unusable")])  # of an earlier version, which gave no reason
     add(store, run_id, [CALL, replace(CALL, repaired="found"), replace(CALL, repaired="cut")])
     assert story(store, run_id)["outcomes"] == [
         {
             "outcome": "unusable",
-            "calls": 7,
+            "calls": 9,
             "repaired": 0,
             "cut": 0,
             "asked_again": 1,
             "reasons": [{"n": 3, "reason": "no JSON"}, {"n": 2, "reason": "cut"}, {"n": 1, "reason": "b"}],
+            "other_reasons": 2,
         },
-        {"outcome": "used", "calls": 3, "repaired": 1, "cut": 1, "asked_again": 0, "reasons": []},
+        {"outcome": "used", "calls": 3, "repaired": 1, "cut": 1, "asked_again": 0, "reasons": [], "other_reasons": 0},
     ]
 
 
@@ -226,6 +229,7 @@ def test_failures_are_told_by_kind_and_with_how_many_were_finished_since(store: 
             "requests": 2,
             "finished_since": 1,
             "reasons": [{"n": 2, "reason": "500"}],
+            "other_reasons": 0,
         },
         {
             "kind": "too_long",
@@ -233,6 +237,7 @@ def test_failures_are_told_by_kind_and_with_how_many_were_finished_since(store: 
             "requests": 1,
             "finished_since": 0,
             "reasons": [{"n": 1, "reason": "long"}],
+            "other_reasons": 0,
         },
     ]
 
@@ -245,7 +250,7 @@ def test_calls_of_before_servers_were_stored_are_told_by_what_the_server_called_
     told = story(store, run_id)
     assert (told["models"][0]["model"], told["models"][0]["server"]) == ("small-2026", None)
     assert told["outcomes"] == [
-        {"outcome": "used", "calls": 1, "repaired": 0, "cut": 0, "asked_again": 0, "reasons": []}
+        {"outcome": "used", "calls": 1, "repaired": 0, "cut": 0, "asked_again": 0, "reasons": [], "other_reasons": 0}
     ]
 
 
