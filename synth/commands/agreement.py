@@ -88,4 +88,5 @@ def _tell_judges(each: "Agreement") -> None:
 
 
 def _figure(kappa: float | None) -> str:
-    return "has no value here (the same throughout)" if kappa is None else f"{kappa:.2f}"
+    # "z": none is -0.00
+    return "has no value here (the same throughout)" if kappa is None else f"{kappa:z.2f}"

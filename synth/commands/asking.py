@@ -47,8 +47,8 @@ SampleOption = Annotated[
     typer.Option(
         min=1,
         max=1000,
-        help="With --dry-run: instead of prompts, measure on so many of the seeds. They are asked about, paid and"
-        " stored as by a run; the next sample is of others.",
+        help="With --dry-run: instead of prompts, measure on so many of what is to be asked about. They are asked"
+        " about, paid and stored as by a run; the next sample is of others.",
     ),
 ]
 BatchOption = Annotated[
@@ -70,6 +70,7 @@ def asking_of(
         if in_batches or ceilings != Ceilings():
             raise UserError("batches and ceilings are for an LLM: name base_url and model in [llm] of synth.toml")
         return None
+    ceilings.check_prices(llm.endpoints, batch=in_batches, settings=opened.config.llm)
     return Asking(llm, opened.journal, ceilings, opened.batches, in_batches)
 
 

@@ -44,6 +44,7 @@ SUGGESTED = {  # of each kind of suggestion, why
 
 
 def judge(
+    context: typer.Context,
     source: SourceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, max=10**9, help="At most so many samples.")] = None,
     suggested: Annotated[
@@ -72,7 +73,7 @@ def judge(
     max_tokens: MaxTokensOption = None,
     max_requests: MaxRequestsOption = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Ask once more for what got no usable reply from the LLM.")
+        bool, typer.Option("--again", help="Ask once more for what got no usable reply from the LLM, and nothing else.")
     ] = False,
     dry_run: DryRunOption = False,
     sample: SampleOption = None,
@@ -80,7 +81,9 @@ def judge(
     agreement: Annotated[
         bool,
         typer.Option(
-            "--agreement", help="Judge nothing; tell how far the judges so far agree with people and each other."
+            "--agreement",
+            help="Judge nothing; tell how far the judges so far agree with people and each other. No other option but"
+            " --workspace and --json goes with it.",
         ),
     ] = False,
     workspace: WorkspaceOption = Path("."),
@@ -90,14 +93,17 @@ def judge(
     Grade every positive and negative of retrieval samples from 0 (unrelated) to 3 (answers the query in full): by the
     LLM, which is not told which is which, or with --encoder by a cross-encoder on this machine.
 
-    Nothing is changed by that: what follows are suggestions (synth sql "FROM suggestions"), which reviewers see and
-    releases may require (synth release create --judged). Each judge's word stands beside the others'; --agreement tells
-    whether one can be trusted. What a judge has graded it is not asked again. docs/judge.md tells the rest.
+    Nothing is changed by that: what follows are suggestions (synth sql "FROM suggestions WHERE NOT is_overruled").
+    Reviewers see them, and releases may require them (synth release create --judged). Each judge's word stands beside
+    the others'; --agreement tells whether one can be trusted. What a judge has graded it is not asked again.
+    docs/judge.md tells the rest.
 
     Example: synth judge --source squad-en --limit 200 --max-cost 0.50
     """
     from synth.workspace import Workspace
 
+    if agreement:
+        _refuse_others(context)
     opened = Workspace.open(workspace)
     if agreement:
         from synth.commands.agreement import tell_agreements
@@ -133,13 +139,25 @@ def judge(
     from synth.stages.asking.plan import Asking
 
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
+    ceilings.check_prices(llm.endpoints, batch=batch, settings=opened.config.llm)
     asking = Asking(replace(llm, temperature=temperature), opened.journal, ceilings, opened.batches, batch)
     plan = plan_judge(opened.store, asking, source or [], seed=seed, limit=limit, again=again, scope=scope)
     job = _job(opened, plan, as_json=as_json)
     if dry_run:
+        if plan.nothing and not as_json:
+            say(plan.nothing)
         job.tell_forecast(sample)
     else:
         _by_llm(job)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Raise UserError for options that --agreement takes no notice of."""
+    sources = {each.opts[0]: context.get_parameter_source(each.name or "") for each in context.command.params}
+    beside = {"--agreement", "--workspace", "--json"}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    if others := [name for name in given if name not in beside]:
+        raise UserError(f"--agreement judges nothing, and takes all that is judged: leave out {', '.join(others)}")
 
 
 def _by_encoder(opened: "Workspace", plan: "EncoderPlan", *, as_json: bool) -> None:
@@ -151,8 +169,13 @@ def _by_encoder(opened: "Workspace", plan: "EncoderPlan", *, as_json: bool) -> N
         print_json(asdict(outcome) | _said(opened, plan.judge.names))
         return
     say(f"judge: {outcome.encoder}")
-    known = f", {outcome.num_known:,} of them of relevances known before" if outcome.num_known else ""
-    say(f"graded {outcome.num_judgements:,} passages of {counted(outcome.num_samples, 'sample')}{known}")
+    if outcome.num_known:
+        passages = counted(outcome.num_known, "passage")
+        say(f"graded again by these thresholds: {passages}, of relevances that were stored")
+    elif plan.nothing:
+        say(plan.nothing)
+    num_new = outcome.num_judgements - outcome.num_known
+    say(f"graded {counted(num_new, 'passage')} of {counted(outcome.num_samples, 'sample')}")
     _tell_said(opened, plan.judge.names)
 
 
@@ -178,9 +201,9 @@ def _job(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> "Job[Judge
         return forecast_judge(opened.store, plan, seed=0)
 
     def made(outcome: "Judged") -> Iterator[str]:
-        if not plan.seeds:
-            yield "nothing is left to judge with these settings"
-        yield f"graded {outcome.num_judgements:,} passages of {counted(outcome.num_done, 'sample')}"
+        if plan.nothing:
+            yield plan.nothing
+        yield f"graded {counted(outcome.num_judgements, 'passage')} of {counted(outcome.num_done, 'sample')}"
 
     def told(outcome: "Judged") -> dict[str, object]:
         return _said(opened, plan.judge.names)
@@ -213,5 +236,7 @@ def _tell_said(opened: "Workspace", names: Sequence[str]) -> None:
         say(f"warning: {name} gave {share:.0%} of {number:,} passages grade {grade}, and so tells hardly any apart")
     found = suggestion_counts(opened.store, names)
     if found:
-        print_table(["suggested", "passages", "since"], [(name, n, SUGGESTED[name]) for name, n in found.items()])
-        say(f'next: synth review --queue suggested -w {opened.root}, or synth sql "FROM suggestions"')
+        say("suggested, but for what people overruled:")
+        print_table(["suggestion", "passages", "since"], [(name, n, SUGGESTED[name]) for name, n in found.items()])
+        sql = f'synth sql "FROM suggestions WHERE NOT is_overruled" -w {opened.root}'
+        say(f"next: synth review --queue suggested -w {opened.root}, or {sql}")

@@ -4,7 +4,7 @@ Judgements: what an LLM or a cross-encoder said of passages as answers to a samp
 They decide nothing: docs/judge.md says what they are for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -30,15 +30,20 @@ SELECT st.sample_id, st.revision_id FROM sample_state st JOIN source s USING (so
 WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
 """
 HEAD = f"{TRAINING} AND st.status <> 'rejected'"
-REVIEWED = f"{TRAINING} AND st.decided_kind = 'human'"
-# What a judge ($judges, its names) has not graded as it is set now ($key): positives, and negatives that nobody
-# dropped (but for "reviewed"). A text that is both is a positive.
+REVIEWED = (
+    f"{TRAINING} AND (st.decided_kind = 'human'"
+    " OR st.sample_id IN (SELECT v.sample_id FROM negative_verdicts v WHERE v.reviewer_kind = 'human'))"
+)
+# What a judge ($judges, its names) has not graded as it is set now ($key), and has found no relevance of ($version):
+# positives, and negatives that nobody dropped (but for "reviewed"). A text that is both is a positive.
 SECOND = (
     f"{HEAD} AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE g.judge NOT IN (SELECT unnest($judges))"
     " AND NOT g.is_overruled)"
 )
 HEADS: Mapping[Scope, str] = {"open": HEAD, "suggested": SECOND, "reviewed": REVIEWED}
 CHOSEN = "AND st.revision_id IN (SELECT unnest($ids::UUID[]))"
+LATEST = "row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1"
+FOUND = "judge IN (SELECT unnest($judges)) AND version = $version AND relevance IS NOT NULL"
 UNJUDGED = f"""
 WITH head AS ({{head}}),
 dropped AS ({DROPPED}),
@@ -55,11 +60,21 @@ passage AS (
 ),
 latest AS (
     SELECT revision_id, text_id, stage_key FROM judgement SEMI JOIN head USING (revision_id)
-    WHERE judge IN (SELECT unnest($judges))
-    QUALIFY row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1
+    WHERE judge IN (SELECT unnest($judges)) QUALIFY {LATEST}
 )
 SELECT p.* FROM passage p
 ANTI JOIN (SELECT * FROM latest WHERE stage_key = $key) l ON l.revision_id = p.revision_id AND l.text_id = p.text_id
+ANTI JOIN (SELECT * FROM judgement WHERE {FOUND}) f ON f.revision_id = p.revision_id AND f.text_id = p.text_id
+"""
+# What an encoder found of latest revisions, and graded otherwise than it is set now.
+GRADED_OTHERWISE = f"""
+WITH latest AS (
+    SELECT revision_id, text_id, stage_key FROM judgement WHERE judge IN (SELECT unnest($judges)) QUALIFY {LATEST}
+)
+SELECT j.sample_id, j.revision_id, j.text_id, bool_or(j.is_positive), any_value(j.relevance)
+FROM judgement j SEMI JOIN sample_state st ON st.sample_id = j.sample_id AND st.revision_id = j.revision_id
+SEMI JOIN latest l ON l.revision_id = j.revision_id AND l.text_id = j.text_id AND l.stage_key <> $key
+WHERE {FOUND} GROUP BY j.sample_id, j.revision_id, j.text_id ORDER BY j.revision_id, j.text_id
 """
 # Those whose request failed come last, those whose request may fail again as it is at the very end; ids begin with a
 # time, and a limit would take one source's alone.
@@ -87,23 +102,23 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Ungraded:
-    """A passage that a judge is to grade. `relevance`: what the same encoder found earlier, under other thresholds."""
+    """A passage that a judge is to grade."""
 
     text_id: UUID
     text: str
     is_positive: bool
-    relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unjudged:
-    """A sample's latest revision, with those of its passages that a judge has not graded."""
+    """A sample's latest revision, with those of its passages that a judge has not graded, and the ids of the others."""
 
     sample_id: UUID
     revision_id: UUID
     query: str
     instruction: str
     passages: tuple[Ungraded, ...]
+    graded: tuple[UUID, ...] = ()
 
     @property
     def seed_id(self) -> UUID:
@@ -150,11 +165,12 @@ def pending(
     return [revision_id for (revision_id,) in rows]
 
 
-def num_judgeable(store: Store, names: Sequence[str]) -> int:
-    """How many samples of the named sources, or of all, there are to judge, whoever judged them."""
+def any_judgeable(store: Store, judge: Judge, names: Sequence[str], scope: Scope) -> bool:
+    """Whether there is a sample of the scope, of the named sources or of all, judged by now or not."""
+    others = {"judges": list(judge.names)} if scope == "suggested" else {}
     with store.read() as cursor:
-        [(number,)] = cursor.execute(f"SELECT count(*) FROM ({HEAD})", {"names": list(names)}).fetchall()
-    return int(number)
+        rows = cursor.execute(f"SELECT 1 FROM ({HEADS[scope]}) LIMIT 1", {"names": list(names)} | others)
+        return first(rows) is not None
 
 
 def unjudged(store: Store, judge: Judge, revision_ids: Sequence[UUID], *, scope: Scope = "open") -> list[Unjudged]:
@@ -162,29 +178,52 @@ def unjudged(store: Store, judge: Judge, revision_ids: Sequence[UUID], *, scope:
     head = f"{REVIEWED if scope == 'reviewed' else HEAD} {CHOSEN}"
     with store.read() as cursor:
         passages = cursor.execute(
-            "SELECT u.revision_id, u.text_id, u.is_positive, t.text, k.relevance"
+            "SELECT u.revision_id, u.text_id, u.is_positive, t.text"
             f" FROM ({UNJUDGED.format(head=head)}) u LEFT JOIN text t ON t.text_id = u.text_id"
-            " LEFT JOIN (SELECT revision_id, text_id, any_value(relevance) AS relevance FROM judgement"
-            " WHERE judge IN (SELECT unnest($judges)) AND version = $version GROUP BY ALL) k"
-            " ON k.revision_id = u.revision_id AND k.text_id = u.text_id ORDER BY u.is_positive DESC, u.text_id",
-            _asked(judge, (), scope) | {"version": judge.version, "ids": [str(each) for each in revision_ids]},
+            " ORDER BY u.is_positive DESC, u.text_id",
+            _asked(judge, (), scope) | {"ids": [str(each) for each in revision_ids]},
         ).fetchall()
+        ids = [str(each) for each in revision_ids]
         contents = cursor.execute(
             "SELECT revision_id, sample_id, query, instruction, positives FROM revision"
             " WHERE revision_id IN (SELECT unnest($ids::UUID[]))",
-            {"ids": [str(each) for each in revision_ids]},
+            {"ids": ids},
         ).fetchall()
+        graded = cursor.execute(
+            "SELECT revision_id, list(DISTINCT text_id) FROM judgement WHERE stage_key = $key"
+            " AND revision_id IN (SELECT unnest($ids::UUID[])) GROUP BY revision_id",
+            {"ids": ids, "key": judge.key},
+        ).fetchall()
+    graded_of = {revision: tuple(text_ids) for revision, text_ids in graded}
     answers = {(row[0], text_id(text)): text for row in contents for text in row[4]}
     of: dict[UUID, list[Ungraded]] = {}
-    for revision, each, is_positive, text, relevance in passages:
+    for revision, each, is_positive, text in passages:
         shown = answers[revision, each] if is_positive else text
-        of.setdefault(revision, []).append(Ungraded(each, shown, is_positive, relevance))
+        of.setdefault(revision, []).append(Ungraded(each, shown, is_positive))
     found = {
-        revision: Unjudged(sample, revision, query, instruction or "", tuple(of[revision]))
+        revision: Unjudged(sample, revision, query, instruction or "", tuple(of[revision]), graded_of.get(revision, ()))
         for revision, sample, query, instruction, _ in contents
         if revision in of
     }
     return [found[each] for each in revision_ids if each in found]
+
+
+def graded_otherwise(store: Store, judge: Judge, grade: Callable[[float], int]) -> list[Judgement]:
+    """
+    What an encoder found earlier of latest revisions and graded by other thresholds than now, graded by these: of all
+    sources and samples, so that its grades go by one measure.
+
+    Args:
+        grade: of a relevance.
+    """
+    values = {"judges": list(judge.names), "version": judge.version, "key": judge.key}
+    with store.read() as cursor:
+        rows = cursor.execute(GRADED_OTHERWISE, values).fetchall()
+    [name] = judge.names
+    return [
+        Judgement(sample, revision, text, is_positive, name, grade(relevance), relevance)
+        for sample, revision, text, is_positive, relevance in rows
+    ]
 
 
 def add_judgements(
@@ -220,12 +259,18 @@ def any_judged(store: Store, judge: Judge) -> bool:
         return first(cursor.execute("SELECT 1 FROM judgement WHERE stage_key = ? LIMIT 1", [judge.key])) is not None
 
 
-def next_attempts(store: Store, judge: Judge) -> dict[UUID, int]:
-    """The revisions of which a request would fail again as it is, and the number of another attempt for each."""
+def attempts_anew(store: Store, judge: Judge) -> dict[UUID, int]:
+    """
+    The revisions that this judge, as it is set now, got no usable reply about and has not graded since: each with the
+    number of the attempt to make, a new one where the same request would fail again.
+    """
     with store.read() as cursor:
         rows = cursor.execute(
-            "SELECT seed_id, max(attempt) + 1 FROM llm_failure WHERE stage_key = ? AND permanent GROUP BY seed_id",
-            [judge.key],
+            "SELECT l.seed_id, max(l.attempt + l.permanent::INTEGER) FROM llm_failure l LEFT JOIN"
+            " (SELECT revision_id, max(created_at) AS last_at FROM judgement WHERE stage_key = $key GROUP BY 1) j"
+            " ON j.revision_id = l.seed_id WHERE l.stage_key = $key GROUP BY l.seed_id"
+            " HAVING coalesce(max(l.created_at) >= any_value(j.last_at), true)",
+            {"key": judge.key},
         ).fetchall()
     return dict(rows)
 
@@ -280,5 +325,5 @@ def alike(counts: Mapping[tuple[str, str], Sequence[int]]) -> list[tuple[str, in
 
 
 def _asked(judge: Judge, names: Sequence[str], scope: Scope) -> dict[str, Any]:
-    reviewed = scope == "reviewed"
-    return {"names": list(names), "judges": list(judge.names), "key": judge.key, "reviewed": reviewed}
+    of_judge = {"judges": list(judge.names), "version": judge.version, "key": judge.key}
+    return {"names": list(names), **of_judge, "reviewed": scope == "reviewed"}

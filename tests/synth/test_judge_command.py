@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import threading
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +11,10 @@ import torch
 from synth.records import Verdict
 from synth.workspace import Workspace
 from tests.batch_server import BatchServer
-from tests.chat_server import ChatServer, Messages
+from tests.chat_server import Messages
 from tests.mining.crossing import save_cross_encoder
 from tests.synth.conftest import Run
+from tests.synth.serving import Served
 from tests.synth.stages.judging import GRADES, SAMPLES, by_the_rule, fill, grades, shown
 from tests.synth.stages.releasing import give_negatives
 from tests.synth.stages.releasing import judge as say_as_reviewer
@@ -22,33 +23,9 @@ ALDER, ELM, CHINESE = SAMPLES
 PRICES = "price_in = 2.0\nprice_out = 8.0\n"
 
 
-class Served:
-    """A judge behind a real server, on a loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.reply = by_the_rule
-        self.server = ChatServer(self._answer)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-
-    def _answer(self, messages: Messages) -> str:
-        return self.reply(messages)
-
-    def __enter__(self) -> "Served":
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.server.__aenter__(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.server.__aexit__(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture
 def served() -> Iterator[Served]:
-    with Served() as found:
+    with Served(by_the_rule) as found:
         yield found
 
 
@@ -89,6 +66,7 @@ def test_the_screen_tells_the_grades_what_they_cost_and_what_follows(synth: Run,
         ["promote", "2", "a negative answers, and no less well than the positive"],
     ]
     assert err.splitlines()[0].startswith("about 3 requests, ")
+    assert lines[lines.index("suggested, but for what people overruled:") + 2].split()[0] == "suggestion"
     code, out, _ = synth("judge")
     assert (code, served.server.paid) == (0, 3) and "nothing is left to judge with these settings" in out
     assert len(synth("runs", "--kind", "judge")[1].splitlines()) == 3
@@ -196,6 +174,12 @@ def test_a_judge_that_cannot_be_reached_is_one_line(synth: Run) -> None:
         (("--source", "nowhere"), "nowhere"),
         (("--suggested", "--reviewed"), "give one of them"),
         (("--max-cost", "0"), "--max-cost"),
+        (("--model", "large", "--max-cost", "1"), "synth.toml states the price of small at http://"),
+        (("--model", "large", "--batch", "--max-cost", "1"), "state batch_price_in and batch_price_out"),
+        (("--agreement", "--dry-run", "--sample", "2"), "leave out --dry-run, --sample"),
+        (("--agreement", "--model", "small", "--limit", "3"), "leave out --limit, --model"),
+        (("--agreement", "--reviewed"), "leave out --reviewed"),
+        (("--agreement", "--seed", "0"), "leave out --seed"),
         (("--model", "small", "--base-url", "http://127.0.0.1:9/v1", "--max-cost", "1"), "needs the price"),
     ],
 )
@@ -225,6 +209,36 @@ def test_two_judges_and_their_agreement(synth: Run, model: str, served: Served) 
     assert (found["num_passages"], found["num_equal"], len(found["differences"])) == (len(GRADES), 2, 5)
     json_outcome = json.loads(synth("judge", "--encoder", model, "--device", "cpu", "--json")[1])
     assert (json_outcome["num_known"], json_outcome["num_judgements"]) == (len(GRADES), len(GRADES))
+
+
+def test_thresholds_that_grade_all_again_tell_how_much(synth: Run, model: str) -> None:
+    encoder = ("judge", "--encoder", model, "--device", "cpu", "--limit", "1")
+    assert "graded again" not in synth(*encoder)[1]
+    lines = synth(*encoder, "--topic", "0", "--reviewed")[1].splitlines()
+    assert re.fullmatch(r"graded again by these thresholds: [34] passages, of relevances that were stored", lines[1])
+    assert lines[2] == "graded 0 passages of 0 samples"
+    lines = synth(*encoder, "--topic", "0", "--reviewed")[1].splitlines()
+    assert lines[1] == "people have decided no sample yet: run synth review first"
+
+
+def test_what_people_overruled_is_not_in_the_suggestions_that_are_named_next(synth: Run, workspace: Workspace) -> None:
+    synth("judge")
+    say_as_reviewer(workspace.store, ELM, Verdict.APPROVE)
+    last = synth("judge")[1].splitlines()[-1]
+    [sql] = re.findall(r'synth sql "(.*)" -w ', last)
+    rows = json.loads(synth("sql", sql, "--format", "json")[1])
+    told = json.loads(synth("judge", "--json")[1])["suggestions"]
+    assert len(rows) == sum(told.values()) == 3 and "is_overruled" in sql and "drop_sample" not in told
+
+
+def test_before_any_review_there_is_nothing_that_people_decided(synth: Run) -> None:
+    assert (
+        synth("judge", "--reviewed")[1].splitlines()[1] == "people have decided no sample yet: run synth review first"
+    )
+    assert "no other judge has a suggestion" in synth("judge", "--suggested")[1]
+    assert "earlier runs with these settings left nothing" in synth("judge", "--again")[1]
+    assert synth("judge", "--reviewed", "--dry-run")[1].startswith("people have decided no sample yet")
+    assert json.loads(synth("judge", "--reviewed", "--dry-run", "--json")[1])["num_seeds"] == 0
 
 
 def test_a_judge_is_compared_with_people_first(synth: Run, workspace: Workspace) -> None:

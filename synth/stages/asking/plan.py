@@ -53,14 +53,15 @@ class Seeding(Protocol[S_co]):
 @dataclass(frozen=True, slots=True)
 class Made(Generic[M]):
     """
-    What one seed gave, and what the checks rejected. With a `failure` the seed is not done: it is left for another run.
-    `passed_over`: an earlier run learnt that, and nothing was sent now. `ended`: a ceiling or a stop came between two
-    requests; what was made counts, and another run goes on with the seed.
+    What one seed gave, and what the checks rejected. With a `failure` the seed is not done: it is left for another run;
+    `others` are failures of further requests about it. `passed_over`: an earlier run learnt that, and nothing was sent
+    now. `ended`: a ceiling or a stop came between two requests; what was made counts, and another run goes on.
     """
 
     made: Sequence[M] = ()
     rejections: Sequence[Rejected] = ()
     failure: Failure | None = None
+    others: Sequence[Failure] = ()
     passed_over: bool = False
     ended: SkiffError | None = None
 

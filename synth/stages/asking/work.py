@@ -204,7 +204,8 @@ class Work(ABC, Generic[S, M, O_co]):
         with self.store.write() as cursor:
             counts = self.keep(cursor, finished, begun)
             add_calls(cursor, calls, self.run.run_id)
-            add_failures(cursor, [made.failure for made in failed if made.failure], self.run.run_id)
+            failures = [each for made in failed for each in (made.failure, *made.others) if each]
+            add_failures(cursor, failures, self.run.run_id)
         self.run.count(seeds=len(finished), failed=len(failed), **counts)
         self.num_done += len(finished)
         self.rejections.update(rejection.reason for given in finished for rejection in given.made.rejections)

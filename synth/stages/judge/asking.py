@@ -8,9 +8,11 @@ from synth.llm.journal import Reply
 from synth.llm.receipts import NoReply
 from synth.recipes import judging
 from synth.recipes.judging import Graded
+from synth.records import BudgetSpent, Stopped
 from synth.stages.asking.plan import Made
 from synth.stages.asking.question import Found, Questions, Request, Subject
 from synth.store.calls import Call
+from synth.store.failures import Failure
 from synth.store.judgements import Judgement, Unjudged
 
 
@@ -28,21 +30,31 @@ class JudgeAsker:
 
     async def ask(self, sample: Unjudged) -> Made[Judgement]:
         """
-        What is said of a sample's passages. What was said before a request that got no usable reply counts.
+        What is said of a sample's passages: by all its requests, though one of them got no usable reply.
 
-        Raises what Engine.complete raises, but for NoReply.
+        Raises what Engine.complete raises, but for NoReply, and for an end between two requests of which the first gave
+        something.
         """
-        subject = Subject(sample.seed_id, self._attempts.get(sample.seed_id, 0))
+        attempt = self._attempts.get(sample.seed_id, 0)
         said: list[Judgement] = []
+        left: list[tuple[Failure, bool]] = []
         for request in judging.requests(sample, self._seed):
+            subject = Subject(sample.seed_id, attempt)
             asked = Request(judging.messages(request), judging.SCHEMA)
             try:
                 reply, graded = await self._questions.ask(asked, subject, _parse(request))
             except NoReply as error:
-                failure, passed_over = self._questions.left(error, subject)
-                return Made(said, failure=failure, passed_over=passed_over)
-            said += [_judgement(sample, each, reply) for each in graded.said]
-        return Made(said)
+                left.append(self._questions.left(error, subject))
+            except (BudgetSpent, Stopped) as error:
+                if not said:
+                    raise
+                return Made(said, ended=error)
+            else:
+                said += [_judgement(sample, each, reply) for each in graded.said]
+        if not left:
+            return Made(said)
+        [failure, *others] = [each for each, _ in left]
+        return Made(said, failure=failure, others=others, passed_over=all(known for _, known in left))
 
     def take_calls(self) -> Sequence[Call]:
         """The replies paid for since the calls were last taken."""

@@ -1,7 +1,8 @@
 """
 Judge by a cross-encoder: the relevance of each passage to its query, and a grade by stated thresholds.
 
-What was scored once is graded again by other thresholds without being computed again.
+What was scored once is not scored again: other thresholds grade all of it anew before anything else, so that the grades
+that stand under one name go by one set of thresholds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from synth.records import UserError, key_of
-from synth.stages.judge.plan import refuse_nothing
+from synth.stages.judge.plan import why_nothing
 from synth.stages.mine import mining_errors
 from synth.store import judgements, runs, sources
 from synth.store.connection import Store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mining.rerank import Reranker
 
 BLOCK = 200  # samples scored and stored together
+BLOCK_KNOWN = 10_000  # passages graded again that are in memory as rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """What a cross-encoder will judge: the revisions with passages that it has not graded by these thresholds."""
+    """What a cross-encoder will score: the revisions with passages that are new to it, or why there are none."""
 
     judge: Judge
     encoder: "Reranker"
@@ -56,11 +58,15 @@ class EncoderPlan:
     revisions: Sequence[UUID]
     scope: Scope
     config: dict[str, object]
+    nothing: str
 
 
 @dataclass(frozen=True)
 class EncoderOutcome:
-    """What was done: `num_known` of the judgements are of relevances that were there already."""
+    """
+    What was done: passages of `num_samples` were scored. `num_known` of the judgements are of relevances that were
+    stored before, of whichever samples.
+    """
 
     encoder: str
     num_samples: int
@@ -79,7 +85,7 @@ def plan_encoder(
     scope: Scope = "open",
 ) -> EncoderPlan:
     """
-    Load the cross-encoder and find the samples of the scope with passages that it has not graded.
+    Load the cross-encoder and find the samples of the scope with passages that it has not scored.
 
     Raises UserError for an unknown source, no samples at all, or a model that cannot be loaded or is none.
     """
@@ -91,21 +97,22 @@ def plan_encoder(
     key = key_of("judge", encoder.fingerprint, asdict(thresholds))
     judge = Judge((name,), "encoder", encoder.fingerprint, key)
     revisions = judgements.pending(store, judge, names, limit=limit, scope=scope)
-    refuse_nothing(store, names, revisions)
+    nothing = "" if revisions else why_nothing(store, judge, names, scope)
     config = {"encoder": name, "sources": list(names), "limit": limit, "scope": scope, **asdict(thresholds)}
-    return EncoderPlan(judge, encoder, thresholds, revisions, scope, config)
+    return EncoderPlan(judge, encoder, thresholds, revisions, scope, config, nothing)
 
 
 def judge_by_encoder(store: Store, plan: EncoderPlan, *, on_progress: Callable[[int], None]) -> EncoderOutcome:
     """
-    Score, grade and store, BLOCK samples at a time; the same again goes on where it was stopped.
+    Grade again at once what was graded by other thresholds; then score, grade and store, BLOCK samples at a time. The
+    same again goes on where it was stopped.
 
     Raises UserError if the encoder gives no numbers.
     """
-    num_judgements = num_known = 0
     with (
         mining_errors(),
-        store.sole(plan.judge.key, "judging with the same settings"),
+        # whatever its thresholds: two sets at once would leave grades of both
+        store.sole(key_of("judge", plan.encoder.name, plan.encoder.fingerprint), "judging by the same cross-encoder"),
         runs.recorded(
             store,
             "judge",
@@ -115,25 +122,29 @@ def judge_by_encoder(store: Store, plan: EncoderPlan, *, on_progress: Callable[[
             device=plan.encoder.description,
         ) as run,
     ):
+        known = judgements.graded_otherwise(store, plan.judge, plan.thresholds.grade)
+        if known:
+            with store.write() as cursor:
+                for start in range(0, len(known), BLOCK_KNOWN):
+                    add_judgements(cursor, plan.judge, run.run_id, known[start : start + BLOCK_KNOWN])
+        run.count(judgements=len(known), known=len(known))
+        num_judgements = len(known)
         for start in range(0, len(plan.revisions), BLOCK):
             block = judgements.unjudged(store, plan.judge, plan.revisions[start : start + BLOCK], scope=plan.scope)
             graded = list(_graded(plan, block))
             with store.write() as cursor:
                 add_judgements(cursor, plan.judge, run.run_id, graded)
-            known = sum(passage.relevance is not None for sample in block for passage in sample.passages)
-            num_judgements, num_known = num_judgements + len(graded), num_known + known
-            run.count(samples=len(block), judgements=len(graded), known=known)
+            num_judgements += len(graded)
+            run.count(samples=len(block), judgements=len(graded))
             on_progress(len(block))
-    return EncoderOutcome(plan.encoder.description, len(plan.revisions), num_judgements, num_known)
+    return EncoderOutcome(plan.encoder.description, len(plan.revisions), num_judgements, len(known))
 
 
 def _graded(plan: EncoderPlan, samples: Sequence[Unjudged]) -> Iterator[Judgement]:
     pairs = [(sample, passage) for sample in samples for passage in sample.passages]
-    new = [(sample, passage) for sample, passage in pairs if passage.relevance is None]
-    found = iter(plan.encoder.relevances([(sample.query, passage.text) for sample, passage in new]))
-    for sample, passage in pairs:
-        relevance = float(next(found)) if passage.relevance is None else passage.relevance
-        yield _judgement(plan, sample, passage, relevance)
+    found = plan.encoder.relevances([(sample.query, passage.text) for sample, passage in pairs])
+    for (sample, passage), relevance in zip(pairs, found, strict=True):
+        yield _judgement(plan, sample, passage, float(relevance))
 
 
 def _judgement(plan: EncoderPlan, sample: Unjudged, passage: Ungraded, relevance: float) -> Judgement:

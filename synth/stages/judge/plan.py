@@ -38,11 +38,15 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgePlan(Plan[Unjudged, Judgement]):
-    """What an LLM will be asked to judge. `attempts` are the numbers of those revisions that are asked anew."""
+    """
+    What an LLM will be asked to judge. `attempts` are the numbers of those revisions that are asked anew; `nothing`
+    tells why there are no seeds.
+    """
 
     judge: Judge
     shuffle: int
     attempts: Mapping[UUID, int]
+    nothing: str
 
 
 def plan_judge(
@@ -60,7 +64,7 @@ def plan_judge(
 
     Args:
         seed: shuffles the passages of a request.
-        again: ask anew for what got no usable reply.
+        again: ask anew, and only about those of which no usable reply came.
         scope: of which samples.
 
     Raises UserError for an unknown source, no samples at all, or a ceiling on money without prices.
@@ -72,9 +76,10 @@ def plan_judge(
     model = " + ".join(llm.models)
     judge = Judge(llm.models, "llm", version, key_of("judge", model, version, settings))
     of = Samples(judge, tuple(names), scope)
-    revisions = judgements.pending(store, judge, names, limit=limit, scope=scope)
-    refuse_nothing(store, names, revisions)
-    attempts = judgements.next_attempts(store, judge) if again else {}
+    attempts = judgements.attempts_anew(store, judge) if again else {}
+    revisions = judgements.pending(store, judge, names, limit=None if again else limit, scope=scope)
+    if again:
+        revisions = [each for each in revisions if each in attempts][:limit]
     return JudgePlan(
         stage_key=judge.key,
         engine=str(llm),
@@ -92,11 +97,22 @@ def plan_judge(
         judge=judge,
         shuffle=seed,
         attempts=attempts,
+        nothing="" if revisions else why_nothing(store, judge, names, scope, again=again),
     )
 
 
-def refuse_nothing(store: Store, names: Sequence[str], pending: Sequence[UUID]) -> None:
-    """Raises UserError where nothing is pending because there are no retrieval samples to train on."""
-    if not pending and not judgements.num_judgeable(store, names):
-        where = f" of {', '.join(names)}" if names else ""
+def why_nothing(store: Store, judge: Judge, names: Sequence[str], scope: Scope, *, again: bool = False) -> str:
+    """
+    Why a judge has nothing to do, in one line.
+
+    Raises UserError where there are no retrieval samples to train on.
+    """
+    where = f" of {', '.join(names)}" if names else ""
+    if judgements.any_judgeable(store, judge, names, scope):
+        left = "earlier runs with these settings left nothing"
+        return left if again else "nothing is left to judge with these settings"
+    if not judgements.any_judgeable(store, judge, names, "open"):
         raise UserError(f"there are no retrieval samples{where} to judge: ingest or generate some for training first")
+    if scope == "reviewed":
+        return f"people have decided no sample{where} yet: run synth review first"
+    return f"no other judge has a suggestion about a sample{where}: let another one judge first"

@@ -79,6 +79,17 @@ def test_the_example_in_the_docs_is_what_is_printed(
     assert printed.startswith(example)
 
 
+def test_a_kappa_of_nearly_nothing_has_no_sign(
+    monkeypatch: pytest.MonkeyPatch, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = {(True, True): 24, (True, False): 26, (False, True): 25, (False, False): 27}
+    found = JudgePeople("judge-7b", "samples", counts, 0, {}, [])
+    monkeypatch.setattr(agreement, "judge_people", lambda *_, **__: [found])
+    [people] = agreement.agreements_with_people(store)
+    assert people.kappa is not None and -0.005 < people.kappa < 0
+    assert "Cohen's kappa 0.00\n" in told(store, capsys)
+
+
 def test_a_share_of_nothing_is_not_told(judged: Store, capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(judged, capsys).partition("1 negative\n")[2].splitlines()
     assert "the same in 1 (100%), Cohen's kappa has no value here (the same throughout)" in lines

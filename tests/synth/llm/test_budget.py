@@ -44,6 +44,23 @@ def test_a_ceiling_on_money_needs_every_price() -> None:
         Ceilings(max_cost=1.0).check_prices([priced], batch=True)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"base_url": "http://a/v1", "model": "small", "price_in": 1.0}, "price of small at http://a/v1, which holds"),
+        (
+            {"price_in": 1.0, "endpoints": [{"base_url": "http://a/v1", "model": "one"}, {"model": "two"}]},
+            "price of one at http://a/v1, two at None, which holds",
+        ),
+        ({"model": "small", "batch_price_in": 1.0}, "several models; prices are never guessed"),
+        ({}, "several models; prices are never guessed"),
+    ],
+)
+def test_a_price_that_is_missing_is_told_beside_those_that_are_stated(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=f"price of large at .*{said}"):
+        Ceilings(max_cost=1.0).check_prices([Endpoint("http://localhost:2/v1", "large")], settings=settings)
+
+
 async def test_without_ceilings_all_is_let_through_and_counted() -> None:
     budget = Budget(Ceilings())
     held = [await budget.reserve(tokens=10**9, cost=1e6) for _ in range(3)]

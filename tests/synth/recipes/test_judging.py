@@ -157,11 +157,18 @@ def test_a_passage_that_looks_like_a_request_or_a_reply_stands_whole_under_its_l
 
 def test_one_passage_is_asked_about_by_itself() -> None:
     [asked] = judging.requests(sample("It was dug by monks."), seed=0)
-    assert judging.messages(asked)[1]["content"].startswith("Judge 1 passages, ")
+    assert judging.messages(asked)[1]["content"].startswith("Judge 1 passage, ")
     [graded], _ = judging.parse(reply(("A", 3)), asked)
     assert (graded.grade, graded.passage.text) == (3, "It was dug by monks.")
     with pytest.raises(BadReply, match="no passage 'B'; there are A"):
         judging.parse(reply(("A", 3), ("B", 3)), asked)
+
+
+def test_the_version_names_what_is_asked_about_one_passage_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages, version = judging.messages, judging.prompt_version.__wrapped__
+    before = version()
+    monkeypatch.setattr(judging, "messages", lambda asked: messages(asked) if len(asked.passages) > 1 else [])
+    assert version() != before
 
 
 def test_as_many_passages_as_a_request_takes_have_a_letter_each() -> None:

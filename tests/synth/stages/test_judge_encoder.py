@@ -1,20 +1,25 @@
 """A cross-encoder as judge, and how far two judges agree."""
 
+import json
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth.records import UserError, Verdict
+from synth.records import Retrieval, StoreLocked, UserError, Verdict, key_of, new_id
 from synth.stages.judge.agreement import agreements, kappa
 from synth.stages.judge.encoder import EncoderOutcome, Thresholds, judge_by_encoder, plan_encoder
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.judgements import Scope
 from tests.chat_server import ChatServer
+from tests.conftest import REPOSITORY
 from tests.mining.crossing import save_cross_encoder
 from tests.synth.stages.judging import GRADES, SAMPLES, by_the_rule, fill, plan, run
 from tests.synth.stages.releasing import give_negatives, judge
@@ -42,8 +47,7 @@ def filled(store: Store) -> Store:
     return store
 
 
-def by_encoder(store: Store, model: str, thresholds: Thresholds = USUAL, **options: int) -> EncoderOutcome:
-    limit = options.get("limit")
+def by_encoder(store: Store, model: str, thresholds: Thresholds = USUAL, limit: int | None = None) -> EncoderOutcome:
     made = plan_encoder(store, model, thresholds, (), limit=limit, device="cpu")
     return judge_by_encoder(store, made, on_progress=lambda _: None)
 
@@ -104,7 +108,64 @@ def test_a_limit_takes_so_many_samples_and_the_next_run_the_others(filled: Store
     assert by_encoder(filled, model, limit=2).num_samples == 2
     assert by_encoder(filled, model).num_samples == 1
     judge(filled, ELM, Verdict.REJECT)
-    assert by_encoder(filled, model, Thresholds(0.2, 0.5, 0.9)).num_samples == 2
+    give_negatives(filled, ALDER, [("Mined since.", "mined", 9)])
+    give_negatives(filled, ELM, [("Mined since.", "mined", 9)])
+    assert by_encoder(filled, model).num_samples == 1
+
+
+@pytest.mark.parametrize(("limit", "scope"), [(1, "open"), (None, "reviewed"), (None, "suggested")])
+def test_other_thresholds_grade_all_that_was_scored_whichever_new_ones_are_taken(
+    filled: Store, model: str, limit: int | None, scope: Scope
+) -> None:
+    by_encoder(filled, model, limit=2)
+    scored = query(filled, "SELECT DISTINCT query FROM judgements").to_pylist()
+    num_scored = sum(len(SAMPLES[row["query"]]) for row in scored)
+    judge(filled, scored[0]["query"], Verdict.REJECT)  # agreement with people counts it still
+    made = plan_encoder(filled, model, Thresholds(0.0, 0.0, 0.0), (), limit=limit, device="cpu", scope=scope)
+    outcome = judge_by_encoder(filled, made, on_progress=lambda _: None)
+    assert (outcome.num_known, outcome.num_samples) == (num_scored, 1 if scope == "open" else 0)
+    assert {row["grade"] for row in query(filled, "FROM judgements").to_pylist()} == {3}
+    [counts] = query(filled, "SELECT counts FROM runs ORDER BY started_at DESC LIMIT 1").to_pylist()
+    assert json.loads(counts["counts"])["known"] == num_scored
+    again = judge_by_encoder(filled, made, on_progress=lambda _: None)
+    assert again.num_known == 0
+
+
+def test_what_was_scored_of_an_earlier_revision_is_not_graded_again(filled: Store, model: str) -> None:
+    by_encoder(filled, model)
+    judge(filled, ELM, Verdict.APPROVE, edited_id=new_id(), edit=Retrieval(ELM, ("Elm was built by pigs.",)))
+    outcome = by_encoder(filled, model, Thresholds(0.0, 0.0, 0.0))
+    assert (outcome.num_known, outcome.num_samples) == (len(GRADES) - len(SAMPLES[ELM]), 1)
+
+
+JUDGING = """
+import sys
+from pathlib import Path
+from uuid import UUID
+from synth.store.locks import sole
+with sole(Path(sys.argv[1]), UUID(sys.argv[2]), "judging"):
+    print("here", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_sets_of_thresholds_at_once_are_refused(filled: Store, model: str) -> None:
+    encoder = plan_encoder(filled, model, USUAL, (), limit=None, device="cpu").encoder
+    key = key_of("judge", model, encoder.fingerprint)  # has no thresholds
+    command = [sys.executable, "-c", JUDGING, str(filled.path), str(key)]
+    with Popen(command, stdin=PIPE, stdout=PIPE, cwd=REPOSITORY) as other:
+        assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == b"here\n"
+        with pytest.raises(StoreLocked, match="judging by the same cross-encoder"):
+            by_encoder(filled, model)
+        other.stdin.close()
+
+
+def test_what_another_model_of_the_same_name_found_is_not_graded_again(filled: Store, model: str) -> None:
+    by_encoder(filled, model)
+    with filled.write() as cursor:
+        cursor.execute("UPDATE judgement SET version = 'as it was before'")
+    outcome = by_encoder(filled, model, Thresholds(0.0, 0.0, 0.0))
+    assert (outcome.num_known, outcome.num_judgements, outcome.num_samples) == (0, len(GRADES), 3)
 
 
 @pytest.mark.parametrize("values", [(0.5, 0.4, 0.9), (0.1, 0.9, 0.5), (-0.1, 0.5, 0.9), (0.1, 0.5, 1.5)])
