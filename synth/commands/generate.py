@@ -189,8 +189,9 @@ def _carry_out(job: "Job[GeneratePlan, Generated]", note: str = "") -> None:
 def _made(outcome: "Generated", plan: "GeneratePlan") -> Iterator[str]:
     if not plan.seeds:
         yield f"every {plan.of.kind[:-1]} is done with these settings"
-    made = [counted(outcome.num_stored, "sample")] if outcome.num_stored or not outcome.num_negatives else []
-    made += [counted(outcome.num_negatives, "negative")] if outcome.num_negatives else []
+    is_of_negatives = plan.recipe is not None and plan.recipe.makes == "negatives"
+    made = [] if is_of_negatives and not outcome.num_stored else [counted(outcome.num_stored, "sample")]
+    made += [counted(outcome.num_negatives, "negative")] if outcome.num_negatives or is_of_negatives else []
     done = f"stored {' and '.join(made)} from {counted(outcome.num_done, plan.of.kind[:-1])}"
     yield f"{done}; {outcome.num_known:,} {'was' if outcome.num_known == 1 else 'were'} known"
     if outcome.num_short and plan.recipe:

@@ -158,6 +158,7 @@ class Recipe:
             itself that of the file that `parse` stands in.
         first: a request that goes before.
         again: how to ask again for seeds that got no usable reply; `{only}` is the option's value for why.
+        makes: what a seed gives: "negatives" where no sample is written.
         language: whose language a reply is in: the seed's, any that `Brief.language` names, or one that it must name.
     """
 
@@ -175,6 +176,7 @@ class Recipe:
     most_tries: int = 1
     parser_version: str = ""
     first: First | None = None
+    makes: Literal["samples", "negatives"] = "samples"
     language: Literal["seed", "any", "needed"] = "seed"
     again: str = "synth runs retry last --only {only}"
 
