@@ -144,7 +144,7 @@ def parse(reply_text: str, asked: Unjudged) -> tuple[list[Graded], Repaired]:
     The grade of each passage that was asked about, in the order of the request, and what had to be done to read them.
 
     Raises BadReply if the reply is not as asked, or leaves a passage out, grades another, or one in two ways, or says
-    what a passage tells the judge to reply.
+    nothing but what a passage holds as a reply, word for word (a weak model copies; one that is swayed is not seen).
     """
     reply, repaired = read_reply(reply_text, Reply)
     if any(_is_copy(reply, each.text) for each in asked.passages):
