@@ -205,6 +205,11 @@ def _num_shared(one: str, other: str) -> int:
 
 def scripts(text: str) -> Counter[str]:
     """Words by script. Digits, punctuation and signs have none."""
+    return Counter(_scripts(text))
+
+
+@lru_cache(maxsize=8)  # all texts of a reply are looked at beside one passage, which may be long
+def _scripts(text: str) -> Counter[str]:
     words: Counter[str] = Counter()
     for unit in UNITS.finditer(composed(text, "NFKC")):
         script = _script(unit.group()[0])

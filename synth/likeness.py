@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from rapidfuzz.distance import Levenshtein
@@ -27,6 +28,7 @@ FEWEST_WORDS = 3  # of a sentence: shorter ones are names, headings and items of
 MOST_COMPARED = 10_000  # units of a text: the distance takes the product of both texts' numbers of them
 MOST_TIMES, MOST_MORE = 5, 1_000  # characters, those of white space included, beside the original's
 MOST_SHOWN = 60  # characters of a sentence in a finding
+NUM_KEPT = 8  # texts whose parts are kept: all texts of a reply are compared with one original, which may be long
 
 _CODE = re.compile(  # in fences, or indented and no item of a list
     r"^(```|~~~)[^\n]*\n.*?^\1[^\n]*$|^(?: {4}|\t)(?![ \t]*+(?:[-*+•]|\d{1,3}[.)])\s)[^\n]*$",
@@ -34,9 +36,10 @@ _CODE = re.compile(  # in fences, or indented and no item of a list
 )
 
 
-def units(text: str) -> list[str]:
+@lru_cache(maxsize=NUM_KEPT)
+def units(text: str) -> tuple[str, ...]:
     """What is compared of a text."""
-    return [unit.group() for unit in UNITS.finditer(folded(text))]
+    return tuple(unit.group() for unit in UNITS.finditer(folded(text)))
 
 
 def difference(text: str, original: str) -> float:
@@ -57,13 +60,13 @@ def length_change(text: str, original: str) -> float:
 
     In characters, of which those of white space do not count; of an empty original, infinite or 0.
     """
-    length, of = (len("".join(folded(each).split())) for each in (text, original))
+    length, of = _num_seen(text), _num_seen(original)
     return length / of - 1 if of else (float("inf") if length else 0.0)
 
 
 def length_bounds(original: str, most: float) -> tuple[int, int]:
     """The least and the most characters, white space not counted, that a text may have for `wrong_size`."""
-    length = len("".join(folded(original).split()))
+    length = _num_seen(original)
     share = _share(original, most)
     return max(math.ceil(length * (1 - share) - 1e-9), 1), math.floor(length * (1 + share) + 1e-9)
 
@@ -120,7 +123,7 @@ class Taken:
 
     def __init__(self, texts: Iterable[str] = (), called: str = "an earlier one") -> None:
         self._called = called
-        self._units: list[list[str]] = []
+        self._units: list[tuple[str, ...]] = []
         self._same: set[str] = set()
         for text in texts:
             self.add(text)
@@ -128,11 +131,11 @@ class Taken:
     def add(self, text: str) -> None:
         """One more."""
         self._units.append(units(text))
-        self._same.add(same_as(text))
+        self._same.add(_same_as(text))
 
     def again(self, text: str) -> str | None:
         """The same as one of them but for case and punctuation, or less than 10 % different."""
-        if same_as(text) in self._same:
+        if _same_as(text) in self._same:
             return f"the same as {self._called}"
         own = units(text)
         for each in self._units:
@@ -157,6 +160,24 @@ def _without_code(text: str, original: str) -> tuple[str, str]:
     return (_CODE.sub("", text), prose) if units(prose) else (text, original)
 
 
-def _sentences(text: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=NUM_KEPT)
+def _num_seen(text: str) -> int:
+    """The characters of a text, those of white space not counted."""
+    return len("".join(folded(text).split()))
+
+
+@lru_cache(maxsize=NUM_KEPT)
+def _same_as(text: str) -> str:
+    return same_as(text)
+
+
+@lru_cache(maxsize=NUM_KEPT)
+def _sentences(text: str) -> tuple[tuple[str, str], ...]:
     """The sentences of a text as they are compared, and as they stand there."""
-    return [(same_as(each.text), each.text) for each in sentences(text) if num_words(each.text) >= FEWEST_WORDS]
+    return tuple((same_as(each.text), each.text) for each in sentences(text) if _has_words(each.text))
+
+
+def _has_words(sentence: str) -> bool:
+    return (
+        len(sentence) >= FEWEST_WORDS and num_words(sentence) >= FEWEST_WORDS
+    )  # the first soon tells of a row of dots

@@ -20,7 +20,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import Retrieval, Sample, Task, Written, normalise
 
 OPERATION = "augment"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 MOST_LONGER = 0.2
 LEAST_NEW = 0.5  # of a query and of a passage, against the original's
 PER_SEED = 2

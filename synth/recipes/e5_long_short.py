@@ -32,7 +32,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import Passage, Retrieval, Task, Written, normalise
 
 OPERATION = "long-short"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 1
 
 TARGETS = (

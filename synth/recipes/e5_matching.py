@@ -28,7 +28,7 @@ from synth.recipes.reading import Form, Items, read_reply
 from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Retrieval, Task, normalise
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 1
 
 SHORT_WORDS = (1, 20)

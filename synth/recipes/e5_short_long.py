@@ -32,7 +32,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import NegativeKind, Passage, Retrieval, Task, Written, normalise
 
 OPERATION = "short-long"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 1
 
 QUERY_TYPES = (

@@ -20,7 +20,7 @@ from synth.recipes.reading import Form, Items, read_reply
 from synth.recipes.recipe import Brief, Checked, Finding, Messages, NewSample, Parsed, Recipe, parsed
 from synth.records import Passage, Sts, Task, normalise
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 2  # the two samples of one triple
 LEAST_TRANSLATED = 0.3  # of a text, against the one that it translates
 

@@ -89,6 +89,7 @@ FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "most_tries": (_is_number, "a whole number, 1 or more"),
     "parser_version": (_is_text, "a text"),
     "first": (_is_first, "First(...) of functions, a schema and a text, or None"),
+    "makes": (lambda value: value in ("samples", "negatives"), "'samples' or 'negatives'"),
     "language": (lambda value: value in ("seed", "any", "needed"), "'seed', 'any' or 'needed'"),
     "again": (_is_text, "a text"),
 }

@@ -22,7 +22,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, Parsed, Recipe, parse
 from synth.records import NegativeKind, Retrieval, Sample, Task, Written, normalise
 
 OPERATION = "hard-negative"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 MOST_LONGER = 0.2
 MOST_REQUIREMENT = 300  # characters
 NOTHING = {"", "none", "nothing", "na", "null", "无", "無", "没有", "沒有"}  # as `same_as` gives them
@@ -170,6 +170,7 @@ RECIPE = Recipe(
     source="QZhou-Embedding, arXiv 2508.21632: hard-negative generation",
     seeds="samples",
     per_seed=PER_SEED,
+    makes="negatives",
     messages=messages,
     schema=strict_schema(Reply),
     parse=parse,

@@ -20,12 +20,12 @@ from uuid import UUID
 from pydantic import Field
 
 from synth.llm.formats import strict_schema
-from synth.recipes.reading import Form, Repaired, Whole, read_reply
+from synth.recipes.reading import Form, Repaired, Whole, every_reply, read_reply
 from synth.recipes.recipe import Messages
 from synth.records import BadReply, key_of, normalise, text_id
 from synth.store.judgements import Ungraded, Unjudged
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 MOST_PASSAGES = 20  # of one request; the more there are, the less each is read
 LETTERS = "ABCDEFGHIJKLMNOPQRST"
 MOST_REASON = 300  # characters
@@ -85,6 +85,8 @@ class GradedPassage(Form):
 
 class Reply(Form):
     """What the LLM is asked to reply."""
+
+    has_one_answer = True
 
     grades: list[GradedPassage] = Field(min_length=1, max_length=100)
 
@@ -169,12 +171,7 @@ def parse(reply_text: str, asked: Unjudged) -> tuple[list[Graded], Repaired]:
 
 def _is_copy(reply: Reply, text: str) -> bool:
     """Whether a passage's text holds this very reply, reasons included."""
-    if '"grades"' not in text:
-        return False
-    try:
-        return read_reply(text, Reply)[0] == reply
-    except BadReply:
-        return False
+    return '"grades"' in text and reply in every_reply(text, Reply)
 
 
 def _letter(given: str) -> str:

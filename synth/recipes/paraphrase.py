@@ -23,7 +23,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import Classification, Content, Retrieval, Sample, Sts, Task, normalise
 
 OPERATION = "paraphrase"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 MOST_LONGER = 0.15
 MOST_OF_A_LABEL = 200  # characters
 CLEARLY_NEARER = 0.25  # of the words in common: then a rewriting is of the other text of its pair

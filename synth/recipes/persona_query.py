@@ -22,7 +22,7 @@ from synth.recipes.recipe import Brief, Checked, First, Messages, NewSample, Par
 from synth.records import BadReply, Passage, Retrieval, Task, normalise
 
 OPERATION = "persona-query"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 1
 MOST_TRIES = 3
 LENGTHS = ((2, 6), (5, 12), (10, 25), (15, 40))  # words

@@ -24,7 +24,7 @@ from synth.recipes.recipe import Brief, First, Messages, NewSample, Parsed, Reci
 from synth.records import BadReply, Draft, Retrieval, Sample, Seed, Task, key_of, text_id
 
 OPERATION = "relabel"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 LETTERS = string.ascii_uppercase
 MOST_CANDIDATES = len(LETTERS)
 MOST_SHOWN = 4_000  # characters of a passage
@@ -129,6 +129,8 @@ Reply as {{"grades": [{{"passage": {first}, "grade": 0}}, ...]}} with each of th
 class LikelihoodReply(Form):
     """What the LLM is asked to reply to the first request."""
 
+    has_one_answer = True
+
     ranking: list[str] = Field(min_length=1, max_length=200)
 
 
@@ -141,6 +143,8 @@ class Graded(Form):
 
 class RelevanceReply(Form):
     """What the LLM is asked to reply to the second request."""
+
+    has_one_answer = True
 
     grades: list[Graded] = Field(min_length=1, max_length=200)
 

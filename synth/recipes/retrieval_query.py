@@ -17,7 +17,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import Passage, Retrieval, Task, normalise
 
 OPERATION = "query"
-PARSER_VERSION = "4"
+PARSER_VERSION = "5"
 FEWEST_WORDS, MOST_WORDS = 2, 40
 MOST_CHARACTERS = 10 * LONGEST_WORD * MOST_WORDS  # before white space is settled; no more is looked at
 USUAL_WORDS = 12  # of the 3 to 25 that are asked for; key words are fewer, summaries more

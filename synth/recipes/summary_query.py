@@ -19,7 +19,7 @@ from synth.recipes.recipe import Brief, Checked, Messages, NewSample, Parsed, Re
 from synth.records import Passage, Retrieval, Task, normalise
 
 OPERATION = "summary-query"
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 PER_SEED = 2
 MOST_TRIES = 3
 WORDS = (4, 30)

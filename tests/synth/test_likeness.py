@@ -324,3 +324,13 @@ def test_long_originals_are_compared_in_time(text: str) -> None:
 def test_texts_that_are_nothing_but_marks_take_no_time_that_grows_with_their_square(text: str) -> None:
     other = f"{text} A skiff is small. One person rows it."
     assert keeps_sentences(other, other) or too_alike(other, other)
+
+
+def test_an_original_of_many_short_sentences_is_split_once_for_all_the_texts_that_are_compared_with_it() -> None:
+    original = "It is one boat. " * 10_000
+    started = time.process_time()
+    keeps_sentences("Another text.", original)
+    once = time.process_time() - started
+    for number in range(20):
+        keeps_sentences(f"Another text, number {number}.", original)
+    assert time.process_time() - started < 4 * once

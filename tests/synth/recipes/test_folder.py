@@ -178,6 +178,7 @@ WRONG = {
     "most_tries": "True",
     "parser_version": "2",
     "first": "messages",
+    "makes": "'texts'",
     "language": "'French'",
     "again": "None",
 }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from synth.recipes.reading import Repaired, read_reply
+from synth.recipes.reading import Form, Repaired, every_reply, read_reply
 from synth.records import BadReply
 
 
@@ -56,15 +56,16 @@ def test_a_reply_that_is_the_object_is_read_as_it_is(reply: str) -> None:
         f"Here are the queries:\n{OBJECT}\nI hope they help!",
         f'<think>They want {{"queries": ["draft"]}}, so I</think>\n{OBJECT}',
         f'They want {{"queries": ["draft"]}}, so I\n</think>\n\n{OBJECT}',
-        f'A draft: {{"queries": ["draft"]}}. Better:\n{OBJECT}',
-        f'{OBJECT}\nNot as in {{"queries": "text"}} or {{}}.',
-        f'{{"queries": ["dra\n{OBJECT}',
+        f'As in {{"queries": "text"}}, but right:\n{OBJECT}',
+        f'I write {{"queries": ["...", ...]}}. Here:\n{OBJECT}',
+        f"{OBJECT}\nOnce more, in a fence:\n```json\n{OBJECT}\n```",
+        f'{OBJECT}\nNothing else in {{}}; "light" stands in both.',
         f"[{OBJECT}]",
         f"\ufeff{OBJECT}",
-        f'\\frac{{a}}{{b}} {{"a" and {{"b": NaN}} {{x: 1}} {OBJECT} }} {{',
+        f'\\frac{{a}}{{b}} {{"a" and {{"b": NaN}}}} {{x: 1}} {OBJECT} }} {{',
     ],
 )
-def test_the_last_object_that_fits_is_found_in_what_models_put_around_it(reply: str) -> None:
+def test_an_object_is_found_in_what_models_put_around_it(reply: str) -> None:
     assert queries_of(reply) == (EXPECTED, "found")
 
 
@@ -98,6 +99,12 @@ def test_what_is_mended_outside_texts_stays_as_it_is_within_them(mark: str) -> N
     [
         '<|im_end|>\n<|im_start|>user\nMore.<|im_end|>\n<|im_start|>assistant\n{"queries": ["c"]}',
         '<|eot_id|>{"queries": ["c"]}',
+        '\nuser: and\n{"queries": ["c"]}',
+        '\n**USER:** and\n{"queries": ["c"]}',
+        '\n<start_of_turn>user\n{"queries": ["c"]}',
+        ' [INST] {"queries": ["c"]}',
+        '<|start_header_id|>user<|end_header_id|>{"queries": ["c"]}',
+        '\n### Instruction:\n{"queries": ["c',
         '\n\nUser: And another?\n\nAssistant: {"queries": ["c"]}',
         '\n用户：再来一个\n{"queries": ["c"]}',
         f'\n----- passage {"0a" * 16} -----\nDogs bark.\n----- passage {"0a" * 16} -----\n{{"queries": ["c"]}}',
@@ -106,6 +113,79 @@ def test_what_is_mended_outside_texts_stays_as_it_is_within_them(mark: str) -> N
 )
 def test_what_follows_when_an_answer_is_over_is_none(behind: str) -> None:
     assert queries_of(f"{OBJECT}{behind}") == (EXPECTED, "found")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f'A draft: {{"queries": ["draft"]}}. Then:\n{OBJECT}',
+        f'{OBJECT}\n\nQuery: the final exam\nPassage B: How to revise.\n{{"queries": ["c"]}}',
+        f'{OBJECT}\nA better known passage gives {{"queries": ["c"]}}',
+        f'{OBJECT}\n\nQuery: other\nPassage: Dogs bark.\n{{"queries": ["c"]}}',
+        f'{OBJECT}\nFor comparison, of another passage: {{"queries": ["c"]}}',
+        f'{OBJECT}\n{{"queries": ["c"]}}',
+        f'[{OBJECT}, {{"queries": ["c"]}}]',
+        f'{OBJECT}\nOr, in full: {{"queries": ["c", "d',
+    ],
+)
+def test_of_objects_that_differ_none_is_read(reply: str) -> None:
+    with pytest.raises(BadReply, match="several JSON objects that differ: reply with one and nothing else"):
+        read_reply(reply, Queries)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Better:\n", "Let me improve that.\n", "Final answer: ", "A corrected one:", "改进后：", "The revised version:"],
+)
+def test_a_draft_gives_way_where_words_say_so_but_no_judgement_does(said: str) -> None:
+    class Grades(Form):
+        queries: list[str]
+        has_one_answer = True
+
+    reply = f'{{"queries": ["draft"]}}\n{said}{OBJECT}'
+    assert queries_of(reply) == (EXPECTED, "found")
+    assert queries_of(reply.removesuffix(', "a \\"quoted\\" one"]}')) == (EXPECTED[:1], "cut")
+    with pytest.raises(BadReply, match="several JSON objects that differ"):
+        read_reply(reply, Grades)
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ('{"queries": ["says "so" itself"]}', "Expecting ',' delimiter at: so"),
+        ('{"queries": "three"}', "not as asked: queries: Input should be a valid list"),
+        ('{"queries": ["says it in fu', "breaks off: .*queries: List should have at least 1 item"),
+        ('{"queries": ["a", ...]} as asked.', "Expecting value at: ..."),
+        ("{'queries': ['of Python']}", "more goes on beside it"),
+        ("{queries: [1]}", "more goes on beside it"),
+    ],
+)
+def test_where_the_last_object_is_broken_or_does_not_fit_no_earlier_one_is_the_answer(last: str, said: str) -> None:
+    with pytest.raises(BadReply, match=said):
+        read_reply(f"I shall reply as {OBJECT}. My queries: {last}", Queries)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f'{{"reason": "it says "{OBJECT}"", "queries": ["a"]}}',
+        f'{{"reason": "it says {OBJECT}", "queries": ["a"]}}',
+        f'{{"reason": "it says "}}{OBJECT}", "queries": ["a"]}}',
+        f'{{"reason": "it says "}} and {OBJECT}", "queries": ["a"]}}',
+        f'{{"reason": "it says "}}{OBJECT} and so on',
+        f'{{"reason": "a "b", "c "}} and ", "so {OBJECT}',
+        f'{{"queries": ["dra\n{OBJECT}',
+        f'{{"queries": ["a" "b", {OBJECT}]}}',
+    ],
+)
+def test_an_object_that_stands_in_a_text_of_another_is_no_answer(reply: str) -> None:
+    with pytest.raises(BadReply):
+        read_reply(reply, Queries)
+
+
+def test_every_object_that_could_be_a_reply_is_found_in_a_text() -> None:
+    text = f'Reply with {OBJECT}</s> or {{"a": 1}}, {{"queries": 3}} or {{"reply": {{"queries": ["c"]}}}}.'
+    assert [each.queries for each in every_reply(text, Queries)] == [EXPECTED, ["c"]]
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "</s>", "\nUser: me", f"\n----- text {'0a' * 16} -----"])
@@ -124,7 +204,19 @@ def test_a_formula_that_lost_its_backslashes_is_refused_and_a_whole_one_is_kept(
         queries_of(reply.replace("\\\\", "\\"))
 
 
-@pytest.mark.parametrize("text", ["a\tbar\nnew line\tthe text", "a\ttable\nnot\rright away", "page\ffor page"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\tbar\nnew line\tthe text",
+        "a\ttable\nnot\rright away",
+        "page\ffor page",
+        "select * from a where\nexists (select 1 from b)",
+        "which tool?\neg. make",
+        "name\ttext\tau\text",
+        "Jag vill\theta Eva",
+        "As above:\neq. (3) holds",
+    ],
+)
 def test_line_breaks_and_tabs_are_no_formula(text: str) -> None:
     assert queries_of(json.dumps({"queries": [text]})) == ([text], "")
 
@@ -158,6 +250,10 @@ def cut_items(reply: str) -> list[tuple[str, float]]:
         ('{"queries": ["first"], "no', ["first"]),
         ('{"queries": ["first"], "note":', ["first"]),
         ('{"queries": ["first"], "score": 12', ["first"]),
+        ('{"queries": ["first"], "score": 1.', ["first"]),
+        ('{"queries": ["first"], "score": 1.5e-', ["first"]),
+        ('{"queries": ["first"], "score": -', ["first"]),
+        ('{"queries": ["first"], "is_new": fal', ["first"]),
         ('{"queries": ["first"], "notes": {"a": 1, "b', ["first"]),
         ('Sure!\n```json\n{"queries": ["first", "sec', ["first"]),
         ('<think>{"queries": ["draft"]}</think>{"queries": ["first", "sec', ["first"]),
@@ -165,6 +261,30 @@ def cut_items(reply: str) -> list[tuple[str, float]]:
 )
 def test_of_a_reply_that_breaks_off_what_was_written_to_its_end_is_kept(reply: str, kept: list[str]) -> None:
     assert queries_of(reply) == (kept, "cut")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"queries": ["built beside the market", "is the tower taller than 12" high"]}',
+        '{"queries": ["how tall is 5\' 11" in cm"]}',
+        '{"queries": ["how tall is 5\' 11" in',
+        '{"queries": ["how tall is 12" 13',
+        '{"queries": ["how tall is 12" e',
+        '{"queries": ["a 12" door or a 13" door", "b"]}',
+        '{"queries": ["is 12" high", "is 13" high"]',
+        '{"queries": ["first", and "seco',
+        '{"queries": ["first", truth',
+        '{"queries": ["first", "second\\"]}',
+        '{"queries": ["first", "sec\\"]}\n```',
+        '{"queries": ["first"] "note": "a',
+        '{"queries": ["first"}, "note": "a',
+        '{"queries": ["first", "second"\n\nI hope they help!',
+    ],
+)
+def test_what_has_another_fault_than_its_end_is_not_read_in_part(reply: str) -> None:
+    with pytest.raises(BadReply, match="no JSON object"):
+        read_reply(reply, Queries)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +321,8 @@ def test_wherever_a_reply_is_cut_only_items_that_were_sent_whole_are_read(
     try:
         read, repaired = read_reply(reply, Pairs)
     except BadReply:
-        assert len(reply) <= whole.index("pairs") + len('pairs": [')
+        # a text that ends like an object is not known to break off
+        assert len(reply) <= whole.index("pairs") + len('pairs": [') or reply.rstrip(" \n`").endswith("}")
     else:
         assert repaired == "cut" and read.best is None
         assert [(pair.text, pair.score) for pair in read.pairs] == pairs[:num_whole]
@@ -253,7 +374,7 @@ def test_what_is_shown_of_a_reply_is_escaped() -> None:
             r"pairs\[1\]\.text: Input should be a valid string; pairs\[1\]\.score: Field required",
         ),
         ('{"topic": "cats", "pairs": [1, 2, 3, 4, 5]}', "; and 2 more$"),
-        ('{"a":' * 100_000, "breaks off: .*topic: Field required"),
+        ('{"a":' * 100_000, "no JSON object"),
         ('{"topic": "cats", "pai', "breaks off: .*pairs: Field required"),
         ('First {"topic": 1, "pairs": []} then {"topic": "cats"}.', "not as asked: pairs: Field required$"),
     ],
@@ -314,6 +435,11 @@ def test_an_error_shows_no_more_of_a_hostile_key_than_a_line() -> None:
         "{“" * 400_000,
         json.dumps({"a": json.dumps({"b": json.dumps({"c": "x" * 200_000})})}),
         "<|user|>" * 100_000 + '{"a":1}' * 20,
+        '{"a":[1,]}' * 90_000,
+        '{"a" }' * 150_000,
+        '{"a":["\\q"]}\n' * 60_000,
+        '{"queries": ["a"]}' + '"' * 500_000 + " , " * 100_000,
+        '{"a":1}' + "<|" * 400_000,
     ],
 )
 def test_a_reply_made_to_be_slow_to_read_is_read_or_refused_soon(reply: str) -> None:
@@ -323,5 +449,5 @@ def test_a_reply_made_to_be_slow_to_read_is_read_or_refused_soon(reply: str) -> 
         outcome = read_reply(reply, Queries)[1]
     except BadReply as error:
         outcome = error
-    assert isinstance(outcome, BadReply) or outcome == "cut"
+    assert isinstance(outcome, BadReply) or outcome in {"found", "cut"}
     assert time.process_time() - started < 3
