@@ -39,9 +39,10 @@ def main(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
     reviewer: Annotated[str, typer.Option(help="Who reviews; asked in the browser if left out.")] = "",
     queue: Annotated[
-        Literal["unreviewed", "audit", "disputed", "suggested"],
+        Literal["unreviewed", "audit", "disputed", "suggested", "flagged"],
         typer.Option(
-            help="What nobody decided, what only a policy approved, what people disagree on, or what a judge suggests."
+            help="What nobody decided, what only a policy approved, what people disagree on, what a judge suggests, or"
+            " what has negatives that mining flagged."
         ),
     ] = "unreviewed",
     open_browser: Annotated[

@@ -15,7 +15,7 @@ import streamlit as st
 
 from review_app.outbox import Receipt
 from review_app.segments import query_terms, segments, titled, visible
-from synth.records import Verdict, text_id
+from synth.records import NegativeFlag, Verdict, text_id
 from synth.store.reviews import Card, CardNegative, ReviewProgress
 from synth.store.suggestions import Suggestion
 from synth.store.verdicts import REASONS
@@ -102,7 +102,7 @@ def card_payload(card: Card, suggestions: Sequence[Suggestion] = ()) -> dict[str
         "decided_by": visible(card.decided_by or ""),
         "query": segments(card.query),
         "positives": [_passage(text, terms) | suggested(text) for text in card.positives],
-        "negatives": [_negative(negative, terms) | suggested(negative.text) for negative in card.negatives],
+        "negatives": [_negative(negative, terms, card) | suggested(negative.text) for negative in card.negatives],
     }
 
 
@@ -116,12 +116,35 @@ def _passage(text: str, terms: frozenset[str]) -> dict[str, Any]:
     return {"title": segments(title, terms), "body": segments(body, terms)}
 
 
-def _negative(negative: CardNegative, terms: frozenset[str]) -> dict[str, Any]:
+def _negative(negative: CardNegative, terms: frozenset[str], card: Card) -> dict[str, Any]:
+    positive = "the positive" if len(card.positives) == 1 else "a positive"
+    miners = {each.miner for other in card.negatives for each in other.miners}
     return {
         "negative_id": str(negative.negative_id),
         "origin": visible(negative.origin),
         "rank": negative.rank,
         "score": negative.score,
         "positive_score": negative.positive_score,
+        "flagged": [_flag(flag, negative, positive) for flag in negative.flags],
+        "found": _found(negative, is_one_of_several=len(miners) > 1),
         **_passage(negative.text, terms),
     }
+
+
+def _flag(flag: NegativeFlag, negative: CardNegative, positive: str) -> str:
+    """Why a negative is flagged, with the figure that says so."""
+    if flag == "near_positive" and negative.positive_similarity is not None:
+        return f"cosine {negative.positive_similarity:.2f} with {positive}"
+    if flag == "near_duplicate" and negative.overlap is not None:
+        return f"{100 * negative.overlap:.0f} % of words in common with {positive}"
+    if flag == "above_reranker" and negative.relevance is not None and negative.positive_relevance is not None:
+        return f"reranker {negative.relevance:.2f}, positive {negative.positive_relevance:.2f}"
+    return visible(flag.replace("_", " "))
+
+
+def _found(negative: CardNegative, *, is_one_of_several: bool) -> list[str]:
+    """By which miners, unless the card has one alone and its rank is told already; and what was given up for it."""
+    is_told = not is_one_of_several and [each.rank for each in negative.miners] == [negative.rank]
+    miners = ", ".join(visible(f"{each.miner} rank {each.rank}") for each in negative.miners)
+    relaxed = visible(f"relaxed: {', '.join(negative.relaxed)}") if negative.relaxed else ""
+    return [each for each in ("" if is_told else miners, relaxed) if each]

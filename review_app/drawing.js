@@ -60,8 +60,18 @@ function negativePanel(negative, index, dropped) {
     head.append(cosineBar(negative.score, negative.positive_score))
   }
   const drawnPanel = panel("negative", negative, head)
+  const line = foundLine(negative)
+  if (line.hasChildNodes()) head.after(line)
   drawnPanel.classList.toggle("dropped", dropped)
   return drawnPanel
+}
+
+// Why it is flagged, then by which miners it was found and what was given up for it. Cards of the history of a browser
+// that was open before there were flags have neither.
+function foundLine({ flagged = [], found = [] }) {
+  const line = element("p", "found")
+  line.append(...flagged.map((why) => element("span", "flagged", why)), ...found.map((each) => element("span", "", each)))
+  return line
 }
 
 function cosineBar(score, positiveScore) {

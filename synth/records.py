@@ -217,6 +217,22 @@ class Draft:
     written: tuple[Written, ...] = ()  # its own hard negatives
 
 
+# Why a judge and people should look at a negative: its cosine with a positive, or the share of words that it has in
+# common with one, is above a threshold, or a reranker finds it as relevant as the positive.
+NegativeFlag = Literal["near_positive", "near_duplicate", "above_reranker"]
+# A rule that was given up so that a sample has as many negatives as were asked for: the ranks, the cap on the score.
+RelaxedRule = Literal["window", "cap"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBy:
+    """One miner's word for a negative: `rank` is of its own list, from 1, `score` what it orders that list by."""
+
+    miner: str  # dense, bm25, ...
+    rank: int
+    score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Negative:
     """A passage found not to answer a sample's query, with all that is known of how it was found."""
@@ -228,6 +244,13 @@ class Negative:
     rank: int  # among the corpus, best first, from 1; the query's positives do not count
     score: float  # cosine of query and negative
     positive_score: float  # the lowest cosine of the query and one of its positives
+    miners: tuple[FoundBy, ...] = ()  # each miner that found it: its votes
+    relevance: float | None = None  # of the negative to the query, 0 to 1, by a cross-encoder
+    positive_relevance: float | None = None  # the lowest that it gives to one of the positives
+    positive_similarity: float | None = None  # the highest cosine of the negative and one of the positives
+    overlap: float | None = None  # the highest share of words in common with one of the positives (Jaccard)
+    flags: tuple[NegativeFlag, ...] = ()
+    relaxed: tuple[RelaxedRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,10 @@ real server on loopback, its miner a bag of words, its reviewers dice with a see
 
 import asyncio
 import io
-import math
 import random
 import re
 import tempfile
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
@@ -22,22 +20,24 @@ from synth.cli import app
 from synth.commands.screens import print_table
 from synth.llm.ceilings import Ceilings
 from synth.llm.config import LLMConfig
-from synth.records import LLMError, Negative, Passage, Retrieval, ReviewEvent, Verdict, key_of, new_id, text_id
+from synth.records import LLMError, Retrieval, ReviewEvent, Verdict, key_of, new_id, text_id
 from synth.stages.asking.plan import Asking
 from synth.stages.generate.plan import Wanted, plan_generate
 from synth.stages.generate.run import generate_samples
-from synth.store import reviews, runs, samples, sources
+from synth.store import reviews
 from synth.store.connection import Store
 from synth.store.console import query, rows_of
 from synth.store.judgements import Judge, Judgement, add_judgements
 from synth.workspace import Workspace
 from tests.chat_server import ChatServer, Fault, Messages
+from tests.cookbook_mining import bag, cosine, mine, mine_more
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs" / "sql.md"
 QUESTION = re.compile(r"```sql\n(.*?)```\n(?:\n```text\n.*?```\n)?", re.DOTALL)
 ENGLISH, CHINESE = "documents-en", "documents-zh"
 MINED = "squad-en"
+FLAGGED = "fairytale-en"
 
 
 def build(folder: Path) -> Store:
@@ -46,7 +46,8 @@ def build(folder: Path) -> Store:
     synth("ingest", REPOSITORY / "data" / "sample", "-w", folder)
     store = Workspace.open(folder).store
     asyncio.run(_generate(store, folder / "journal"))
-    _mine(store)
+    mine(store, [ENGLISH, MINED])
+    mine_more(store, FLAGGED)
     _grade(store)
     synth("check", "-w", folder)
     synth("review", "--policy", "labelled", "-w", folder)
@@ -130,54 +131,24 @@ async def _run(store: Store, journal: Path, llm: LLMConfig | None) -> None:
     await generate_samples(store, plan)
 
 
-def _mine(store: Store) -> None:
-    """Negatives by the cosine of word counts: ranks 2 to 4, whatever they score."""
-    stage_key = key_of("bag of words")
-    with runs.recorded(store, "mine", {"rank_min": 2, "rank_max": 4}, model="bag-of-words") as run:
-        corpora = sources.corpora(store, [ENGLISH, MINED])
-        pending = {name: samples.minable(store, stage_key, [name]) for name in (ENGLISH, MINED)}
-        chosen = [*pending[ENGLISH], *sorted(pending[MINED], key=lambda sample: sample.query)[:30]]
-        mined = [_mined(sample, corpora[sample.source]) for sample in chosen]
-        with store.write() as cursor:
-            run.count(negatives=samples.add_mined(cursor, stage_key, run.run_id, mined), samples=len(mined))
-
-
-def _mined(sample: samples.Minable, corpus: Sequence[Passage]) -> samples.Mined:
-    asked = _bag(sample.query)
-    best = max(_cosine(asked, _bag(positive)) for positive in sample.positives)
-    others = [passage for passage in corpus if passage.text not in sample.answers and passage.text_id != sample.seed_id]
-    scored = sorted(
-        ((_cosine(asked, _bag(each.text)), each) for each in others), key=lambda pair: (-pair[0], pair[1].text)
-    )
-    negatives = tuple(
-        Negative(sample.sample_id, sample.revision_id, passage.text_id, "mined", rank, score, best)
-        for rank, (score, passage) in enumerate(scored[1:4], start=2)
-    )
-    return samples.Mined(sample, "full", "", 1 + sum(score > best for score, _ in scored), negatives)
-
-
-def _bag(text: str) -> Counter[str]:
-    return Counter(re.findall(r"\w{3,}", text.lower()))
-
-
-def _cosine(one: Counter[str], other: Counter[str]) -> float:
-    product = sum(count * other[word] for word, count in one.items())
-    return product / (math.hypot(*one.values()) * math.hypot(*other.values())) if product else 0.0
-
-
 def _grade(store: Store) -> None:
-    """A judge to whom a positive of other words than the query is none, and a negative of more of them answers it."""
+    """
+    A judge to whom a positive of other words than the query is none, a negative of more of them answers it, and one of
+    the positive's words answers a part of it.
+    """
     judge = Judge(("judge-7b",), "llm", "judge-00000000", key_of("judge-7b"))
     sql = (
-        "SELECT sample_id, revision_id, query, unnest(positives) AS text, NULL AS relative_score FROM samples"
-        f" WHERE source = '{ENGLISH}' UNION ALL"
-        " SELECT sample_id, revision_id, query, text, coalesce(relative_score, 0) FROM negatives ORDER BY ALL"
+        "SELECT sample_id, revision_id, query, unnest(positives) AS text, NULL AS relative_score, NULL AS like_positive"
+        f" FROM samples WHERE source = '{ENGLISH}' UNION ALL"
+        " SELECT sample_id, revision_id, query, text, coalesce(relative_score, 0), positive_similarity FROM negatives"
+        " ORDER BY ALL"
     )
     said = []
     with store.read() as cursor:
-        for *ids, asked, text, relative in cursor.execute(sql).fetchall():
-            answers = _cosine(_bag(asked), _bag(text)) > 0.1 if relative is None else relative > 2.3
-            said.append(Judgement(*ids, text_id(text), relative is None, judge.names[0], 3 if answers else 1))
+        for *ids, asked, text, relative, like_positive in cursor.execute(sql).fetchall():
+            answers = cosine(bag(asked), bag(text)) > 0.1 if relative is None else relative > 2.3
+            grade = 3 if answers else 2 if (like_positive or 0) > 0.78 else 1
+            said.append(Judgement(*ids, text_id(text), relative is None, judge.names[0], grade))
     with store.write() as cursor:
         add_judgements(cursor, judge, new_id(), said)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WIDTH = 240  # characters of a line; a passage is longer than anybody wants to see here (--json has it whole)
 SHORT_ID = 13  # characters: the milliseconds of a time-ordered id
 SHORT_TEXT = 40  # characters of a passage that is told whole elsewhere in the tree
-MOST_NAMED = 3  # releases that hold a negative
+MOST_NAMED = 3  # releases that hold a negative, candidates that fell
 
 
 def print_life(life: Mapping[str, Any]) -> None:
@@ -176,7 +176,9 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
         why = each["reason"] and f"({each['reason']})"
         found = " ".join(filter(None, (each["status"], why)))
         rank = None if each["positive_rank"] is None else f"the positive ranks {each['positive_rank']}"
-        _add(below, _joined(f"mined by {each['miner']}, run {_brief(each['run_id'])}: {found}", rank))
+        of = f"mined by {each['miner']}, run {_brief(each['run_id'])}: {found}"
+        fell = ", ".join(f"{number} {why}" for why, number in (each["fallen"] or {}).items())
+        _add_candidates(_add(below, _joined(of, rank, fell and f"fell: {fell}")), each["candidates"])
     for number, each in enumerate(latest, start=1):
         rank = None if each["rank"] is None else f"rank {each['rank']}"
         score = None if each["score"] is None else f"score {each['score']:.3f}"
@@ -186,7 +188,7 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
         )
         lacks = each["requirement"] and f"lacks: {each['requirement']}"
         held = each["releases"] and f"in {_first(each['releases'])}"
-        told_of = _joined(each["origin"], each["kind"], rank, score, against, words, held, lacks)
+        told_of = _joined(each["origin"], each["kind"], rank, score, against, _found(each), words, held, lacks)
         line = _add(below, f"{number}: {told_of}")
         _add(line, each["text"])
         if each["call"] and each["call"]["call_id"] not in told:
@@ -194,6 +196,22 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
             _add_call(line, each["call"], each["prompt_version"])
     if others := len(life["negatives"]) - len(latest):
         _add(below, f"{others} of earlier revisions")
+
+
+def _found(negative: Mapping[str, Any]) -> str:
+    """By which miners it was found, why it is flagged, and what was given up for it."""
+    miners = [f"{each['miner']} rank {each['rank']}" for each in negative["miners"] or ()]
+    flagged = negative["flags"] and f"flagged {', '.join(negative['flags'])}"
+    relaxed = negative["relaxed"] and f"relaxed {', '.join(negative['relaxed'])}"
+    return _joined(*miners, flagged, relaxed)
+
+
+def _add_candidates(tree: "Tree", candidates: Sequence[Mapping[str, Any]]) -> None:
+    """The best of those that fell where negatives are wanting."""
+    for each in candidates[:MOST_NAMED]:
+        _add(tree, f"{each['reason']}, rank {each['rank']}, score {each['score']:.3f}: {each['text']}")
+    if others := len(candidates[MOST_NAMED:]):
+        _add(tree, f"{others} more that fell")
 
 
 def _first(names: Sequence[str]) -> str:

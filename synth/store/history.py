@@ -92,12 +92,18 @@ def _short(given: str) -> str:
 
 
 def _run(cursor: duckdb.DuckDBPyConnection, run_id: UUID) -> Row:
-    """A run's row, and what it left in each table."""
+    """A run's row, which steps took how long, and what it left in each table."""
     [row] = read_rows(cursor, "SELECT * FROM runs WHERE run_id = $id", id=run_id)
+    steps = read_rows(cursor, STEPS, id=run_id)
     made = {name: read_rows(cursor, sql, id=run_id) for name, sql in MADE_BY_RUN.items()}
-    return {**row, "made": {name: rows for name, rows in made.items() if rows}}
+    return {**row, "steps": steps, "made": {name: rows for name, rows in made.items() if rows}}
 
 
+STEPS = """
+SELECT step, count(*) AS times, sum(seconds) AS seconds, sum(number)::BIGINT AS number,
+       max_by(detail, created_at) AS detail
+FROM run_step WHERE run_id = $id GROUP BY step ORDER BY min(created_at), step
+"""
 MADE_BY_RUN = {
     "sources": "SELECT name AS source, split, declared_use, kind FROM source WHERE run_id = $id ORDER BY ALL",
     "samples": "SELECT s.name AS source, r.task, r.operation, r.method, count(*) AS n FROM revision r"

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import duckdb
 
-from synth.records import ReviewEvent
+from synth.records import FoundBy, NegativeFlag, RelaxedRule, ReviewEvent
 from synth.store.connection import Store
 from synth.store.events import rows_of
 from synth.store.rows import batch, insert, now
@@ -22,30 +22,55 @@ Chosen = tuple[UUID, UUID, str, str, str | None]  # ids of sample and revision, 
 
 class Queue(StrEnum):
     """
-    What a reviewer is shown: what nobody decided yet, what only a policy approved, what people disagree on, or what a
-    judge has a suggestion about and no person decided.
+    What a reviewer is shown: what nobody decided yet, what only a policy approved, what people disagree on, what a
+    judge has a suggestion about and no person decided, or what has a flagged negative that no person has judged.
     """
 
     UNREVIEWED = "unreviewed"
     AUDIT = "audit"
     DISPUTED = "disputed"
     SUGGESTED = "suggested"
+    FLAGGED = "flagged"
 
 
+# Revisions with a negative that mining flagged when it found it last, and that no person has judged: with a verdict of
+# its own, or by approving the revision after it was found.
+FLAGGED = """
+WITH flagged AS (SELECT DISTINCT n.sample_id, n.text_id FROM negative n WHERE len(n.flags) > 0),
+found AS (
+    SELECT n.sample_id, n.revision_id, n.text_id, n.flags,
+           min(n.created_at) OVER (PARTITION BY n.sample_id, n.text_id) AS first_at
+    FROM negative n SEMI JOIN flagged USING (sample_id, text_id)
+    QUALIFY row_number() OVER (
+        PARTITION BY n.revision_id, n.text_id ORDER BY n.origin = 'labelled' DESC, n.negative_id DESC
+    ) = 1
+),
+approval AS (
+    SELECT coalesce(edited_id, revision_id) AS revision_id, max(created_at) AS last_at FROM reviews
+    WHERE verdict = 'approve' AND reviewer_kind = 'human' AND negative_id IS NULL AND NOT is_undo AND NOT is_undone
+    GROUP BY 1
+)
+SELECT f.revision_id FROM found f LEFT JOIN approval a ON a.revision_id = f.revision_id
+ANTI JOIN (SELECT sample_id, text_id FROM negative_verdicts WHERE reviewer_kind = 'human') v
+ON v.sample_id = f.sample_id AND v.text_id = f.text_id
+WHERE len(f.flags) > 0 AND NOT coalesce(f.first_at <= a.last_at, false)
+"""
 QUEUE_CONDITION = {
     Queue.UNREVIEWED: "st.status = 'pending'",
     Queue.AUDIT: "st.status = 'approved' AND st.decided_kind = 'policy'",
     Queue.DISPUTED: "st.status = 'disputed'",
     Queue.SUGGESTED: "st.decided_kind IS DISTINCT FROM 'human'"
     " AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE NOT g.is_overruled)",
+    Queue.FLAGGED: f"st.status <> 'rejected' AND st.revision_id IN ({FLAGGED})",
 }
-# Which of a reviewer's own words can be on a sample that is in the queue: after another than a skip it is in none but
-# that of what is disputed.
+# After which of a reviewer's own words a sample that is in the queue is not shown to them: an approval from before a
+# flagged negative was found is no reason.
 QUEUE_WORDS = {
     Queue.UNREVIEWED: "verdict = 'skip'",
     Queue.AUDIT: "verdict = 'skip'",
     Queue.DISPUTED: "sample_id IN (SELECT st.sample_id FROM sample_state st WHERE st.status = 'disputed')",
     Queue.SUGGESTED: "verdict = 'skip'",
+    Queue.FLAGGED: "verdict = 'skip'",
 }
 # The negatives that are left out, as (sample_id, text_id), by the rule that sample_state counts by.
 DROPPED = (
@@ -68,7 +93,10 @@ TAKEN = "SELECT sample_id FROM claim WHERE reviewer <> $reviewer AND expires_at 
 
 @dataclass(frozen=True, slots=True)
 class CardNegative:
-    """One negative on a card. `score` and `positive_score` are cosines; what people labelled has none, and no rank."""
+    """
+    One negative on a card. `score` and `positive_score` are cosines; what people labelled has none, and no rank. What
+    follows those is as in `Negative`, empty or None where it is not known.
+    """
 
     negative_id: UUID
     text: str
@@ -76,6 +104,13 @@ class CardNegative:
     rank: int | None
     score: float | None
     positive_score: float | None
+    relevance: float | None
+    positive_relevance: float | None
+    positive_similarity: float | None
+    overlap: float | None
+    miners: tuple[FoundBy, ...]
+    flags: tuple[NegativeFlag, ...]
+    relaxed: tuple[RelaxedRule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +238,8 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UU
     it, else as it was mined last.
     """
     rows = cursor.execute(
-        "SELECT n.revision_id, n.text_id, n.negative_id, n.origin, n.rank, n.score, n.positive_score FROM negative n"
+        "SELECT n.revision_id, n.text_id, n.miners, n.flags, n.relaxed, n.negative_id, n.origin, n.rank, n.score,"
+        " n.positive_score, n.relevance, n.positive_relevance, n.positive_similarity, n.overlap FROM negative n"
         f" WHERE n.rowid IN ({ROWS.format(table='negative')})"
         " ORDER BY n.origin = 'labelled', n.negative_id",
         {"ids": ids},
@@ -218,8 +254,10 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UU
         ).fetchall()
     )
     found: dict[UUID, list[CardNegative]] = {}
-    for (revision_id, text_id), (negative_id, *fields) in latest.items():
-        found.setdefault(revision_id, []).append(CardNegative(negative_id, texts[text_id], *fields))
+    for (revision_id, text_id), (miners, flags, relaxed, negative_id, *fields) in latest.items():
+        found_by = tuple(FoundBy(**each) for each in miners or ())
+        known = (*fields, found_by, tuple(flags or ()), tuple(relaxed or ()))
+        found.setdefault(revision_id, []).append(CardNegative(negative_id, texts[text_id], *known))
     for each in found.values():
         each.sort(key=lambda negative: (negative.score is None, -(negative.score or 0.0), negative.text))
     return found

@@ -17,12 +17,22 @@ from synth.store.failures import one_line
 from synth.store.rows import insert, now
 
 KINDS = ("ingest", "generate", "relabel", "mine", "judge", "review", "check", "release", "train", "evaluate")
+SPENT = ("tokens_in", "tokens_out", "cost", "requests", "lost_tokens", "lost_cost", "excess")
+
+
+@dataclass
+class Step:
+    """A part of a run under way: what it did so many of, and on which device, in which precision, with which memory."""
+
+    number: int | None = None
+    detail: str = ""
 
 
 @dataclass
 class Run:
     """
-    A run under way: stages add what they counted and spent; both are stored when it ends, however it ends.
+    A run under way: stages add what they counted and spent; both are stored when it ends, however it ends. Its steps
+    are stored as they end; those of a run that no store records (`store` is None), nowhere.
 
     `requests` counts what was sent to an LLM. Replies that never arrived may be charged all the same: `lost_tokens` and
     `lost_cost` are the most that they can have cost, and are in none of the other numbers. `excess`: how many times the
@@ -40,11 +50,27 @@ class Run:
     excess: float = 1
     reason: str = ""  # why it failed or stopped
     is_recorded: bool = False
+    store: Store | None = None
 
     def count(self, **numbers: int) -> None:
         """Add to the named counts."""
         for name, number in numbers.items():
             self.counts[name] = self.counts.get(name, 0) + number
+
+    @contextmanager
+    def step(self, name: str, number: int | None = None, detail: str = "") -> Iterator[Step]:
+        """
+        Time a step of the run, such as "encode passages", and store it when it is done; one that fails or is stopped is
+        not. A step may be taken many times: each is a row. What is yielded may be told its number and detail later.
+        """
+        step = Step(number, detail)
+        started = time.monotonic()
+        yield step
+        seconds = time.monotonic() - started
+        if self.store:
+            row = {"run_id": self.run_id, "step": name, "seconds": seconds, **asdict(step), "created_at": now()}
+            with self.store.write() as cursor:
+                insert(cursor, "run_step", [row])
 
 
 @contextmanager
@@ -64,7 +90,7 @@ def recorded(
 
     A run with no second row was killed, or is under way; the view `runs` calls it unfinished.
     """
-    run = Run()
+    run = Run(store=store)
     row = {
         "run_id": run.run_id,
         "kind": kind,
@@ -108,14 +134,13 @@ def _why(error: BaseException) -> tuple[str, str]:
 
 
 def _add_end(store: Store, run: Run, status: str, seconds: float) -> None:
-    end = asdict(run) | {
+    end = {name: getattr(run, name) for name in ("run_id", *SPENT)} | {
         "ended_at": now(),
         "status": status,
         "seconds": seconds,
         "reason": one_line(run.reason),
         "counts": json.dumps(run.counts),
     }
-    del end["is_recorded"]
     with store.write() as cursor:
         insert(cursor, "run_end", [end])
     run.is_recorded = True

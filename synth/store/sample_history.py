@@ -20,7 +20,7 @@ CONTENT = {
 }
 CALL = ("call_id", "attempt", "turn", "outcome", "sampling", "tokens_in", "tokens_out", "cost", "seconds")
 OF_CALL = ", ".join(f"c.{name}" for name in CALL if name != "call_id")
-JSON_COLUMNS = {"config", "counts", "policy", "sampling", "rejections"}
+JSON_COLUMNS = {"config", "counts", "policy", "sampling", "rejections", "fallen"}
 
 
 def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
@@ -55,12 +55,7 @@ def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
         "relabellings": _relabellings(cursor, sample_id),
         "negatives": _negatives(cursor, sample_id, state["revision_id"]),
         "judgements": _judgements(cursor, sample_id, state["revision_id"]),
-        "minings": read_rows(
-            cursor,
-            "SELECT m.revision_id, m.status, m.reason, m.positive_rank, m.num_negatives, u.model AS miner, m.run_id,"
-            " m.created_at FROM mined m LEFT JOIN run u USING (run_id) WHERE m.sample_id = $id ORDER BY m.created_at",
-            id=sample_id,
-        ),
+        "minings": _minings(cursor, sample_id),
         "reviews": events,
         "eval_overlaps": read_rows(
             cursor,
@@ -181,7 +176,8 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
     rows = read_rows(
         cursor,
         "SELECT n.negative_id, n.revision_id, n.revision_id = $head AS is_of_latest, n.text_id, t.text, n.origin,"
-        " n.rank, n.score, n.positive_score, n.kind, n.requirement, u.model AS miner, n.run_id, n.created_at,"
+        " n.rank, n.score, n.positive_score, n.miners, n.relevance, n.positive_relevance, n.positive_similarity,"
+        " n.overlap, n.flags, n.relaxed, n.kind, n.requirement, u.model AS miner, n.run_id, n.created_at,"
         f" n.call_id, c.prompt_version, {OF_CALL} FROM negative n JOIN text t USING (text_id)"
         " LEFT JOIN run u ON u.run_id = n.run_id LEFT JOIN llm_call c ON c.call_id = n.call_id WHERE n.sample_id = $id"
         " QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id ORDER BY n.negative_id DESC) = 1"
@@ -217,6 +213,21 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
     ]
 
 
+def _minings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Row]:
+    """Oldest first, each with the candidates that fell where negatives were wanting, and their texts."""
+    rows = read_rows(
+        cursor,
+        "SELECT m.revision_id, m.status, m.reason, m.positive_rank, m.positive_score, m.num_negatives,"
+        " m.num_candidates, m.num_capped, m.fallen, m.candidates, u.model AS miner, m.run_id, m.created_at"
+        " FROM mined m LEFT JOIN run u USING (run_id) WHERE m.sample_id = $id ORDER BY m.created_at",
+        id=sample_id,
+    )
+    for row in rows:
+        row["candidates"] = row["candidates"] or []
+    _add_texts(cursor, rows)
+    return rows
+
+
 def _judgements(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID) -> list[Row]:
     """
     Each judge's last word on each passage; those of the latest revision first, by judge, the positive before negatives.
@@ -246,6 +257,14 @@ def _relabellings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Ro
         " created_at FROM relabellings WHERE sample_id = $id ORDER BY created_at, revision_id",
         id=sample_id,
     )
+    for row in rows:
+        row["candidates"].sort(key=lambda each: each["place"])
+    _add_texts(cursor, rows)
+    return rows
+
+
+def _add_texts(cursor: duckdb.DuckDBPyConnection, rows: Sequence[Row]) -> None:
+    """Give each candidate of these rows its text."""
     found = read_rows(
         cursor,
         "SELECT text_id, text FROM text WHERE text_id IN (SELECT unnest($ids::UUID[]))",
@@ -253,9 +272,7 @@ def _relabellings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Ro
     )
     texts = {each["text_id"]: each["text"] for each in found}
     for row in rows:
-        placed = sorted(row["candidates"], key=lambda each: each["place"])
-        row["candidates"] = [each | {"text": texts.get(each["text_id"])} for each in placed]
-    return rows
+        row["candidates"] = [each | {"text": texts.get(each["text_id"])} for each in row["candidates"]]
 
 
 def read_rows(cursor: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> list[Row]:

@@ -16,12 +16,17 @@ from synth.store.connection import Store
 from synth.store.engine import Damaged, read_every_value, tables_of
 
 SEED = "(SELECT text_id AS seed_id FROM text UNION ALL SELECT revision_id AS seed_id FROM revision)"
+# Ids within the values of a table, and what such a column is called in a problem.
+MINED_CANDIDATES = "(SELECT unnest(candidates).text_id AS text_id FROM mined)"
+RELEASED_NEGATIVES = "(SELECT unnest(negative_ids) AS negative_id FROM release_item)"
+WITHIN = {MINED_CANDIDATES: "mined.candidates", RELEASED_NEGATIVES: "release_item.negative_ids"}
 # What names what: a column (of some rows), and the column whose values it must be among.
 REFERENCES = (
     ("passage", "source_id", "source", "source_id"),
     ("passage", "text_id", "text", "text_id"),
     ("source", "run_id", "run", "run_id"),
     ("run_end", "run_id", "run", "run_id"),
+    ("run_step", "run_id", "run", "run_id"),
     ("revision", "source_id", "source", "source_id"),
     ("revision", "parent_id", "revision", "revision_id"),
     ("revision", "sample_id", "sample_state", "sample_id"),
@@ -42,6 +47,7 @@ REFERENCES = (
     ("rejection", "run_id", "run", "run_id"),
     ("mined", "revision_id", "revision", "revision_id"),
     ("mined", "run_id", "run", "run_id"),
+    (MINED_CANDIDATES, "text_id", "text", "text_id"),
     ("relabelled", "revision_id", "revision", "revision_id"),
     ("relabelled", "moved_to", "revision", "revision_id"),
     ("relabelled", "call_id", "llm_call", "call_id"),
@@ -58,7 +64,7 @@ REFERENCES = (
     ("release", "run_id", "run", "run_id"),
     ("release_item", "release_id", "release", "release_id"),
     ("release_item", "revision_id", "revision", "revision_id"),
-    ("(SELECT unnest(negative_ids) AS negative_id FROM release_item)", "negative_id", "negative", "negative_id"),
+    (RELEASED_NEGATIVES, "negative_id", "negative", "negative_id"),
     ("overlap", "revision_id", "revision", "revision_id"),
     ("overlap", "eval_source_id", "source", "source_id"),
     ("near_duplicate", "revision_id", "revision", "revision_id"),
@@ -156,7 +162,7 @@ def _dangling(store: Store, table: str, column: str, target: str, key: str) -> I
         f" ANTI JOIN {target} AS there ON there.{key} = named.{column} WHERE named.{column} IS NOT NULL",
     )
     if num_rows:
-        name = "release_item.negative_ids" if table.startswith("(") else f"{table}.{column}"
+        name = WITHIN.get(table, f"{table}.{column}")
         remedy = "run `synth store rebuild`" if target == "sample_state" else RESTORE
         place = "text or revision" if target == SEED else target
         message = f"{name}: {num_rows} rows name what is not in {place} (one is {example}); {remedy}"

@@ -35,7 +35,8 @@ FROM revision r;
 CREATE OR REPLACE VIEW negatives AS
 SELECT n.negative_id, n.sample_id, n.revision_id, r.query, n.text_id, t.text, n.origin, n.rank, n.score,
        n.positive_score, CASE WHEN n.positive_score > 0 THEN n.score / n.positive_score END AS relative_score,
-       n.kind, n.requirement, u.model AS miner, n.call_id, n.run_id, n.original_id, n.created_at
+       n.miners, nullif(len(n.miners), 0) AS num_votes, n.relevance, n.positive_relevance, n.positive_similarity, n.overlap,
+       n.flags, n.relaxed, n.kind, n.requirement, u.model AS miner, n.call_id, n.run_id, n.original_id, n.created_at
 FROM negative n JOIN revision r USING (revision_id) JOIN text t USING (text_id) LEFT JOIN run u ON u.run_id = n.run_id;
 
 -- What each reviewer said last of a text as a negative of a sample; one reviewer's word is enough to drop it. The rule is
@@ -62,12 +63,37 @@ SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinishe
        e.lost_tokens, e.lost_cost, r.code_version, r.config
 FROM run r LEFT JOIN run_end e USING (run_id);
 
+CREATE OR REPLACE VIEW run_steps AS
+SELECT p.run_id, u.kind AS run_kind, p.step, p.seconds, p.number, p.detail, p.created_at
+FROM run_step p LEFT JOIN run u USING (run_id);
+
 CREATE OR REPLACE VIEW generations AS
 SELECT g.seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
 
 CREATE OR REPLACE VIEW minings AS
-SELECT m.sample_id, m.revision_id, m.status, m.reason, m.positive_rank, m.num_negatives, m.run_id, m.created_at
+SELECT m.sample_id, m.revision_id, m.status, m.reason, m.positive_rank, m.positive_score, m.num_negatives,
+       m.num_candidates, m.num_capped, m.fallen, m.run_id, m.created_at
 FROM mined m;
+
+CREATE OR REPLACE VIEW mining_candidates AS
+SELECT m.sample_id, m.revision_id, r.query, m.found.text_id AS text_id, t.text, m.found.rank AS rank, m.found.score AS score,
+       m.found.reason AS reason, m.run_id, m.created_at
+FROM (SELECT sample_id, revision_id, unnest(candidates) AS found, run_id, created_at FROM mined) m
+JOIN revision r USING (revision_id) JOIN text t ON t.text_id = m.found.text_id;
+
+-- Scored pairs beside the decision boundary of their source, by encoder: the latest revision of every pair that nobody
+-- rejected. run_id and created_at are of the run that encoded the pair.
+CREATE OR REPLACE VIEW pair_boundaries AS
+WITH latest AS (
+    FROM pair_boundary
+    QUALIFY row_number() OVER (PARTITION BY stage_key, source ORDER BY created_at DESC, run_id DESC) = 1
+)
+SELECT c.sample_id, c.revision_id, b.source, r.text1, r.text2, r.score, c.cosine, b.boundary,
+       abs(c.cosine - b.boundary) AS distance, (r.score >= b.least_score) <> (c.cosine >= b.boundary) AS is_wrong_side,
+       u.model AS encoder, c.run_id, c.created_at
+FROM pair_cosine c JOIN sample_state st ON st.revision_id = c.revision_id AND st.status <> 'rejected'
+JOIN revision r ON r.revision_id = c.revision_id JOIN source s ON s.source_id = st.source_id
+JOIN latest b ON b.stage_key = c.stage_key AND b.source = s.name LEFT JOIN run u ON u.run_id = c.run_id;
 
 CREATE OR REPLACE VIEW releases AS
 SELECT l.name, l.created_at, l.digest, coalesce(i.num_samples, 0) AS num_samples, coalesce(i.num_negatives, 0) AS num_negatives,

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from synth.records import Draft, Negative, Retrieval, ReviewEvent, Verdict, key_of, new_id
-from synth.store import samples
+from synth.store import minings, samples
 from synth.store.connection import Store
 from synth.store.reviews import add_reviews
 
@@ -57,7 +57,7 @@ def add_drafts(store: Store, queries: list[str], source_id: UUID, run_id: UUID) 
 
 def add_mined(store: Store, passages: list[UUID], run_id: UUID) -> list[UUID]:
     """Negatives for what is not mined yet, of this writer and of those before it; another one may be at the same."""
-    found = samples.minable(store, STAGE)[:BATCH]
+    found = minings.minable(store, STAGE)[:BATCH]
     results = []
     for place, sample in enumerate(found):
         negatives = tuple(
@@ -66,9 +66,9 @@ def add_mined(store: Store, passages: list[UUID], run_id: UUID) -> list[UUID]:
             )
             for rank in (1, 2, 3)
         )
-        results.append(samples.Mined(sample, "full", "", 1, negatives))
+        results.append(minings.Mined(sample, "full", "", 1, negatives))
     with store.write() as cursor:
-        samples.add_mined(cursor, STAGE, run_id, results)
+        minings.add_mined(cursor, STAGE, run_id, results)
     return [sample.revision_id for sample in found]
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from synth.records import Negative, ReviewEvent, StoreLocked, UserError, Verdict, key_of, new_id
-from synth.store import migrate, runs, samples
+from synth.records import FoundBy, Negative, ReviewEvent, StoreLocked, UserError, Verdict, key_of, new_id
+from synth.store import migrate, minings, runs
 from synth.store.connection import Store
 from synth.store.console import query, query_apart
 from synth.store.engine import new_instance
-from synth.store.reviews import add_reviews
+from synth.store.reviews import Queue, add_reviews, cards
 from synth.store.upkeep import back_up, compact
 from synth.store.verify import verify
 from tests.conftest import REPOSITORY, SAMPLE
@@ -53,15 +53,27 @@ def mine_by_hand(store: Store) -> None:
         passages = [text_id for (text_id,) in cursor.execute("SELECT text_id FROM passage ORDER BY ALL").fetchall()]
     results = []
     stage = key_of("by hand")
-    for place, sample in enumerate(samples.minable(store, stage)):
+    for place, sample in enumerate(minings.minable(store, stage)):
         chosen = [passages[(7 * place + step) % len(passages)] for step in (1, 2)]
+        found_by = (FoundBy("dense", 1, 0.5), FoundBy("bm25", 2, 7.5))
         negatives = [
-            Negative(sample.sample_id, sample.revision_id, text_id, "mined", rank, 0.6 - rank / 10, 0.7)
+            Negative(
+                sample.sample_id,
+                sample.revision_id,
+                text_id,
+                "mined",
+                rank,
+                0.6 - rank / 10,
+                0.7,
+                miners=found_by[:rank],
+                flags=("near_positive",) if place % 5 == 0 else (),
+            )
             for rank, text_id in enumerate(chosen, start=1)
         ]
-        results.append(samples.Mined(sample, "full", "", 1, tuple(negatives)))
-    with runs.recorded(store, "mine", {}) as run, store.write() as cursor:
-        samples.add_mined(cursor, stage, run.run_id, results)
+        fallen = (minings.Fallen(chosen[0], 1, 0.8, "capped"),)
+        results.append(minings.Mined(sample, "short", "", 1, tuple(negatives), fallen={"capped": 1}, candidates=fallen))
+    with runs.recorded(store, "mine", {}) as run, run.step("search"), store.write() as cursor:
+        minings.add_mined(cursor, stage, run.run_id, results)
 
 
 def review_by_hand(store: Store) -> None:
@@ -121,6 +133,22 @@ def test_every_view_gives_as_many_rows(pair: Pair) -> None:
     for view in re.findall(r"VIEW (\w+)", (migrate.FOLDER / migrate.VIEWS).read_text(encoding="utf-8")):
         sql = f"SELECT count(*) AS n FROM {view}"
         assert query(pair.lake, sql).to_pylist() == query(pair.file, sql).to_pylist()
+
+
+def test_what_mining_knows_is_the_same_and_what_it_flagged_is_queued(pair: Pair) -> None:
+    for sql in (
+        "SELECT query, text, rank, miners, num_votes, flags FROM negatives WHERE origin = 'mined' ORDER BY ALL",
+        "SELECT query, text, rank, score, reason FROM mining_candidates ORDER BY ALL",
+        "SELECT run_kind, step, number FROM run_steps ORDER BY ALL",
+    ):
+        of_file = query(pair.file, sql).to_pylist()
+        assert of_file
+        assert query(pair.lake, sql).to_pylist() == of_file
+    queued = [
+        sorted(card.query for card in cards(store, reviewer="ada", queue=Queue.FLAGGED, limit=1000))
+        for store in (pair.file, pair.lake)
+    ]
+    assert queued[0] == queued[1] != []
 
 
 def test_both_are_sound_and_a_broken_rule_is_found_in_a_lake_too(pair: Pair) -> None:

@@ -211,6 +211,7 @@ class Model:
                 "audit": state["status"] == "approved" and state["decided_kind"] == "policy",
                 "disputed": state["status"] == "disputed",
                 "suggested": False,  # there is no judge here
+                "flagged": False,  # nor what flags a negative
             }[queue]
             free = self.claims.get(sample.sample_id, reviewer) == reviewer and sample.sample_id not in held
             if is_there and free and not sample.judged_by(reviewer):

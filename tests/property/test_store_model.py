@@ -37,7 +37,7 @@ from synth.records import (
     text_id,
 )
 from synth.stages.release import create_release
-from synth.store import reviews, samples, sources
+from synth.store import minings, reviews, samples, sources
 from synth.store.connection import Store
 from synth.store.release_policy import ReleasePolicy
 from synth.store.sources import NewPassage
@@ -257,7 +257,7 @@ class StoreAndModel(RuleBasedStateMachine):
     @rule(stage=st.integers(1, 3), scores=st.lists(SCORES, min_size=4, max_size=4), which=st.permutations(TEXTS))
     def mine(self, stage: int, scores: list[float], which: list[str]) -> None:
         key = key_of("stage", stage)
-        found = samples.minable(self.store, key)
+        found = minings.minable(self.store, key)
         assert {each.revision_id for each in found} == self.model.unmined(key)
         self.turn += 1
         results = []
@@ -271,9 +271,9 @@ class StoreAndModel(RuleBasedStateMachine):
                 Negative(each.sample_id, each.revision_id, text_id(n.text), "mined", n.rank, n.score, n.positive_score)
                 for n in rows
             )
-            results.append(samples.Mined(each, "full", "", 1, negatives))
+            results.append(minings.Mined(each, "full", "", 1, negatives))
         with self.store.write() as cursor:
-            samples.add_mined(cursor, key, new_id(), results)
+            minings.add_mined(cursor, key, new_id(), results)
 
     @precondition(lambda self: self.model.samples)
     @rule(

@@ -1,6 +1,9 @@
 """Samples for the review app's tests, put into a store as the stages put them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from synth.records import (
@@ -16,7 +19,7 @@ from synth.records import (
     new_id,
     text_id,
 )
-from synth.store import reviews, samples, sources
+from synth.store import minings, reviews, samples, sources
 from synth.store.connection import Store
 from synth.store.judgements import Judge, Judgement, add_judgements
 
@@ -29,8 +32,12 @@ def add_samples(
     *,
     positive: str = "The harbour opens at six.",
     negatives: Sequence[str] = ("The harbour closes at nine.", "Boats are painted in March."),
+    known: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[UUID]:
-    """One mined retrieval sample per query; ids in the order in which the queue shows them."""
+    """
+    One mined retrieval sample per query; ids in the order in which the queue shows them. `known` is what is known of
+    negatives, by their text: fields of `Negative`.
+    """
     drafts = [Draft(Retrieval(query, (positive,)), GUIDE.source_id, "query", "llm") for query in queries]
     run_id = new_id()
     with store.write() as cursor:
@@ -38,23 +45,36 @@ def add_samples(
         passages = [sources.NewPassage(text_id(text), text, "", "") for text in (positive, *negatives)]
         sources.add_passages(cursor, GUIDE.source_id, passages)
         samples.add_drafts(cursor, drafts, run_id)
-    stage = key_of("a mining", *queries)
-    mined = [
-        samples.Mined(minable, "full", "", 1, tuple(_negatives(minable, negatives, queries.index(minable.query))))
-        for minable in samples.minable(store, stage)
-        if minable.query in queries
-    ]
-    with store.write() as cursor:
-        samples.add_mined(cursor, stage, run_id, mined)
+    mined = mine(store, queries, negatives, known)
     by_query = {each.sample.query: each.sample.sample_id for each in mined}
     return [by_query[query] for query in queries]
 
 
-def _negatives(minable: samples.Minable, texts: Sequence[str], place: int) -> list[Negative]:
+def mine(
+    store: Store, queries: Sequence[str], negatives: Sequence[str], known: Mapping[str, Mapping[str, Any]]
+) -> list[minings.Mined]:
+    """Find these negatives for the samples of these queries."""
+    stage = new_id()
+    mined = [
+        minings.Mined(
+            minable, "full", "", 1, tuple(_negatives(minable, negatives, queries.index(minable.query), known))
+        )
+        for minable in minings.minable(store, stage)
+        if minable.query in queries
+    ]
+    with store.write() as cursor:
+        minings.add_mined(cursor, stage, new_id(), mined)
+    return mined
+
+
+def _negatives(
+    minable: minings.Minable, texts: Sequence[str], place: int, known: Mapping[str, Mapping[str, Any]]
+) -> list[Negative]:
     """Scores fall with the sample's place, so that the queue (most contested first) keeps the order."""
+    ids = minable.sample_id, minable.revision_id
     return [
-        Negative(
-            minable.sample_id, minable.revision_id, text_id(text), "mined", rank, 0.7 - place / 1000 - rank / 10, 0.8
+        replace(
+            Negative(*ids, text_id(text), "mined", rank, 0.7 - place / 1000 - rank / 10, 0.8), **known.get(text, {})
         )
         for rank, text in enumerate(texts, start=1)
     ]

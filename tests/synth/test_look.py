@@ -111,6 +111,33 @@ def test_show_tells_what_judges_said_of_each_passage_and_obeys_none_of_it(
     assert any(line.startswith("1: mined, rank 2") for line in lines)
 
 
+def test_show_tells_how_a_negative_was_found_and_which_candidates_fell(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    of = {"sample_id": sample, "revision_id": sample, "created_at": now(), "run_id": new_id()}
+    known = {
+        "miners": [{"miner": f"m {HOSTILE}", "rank": 12, "score": 0.5}, {"miner": "bm25", "rank": 3, "score": 7.5}],
+        "flags": ["near_positive"],
+        "relaxed": ["cap"],
+    }
+    fallen = [
+        {"text_id": str(text_id(HOSTILE)), "rank": rank, "score": 0.5, "reason": "capped"} for rank in range(1, 6)
+    ]
+    with workspace.store.write() as cursor:
+        negative = of | known | {"negative_id": new_id(), "text_id": text_id(HOSTILE), "origin": "mined"}
+        insert(cursor, "negative", [negative])
+        mined = of | {"status": "short", "reason": "few", "fallen": '{"capped": 5}', "candidates": fallen}
+        insert(cursor, "mined", [mined])
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    [found] = [line for line in lines if line.startswith("1: mined")]
+    assert found.startswith("1: mined, m \\x1b[31m[bold]")
+    assert found.endswith(" rank 12, bm25 rank 3, flagged near_positive, relaxed cap")
+    at = next(at for at, line in enumerate(lines) if line.endswith(": short (few), fell: 5 capped"))
+    assert lines[at + 1].startswith("capped, rank 1, score 0.500: ")
+    assert lines[at + 4] == "2 more that fell"
+
+
 @pytest.mark.parametrize(
     ("settled", "told"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from synth.records import (
     Draft,
+    FoundBy,
     Negative,
     Retrieval,
     ReviewEvent,
@@ -18,11 +19,12 @@ from synth.records import (
     new_id,
     text_id,
 )
-from synth.store import reviews, runs, samples, sources
+from synth.store import minings, reviews, runs, samples, sources
 from synth.store.calls import Call, add_calls
 from synth.store.connection import Store
 from synth.store.history import life
 from synth.store.made import add_finished
+from synth.store.minings import Fallen, Mined
 from synth.store.rows import insert, now
 from synth.store.sources import NewPassage
 from tests.synth.store.finishing import done
@@ -76,18 +78,24 @@ def told(store: Store, training_source: Source) -> Told:
             add_calls(cursor, [CALL], run.run_id)
         run.count(stored=1)
         run.cost = 0.002
-    [sample] = samples.minable(store, key_of("m"))
+    [sample] = minings.minable(store, key_of("m"))
     found = [
-        Negative(sample.sample_id, sample.revision_id, text_id(text), "mined", rank, score, 0.8)
-        for rank, (text, score) in enumerate([(CLOSE, 0.7), (WRONG, 0.3)], start=2)
+        Negative(sample.sample_id, sample.revision_id, text_id(text), "mined", rank, score, 0.8, *known)
+        for rank, (text, score, *known) in enumerate([(CLOSE, 0.7, (FoundBy("bm25", 1, 7.5),)), (WRONG, 0.3)], start=2)
     ]
-    with runs.recorded(store, "mine", {}, model="bag-of-words") as mining, store.write() as cursor:
-        samples.add_mined(cursor, key_of("m"), mining.run_id, [samples.Mined(sample, "full", "", 1, tuple(found))])
+    fallen = (Fallen(text_id(SEED), 1, 0.9, "capped"),)
+    mined = Mined(sample, "short", "2 of 3", 1, tuple(found), 9, 1, 0.8, {"capped": 1}, fallen)
+    with runs.recorded(store, "mine", {}, model="bag-of-words") as mining:
+        for number in (2, 3):
+            with mining.step("search", number, "cpu"):
+                pass
+        with store.write() as cursor:
+            minings.add_mined(cursor, key_of("m"), mining.run_id, [mined])
     events = judged(store, sample)
     return Told(store, sample.sample_id, run.run_id, released(store, sample), events)
 
 
-def judged(store: Store, sample: samples.Minable) -> list[ReviewEvent]:
+def judged(store: Store, sample: minings.Minable) -> list[ReviewEvent]:
     """Approved, one negative dropped, rejected and that undone, edited."""
     with store.read() as cursor:
         [(negative,)] = cursor.execute("SELECT negative_id FROM negatives WHERE text = ?", [CLOSE]).fetchall()
@@ -109,7 +117,7 @@ def judged(store: Store, sample: samples.Minable) -> list[ReviewEvent]:
     return events
 
 
-def released(store: Store, sample: samples.Minable) -> UUID:
+def released(store: Store, sample: minings.Minable) -> UUID:
     release_id = new_id()
     row = {"release_id": release_id, "name": "first", "digest": "d", "policy": "{}", "counts": '{"retrieval": 1}'}
     item = {"release_id": release_id, "sample_id": sample.sample_id, "revision_id": sample.revision_id}
@@ -153,7 +161,17 @@ def test_negatives_say_how_they_were_found_and_who_dropped_them(told: Told) -> N
     assert (by_text[CLOSE]["rank"], by_text[CLOSE]["score"], by_text[CLOSE]["miner"]) == (2, 0.7, "bag-of-words")
     assert by_text[CLOSE]["verdicts"] == [{"reviewer": "ben", "verdict": "false_negative", "drops": True}]
     assert (by_text[CLOSE]["is_dropped"], by_text[WRONG]["is_dropped"]) == (True, False)
-    assert found["minings"][0]["status"] == "full"
+    assert by_text[CLOSE]["miners"] == [{"miner": "bm25", "rank": 1, "score": 7.5}]
+    [mined] = found["minings"]
+    assert (mined["status"], mined["num_candidates"], mined["fallen"]) == ("short", 9, {"capped": 1})
+    assert [(each["text"], each["reason"]) for each in mined["candidates"]] == [(SEED, "capped")]
+
+
+def test_a_run_tells_its_steps_each_once_with_all_its_time(told: Told) -> None:
+    [run_id] = [each["run_id"] for each in life(told.store, str(told.sample_id))["minings"]]
+    [step] = life(told.store, str(run_id))["steps"]
+    assert step.pop("seconds") > 0
+    assert step == {"step": "search", "times": 2, "number": 5, "detail": "cpu"}
 
 
 def test_a_negative_names_the_releases_that_hold_it_and_a_release_its_judges(told: Told) -> None:

@@ -15,7 +15,7 @@ from synth.records import Draft, Retrieval, ReviewEvent, Source, StoreError, Sto
 from synth.store import migrate, samples
 from synth.store.connection import Store
 from synth.store.engine import attach
-from synth.store.reviews import add_reviews
+from synth.store.reviews import Queue, add_reviews, cards
 from synth.store.seeds import Seeds
 from synth.store.verify import verify
 from tests.conftest import REPOSITORY
@@ -96,6 +96,17 @@ def test_passages_that_were_done_before_samples_could_be_seeds_are_done_after(tm
     num_pending = [len(Seeds().pending(store, key, limit=None)) for key in (new_id(), stage_key)]
     assert num_done > 0 and num_pending[0] - num_pending[1] == num_done
     assert asked(store, "SELECT count(*) FROM generations JOIN passages ON text_id = seed_id") == [(num_done,)]
+
+
+def test_negatives_and_minings_of_before_say_nothing_of_what_is_stored_since(tmp_path: Path) -> None:
+    store = Store.open(old_store(tmp_path / "store.duckdb", version=10))
+    since = "miners, num_votes, relevance, positive_relevance, positive_similarity, overlap, flags, relaxed"
+    assert set(asked(store, f"SELECT {since} FROM negatives")) == {(None,) * 8}
+    since = "positive_score, num_candidates, num_capped, fallen"
+    assert set(asked(store, f"SELECT {since} FROM minings")) == {(None,) * 4}
+    assert asked(store, "FROM mining_candidates") == asked(store, "FROM run_steps") == []
+    assert cards(store, reviewer="cy", queue=Queue.FLAGGED) == []
+    assert {each.flags for card in cards(store, reviewer="cy") for each in card.negatives} <= {()}
 
 
 def test_the_copy_made_before_is_the_old_store(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from synth.records import (
     new_id,
     text_id,
 )
-from synth.store import reviews, samples, sources
+from synth.store import minings, reviews, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.made import Finished, add_finished
+from synth.store.minings import Mined
 from synth.store.relabels import Relabelable, Relabelled, Stored, add_relabelled, relabelable
-from synth.store.samples import Mined
 from synth.store.sources import NewPassage
 
 CATS, SLEEP, DOGS, SLEDGES, SKIFF = TEXTS = (
@@ -237,10 +237,10 @@ def test_written_negatives_go_along_unless_they_answer_and_mined_ones_stay_behin
     written = [Written(SKIFF, "other_aspect"), Written(SLEDGES, "unnecessary")]
     with store.write() as cursor:
         add_finished(cursor, key_of("written"), new_id(), [Finished(each.sample, written)])
-    [minable] = samples.minable(store, key_of("mine"))
+    [minable] = minings.minable(store, key_of("mine"))
     mined = Negative(minable.sample_id, minable.revision_id, text_id(DOGS), "mined", 1, 0.5, 0.8)
     with store.write() as cursor:
-        samples.add_mined(cursor, key_of("mine"), new_id(), [Mined(minable, "full", "", 1, (mined,))])
+        minings.add_mined(cursor, key_of("mine"), new_id(), [Mined(minable, "full", "", 1, (mined,))])
     keep(store, found(each, CATS, answers=[SKIFF], negatives=DOGS))
     rows = query(
         store,

@@ -21,9 +21,9 @@ from synth.records import (
     new_id,
     text_id,
 )
-from synth.store import reviews, rows, samples, sources
+from synth.store import minings, reviews, rows, samples, sources
 from synth.store.connection import Store
-from synth.store.samples import Mined
+from synth.store.minings import Mined
 from synth.store.sources import NewPassage
 
 PASSAGES = ("A dog barks.", "A cow moos.")
@@ -32,7 +32,7 @@ MORE = Retrieval("what purrs?", ("A cat purrs.", "A lion purrs too."))
 
 
 @pytest.fixture
-def sample(store: Store, training_source: Source) -> samples.Minable:
+def sample(store: Store, training_source: Source) -> minings.Minable:
     """A mined sample with two negatives, the dog nearer than the cow."""
     with store.write() as cursor:
         samples.add_drafts(
@@ -41,28 +41,28 @@ def sample(store: Store, training_source: Source) -> samples.Minable:
         passages = [NewPassage(text_id(text), text, "", "") for text in PASSAGES]
         sources.add_passages(cursor, training_source.source_id, passages)
     mine(store, "first")
-    [found] = samples.minable(store, key_of("another"))
+    [found] = minings.minable(store, key_of("another"))
     return found
 
 
 def mine(store: Store, stage: str) -> None:
     """Give every sample that this stage has not mined its two negatives."""
     results = []
-    for each in samples.minable(store, key_of(stage)):
+    for each in minings.minable(store, key_of(stage)):
         found = [
             Negative(each.sample_id, each.revision_id, text_id(text), "mined", rank, 0.5 - rank / 10, 0.8)
             for rank, text in enumerate(PASSAGES, start=1)
         ]
         results.append(Mined(each, "full", "", 1, tuple(found)))
     with store.write() as cursor:
-        samples.add_mined(cursor, key_of(stage), new_id(), results)
+        minings.add_mined(cursor, key_of(stage), new_id(), results)
 
 
-def event(sample: samples.Minable, verdict: Verdict, reviewer: str = "ann", **fields: object) -> ReviewEvent:
+def event(sample: minings.Minable, verdict: Verdict, reviewer: str = "ann", **fields: object) -> ReviewEvent:
     return replace(ReviewEvent(new_id(), reviewer, sample.sample_id, sample.revision_id, verdict), **fields)
 
 
-def edit(sample: samples.Minable, content: Content, reviewer: str = "ann", **fields: object) -> ReviewEvent:
+def edit(sample: minings.Minable, content: Content, reviewer: str = "ann", **fields: object) -> ReviewEvent:
     return event(sample, Verdict.APPROVE, reviewer, edited_id=new_id(), edit=content, **fields)
 
 
@@ -101,13 +101,13 @@ def dropped(store: Store) -> list[str]:
         return [text for (text,) in found.fetchall()]
 
 
-def test_an_event_sent_twice_is_stored_once(store: Store, sample: samples.Minable) -> None:
+def test_an_event_sent_twice_is_stored_once(store: Store, sample: minings.Minable) -> None:
     approval = event(sample, Verdict.APPROVE)
     assert [send(store, approval, approval), send(store, approval)] == [1, 0]
     assert state(store) == ("approved", "ann")
 
 
-def test_the_latest_verdict_counts_and_undo_brings_the_one_before_back(store: Store, sample: samples.Minable) -> None:
+def test_the_latest_verdict_counts_and_undo_brings_the_one_before_back(store: Store, sample: minings.Minable) -> None:
     approval, rejection = event(sample, Verdict.APPROVE), event(sample, Verdict.REJECT)
     send(store, approval)
     send(store, rejection)
@@ -118,7 +118,7 @@ def test_the_latest_verdict_counts_and_undo_brings_the_one_before_back(store: St
     assert state(store) == ("pending", None)
 
 
-def test_events_of_a_batch_count_in_their_order(store: Store, sample: samples.Minable) -> None:
+def test_events_of_a_batch_count_in_their_order(store: Store, sample: minings.Minable) -> None:
     both = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
     for _ in range(3):
         for first, last in (list(both), list(both)[::-1]):
@@ -127,7 +127,7 @@ def test_events_of_a_batch_count_in_their_order(store: Store, sample: samples.Mi
 
 
 def test_an_event_counts_after_those_before_it_though_the_clock_went_back(
-    store: Store, sample: samples.Minable, monkeypatch: pytest.MonkeyPatch
+    store: Store, sample: minings.Minable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(store, event(sample, Verdict.APPROVE))
     past = rows.now().replace(year=2001)
@@ -136,13 +136,13 @@ def test_an_event_counts_after_those_before_it_though_the_clock_went_back(
     assert state(store)[0] == "rejected"
 
 
-def test_a_person_overrules_a_policy_whoever_came_last(store: Store, sample: samples.Minable) -> None:
+def test_a_person_overrules_a_policy_whoever_came_last(store: Store, sample: minings.Minable) -> None:
     send(store, event(sample, Verdict.REJECT))
     send(store, event(sample, Verdict.APPROVE, "policy:all", reviewer_kind="policy"))
     assert state(store) == ("rejected", "ann")
 
 
-def test_a_policy_changes_its_mind_and_another_policys_but_no_persons(store: Store, sample: samples.Minable) -> None:
+def test_a_policy_changes_its_mind_and_another_policys_but_no_persons(store: Store, sample: minings.Minable) -> None:
     def policy(name: str, verdict: Verdict) -> int:
         return send(store, event(sample, verdict, f"policy:{name}", reviewer_kind="policy", reasons=("its own words",)))
 
@@ -153,7 +153,7 @@ def test_a_policy_changes_its_mind_and_another_policys_but_no_persons(store: Sto
     assert (reviews.undecided(store), state(store)) == ([], ("rejected", "ann"))
 
 
-def test_the_majority_decides_and_as_many_of_both_is_a_dispute(store: Store, sample: samples.Minable) -> None:
+def test_the_majority_decides_and_as_many_of_both_is_a_dispute(store: Store, sample: minings.Minable) -> None:
     send(store, event(sample, Verdict.APPROVE, "ann", difficulty=1), event(sample, Verdict.SKIP, "dan"))
     send(store, event(sample, Verdict.REJECT, "bob", difficulty=4))
     columns = "status, decided_by, num_approvals, num_rejections, difficulty, num_reviews"
@@ -164,7 +164,7 @@ def test_the_majority_decides_and_as_many_of_both_is_a_dispute(store: Store, sam
 
 
 def test_a_dropped_negative_counts_no_more_until_its_reviewer_takes_that_back(
-    store: Store, sample: samples.Minable
+    store: Store, sample: minings.Minable
 ) -> None:
     def say(verdict: Verdict, reviewer: str = "ann") -> ReviewEvent:
         said = event(sample, verdict, reviewer, negative_id=negatives(store)["A dog barks."])
@@ -184,7 +184,7 @@ def test_a_dropped_negative_counts_no_more_until_its_reviewer_takes_that_back(
     assert dropped(store) == []
 
 
-def test_an_edit_makes_a_revision_for_which_the_verdict_counts(store: Store, sample: samples.Minable) -> None:
+def test_an_edit_makes_a_revision_for_which_the_verdict_counts(store: Store, sample: minings.Minable) -> None:
     send(store, event(sample, Verdict.REJECT, "bob"))
     edited = edit(sample, MORE, reasons=("wrong-positive",), note="lions do")
     send(store, edited)
@@ -201,7 +201,7 @@ def test_an_edit_makes_a_revision_for_which_the_verdict_counts(store: Store, sam
 
 
 def test_an_edit_keeps_the_negatives_of_the_same_query_but_none_that_became_a_positive(
-    store: Store, sample: samples.Minable
+    store: Store, sample: minings.Minable
 ) -> None:
     mine(store, "again")
     latest = (
@@ -218,28 +218,28 @@ def test_an_edit_keeps_the_negatives_of_the_same_query_but_none_that_became_a_po
 
 
 def test_an_edit_of_the_query_leaves_the_negatives_behind_and_is_mined_anew(
-    store: Store, sample: samples.Minable
+    store: Store, sample: minings.Minable
 ) -> None:
     send(store, edit(sample, replace(QUESTION, query="which animal purrs?")))
     assert state(store, "num_negatives, hardness, status") == (0, None, "approved")
-    assert [each.query for each in samples.minable(store, key_of("first"))] == ["which animal purrs?"]
+    assert [each.query for each in minings.minable(store, key_of("first"))] == ["which animal purrs?"]
 
 
-def test_an_edit_of_white_space_alone_is_a_verdict_on_what_is_there(store: Store, sample: samples.Minable) -> None:
+def test_an_edit_of_white_space_alone_is_a_verdict_on_what_is_there(store: Store, sample: minings.Minable) -> None:
     send(store, edit(sample, replace(QUESTION, query="what   purrs? ")))
     assert state(store, "revision_id, status, query") == (sample.revision_id, "approved", "what purrs?")
     with store.read() as cursor:
         assert cursor.execute("SELECT edited_id FROM reviews").fetchall() == [(None,)]
 
 
-def test_an_edit_goes_back_to_what_the_sample_once_said(store: Store, sample: samples.Minable) -> None:
+def test_an_edit_goes_back_to_what_the_sample_once_said(store: Store, sample: minings.Minable) -> None:
     first = edit(sample, MORE)
     assert first.edited_id
     send(store, first, replace(edit(sample, QUESTION, "bob"), revision_id=first.edited_id))
     assert state(store, "positives, decided_by") == (list(QUESTION.positives), "bob")
 
 
-def test_an_edit_of_what_somebody_else_edited_meanwhile_is_refused(store: Store, sample: samples.Minable) -> None:
+def test_an_edit_of_what_somebody_else_edited_meanwhile_is_refused(store: Store, sample: minings.Minable) -> None:
     send(store, edit(sample, MORE))
     with pytest.raises(UserError, match="changed meanwhile"):
         send(store, edit(sample, replace(QUESTION, query="who purrs?"), "bob"))
@@ -247,7 +247,7 @@ def test_an_edit_of_what_somebody_else_edited_meanwhile_is_refused(store: Store,
 
 
 def test_an_edit_to_what_another_sample_says_is_refused(
-    store: Store, sample: samples.Minable, training_source: Source
+    store: Store, sample: minings.Minable, training_source: Source
 ) -> None:
     with store.write() as cursor:
         samples.add_drafts(cursor, [Draft(MORE, training_source.source_id, "query")], new_id())
@@ -255,7 +255,7 @@ def test_an_edit_to_what_another_sample_says_is_refused(
         send(store, edit(sample, MORE))
 
 
-def test_a_promotion_makes_the_text_a_positive_and_waits_for_a_verdict(store: Store, sample: samples.Minable) -> None:
+def test_a_promotion_makes_the_text_a_positive_and_waits_for_a_verdict(store: Store, sample: minings.Minable) -> None:
     negative = negatives(store)["A dog barks."]
     promotion = event(sample, Verdict.PROMOTE, negative_id=negative, edited_id=new_id())
     send(store, event(sample, Verdict.APPROVE), promotion)
@@ -267,7 +267,7 @@ def test_a_promotion_makes_the_text_a_positive_and_waits_for_a_verdict(store: St
     assert state(store, "revision_id, status, num_negatives") == (sample.revision_id, "approved", 2)
 
 
-def test_undoing_an_edit_withdraws_it_but_not_what_was_made_of_it(store: Store, sample: samples.Minable) -> None:
+def test_undoing_an_edit_withdraws_it_but_not_what_was_made_of_it(store: Store, sample: minings.Minable) -> None:
     first = edit(sample, MORE)
     assert first.edited_id
     second = replace(edit(sample, replace(MORE, query="who purrs?"), "bob"), revision_id=first.edited_id)
@@ -283,7 +283,7 @@ def test_undoing_an_edit_withdraws_it_but_not_what_was_made_of_it(store: Store, 
     assert state(store, "revision_id") == (third.edited_id,)
 
 
-def test_only_ones_own_events_can_be_undone_and_no_undo(store: Store, sample: samples.Minable) -> None:
+def test_only_ones_own_events_can_be_undone_and_no_undo(store: Store, sample: minings.Minable) -> None:
     approval = event(sample, Verdict.APPROVE)
     undone = undo(approval)
     send(store, approval)
@@ -335,7 +335,7 @@ BAD: list[tuple[dict[str, object], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), BAD, ids=lambda each: each if isinstance(each, str) else "")
 def test_what_no_event_may_say_is_refused_in_one_line_and_nothing_of_its_batch_is_kept(
-    store: Store, sample: samples.Minable, fields: dict[str, object], message: str
+    store: Store, sample: minings.Minable, fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         send(store, event(sample, Verdict.APPROVE), replace(event(sample, Verdict.APPROVE), **fields))
@@ -343,7 +343,7 @@ def test_what_no_event_may_say_is_refused_in_one_line_and_nothing_of_its_batch_i
     assert state(store, "status, num_reviews") == ("pending", 0)
 
 
-def test_an_edit_cannot_take_the_id_of_a_revision_that_is_there(store: Store, sample: samples.Minable) -> None:
+def test_an_edit_cannot_take_the_id_of_a_revision_that_is_there(store: Store, sample: minings.Minable) -> None:
     with pytest.raises(UserError, match="an id of its own"):
         send(store, replace(edit(sample, MORE), edited_id=sample.revision_id))
 
@@ -365,7 +365,7 @@ def test_samples_of_every_task_can_be_edited(store: Store, training_source: Sour
     assert found == [(5.0, None), (None, "time")]
 
 
-def test_the_projection_agrees_with_the_logs_after_every_kind_of_event(store: Store, sample: samples.Minable) -> None:
+def test_the_projection_agrees_with_the_logs_after_every_kind_of_event(store: Store, sample: minings.Minable) -> None:
     approval = event(sample, Verdict.APPROVE, difficulty=3)
     send(store, approval, event(sample, Verdict.SKIP, "bob"), event(sample, Verdict.REJECT, "eve"))
     send(store, undo(approval))

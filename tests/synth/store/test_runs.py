@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +74,26 @@ def test_what_a_run_sent_and_lost_is_stored(store: Store) -> None:
         run.lost_tokens, run.lost_cost = 30, 0.125
     columns = "requests, tokens_in, tokens_out, cost, lost_tokens, lost_cost"
     assert list(query(store, f"SELECT {columns} FROM runs").to_pylist()[0].values()) == [7, 100, 20, 0.5, 30, 0.125]
+
+
+def test_a_step_is_stored_when_it_is_done_with_its_time_and_what_it_did_so_many_of(store: Store) -> None:
+    with runs.recorded(store, "mine", {}) as run:
+        with run.step("encode passages", 300, "cpu, bf16"):
+            time.sleep(0.01)
+        with run.step("search") as step:
+            step.number, step.detail = 7, "torch"
+        rows = query(store, "SELECT * EXCLUDE (created_at) FROM run_steps ORDER BY created_at").to_pylist()
+        with pytest.raises(ZeroDivisionError), run.step("rerank"):
+            raise ZeroDivisionError
+    assert 0.01 <= rows[0].pop("seconds") < 5 and 0 <= rows[1].pop("seconds") < 5
+    of = {"run_id": str(run.run_id), "run_kind": "mine"}
+    assert rows == [
+        of | {"step": "encode passages", "number": 300, "detail": "cpu, bf16"},
+        of | {"step": "search", "number": 7, "detail": "torch"},
+    ]
+    assert query(store, "FROM run_steps").num_rows == 2  # what failed is none
+    with runs.Run().step("epoch") as step:  # of a run that no store records
+        assert step.number is None
 
 
 @contextmanager

@@ -1,14 +1,10 @@
 """Samples: content once, held-out sets whole, a projection that can be rebuilt."""
 
-from uuid import UUID
-
-from synth.records import Draft, Negative, Retrieval, Source, Sts, Use, key_of, new_id, text_id
+from synth.records import Draft, Retrieval, Source, Sts, Use, key_of, new_id, text_id
 from synth.store import samples, sources
 from synth.store.connection import Store
-from synth.store.made import add_finished
-from synth.store.samples import Mined
 from synth.store.sources import NewPassage
-from tests.synth.store.finishing import done
+from tests.synth.store.test_minings import mined
 
 
 def add(store: Store, *drafts: Draft) -> int:
@@ -50,50 +46,11 @@ def test_a_held_out_set_stays_whole_even_if_its_content_is_known(
     assert add(store, Draft(content, held_out_source.source_id, "ingest")) == 0
 
 
-def mined(store: Store, key: UUID, *, status: str = "full") -> list[samples.Minable]:
-    found = samples.minable(store, key)
-    passage = NewPassage(text_id("A dog barks."), "A dog barks.", "", "1")
-    with store.write() as cursor:
-        results = []
-        for sample in found:
-            sources.add_passages(cursor, key_of(1), [passage])
-            negative = Negative(sample.sample_id, sample.revision_id, passage.text_id, "mined", 3, 0.4, 0.8)
-            results.append(Mined(sample, status, "", 1, (negative,)))
-        samples.add_mined(cursor, key, new_id(), results)
-    return found
-
-
-def test_a_sample_is_mined_once_for_each_configuration(store: Store, training_source: Source) -> None:
-    add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query"))
-    assert len(mined(store, key_of("one"))) == 1
-    assert mined(store, key_of("one")) == []
-    assert len(mined(store, key_of("two"))) == 1
-    assert rows(store, "SELECT count(*) FROM negatives") == [(2,)]
-    assert rows(store, "SELECT num_negatives, round(hardness, 3) FROM samples") == [(1, -0.4)]
-
-
-def test_what_another_process_finished_meanwhile_is_not_stored_again(store: Store, training_source: Source) -> None:
-    add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query"))
-    [sample] = mined(store, key_of("one"))
-    again = Negative(sample.sample_id, sample.revision_id, text_id("A dog barks."), "mined", 3, 0.4, 0.8)
-    seed = text_id("A cat purrs.")
-    drafts = [Draft(Retrieval(f"query {n}?", ("A cat purrs.",)), training_source.source_id, "query") for n in (1, 2)]
-    with store.write() as cursor:
-        assert samples.add_mined(cursor, key_of("one"), new_id(), [Mined(sample, "full", "", 1, (again,))]) == 0
-        assert add_finished(cursor, key_of("g"), new_id(), [done(seed, drafts[:1])]).num_samples == 1
-        assert add_finished(cursor, key_of("g"), new_id(), [done(seed, drafts[1:])]).num_samples == 0
-    assert rows(store, "SELECT count(*) FROM negatives") == [(1,)]
-
-
-def test_held_out_samples_are_never_mined(store: Store, held_out_source: Source) -> None:
-    add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), held_out_source.source_id, "ingest"))
-    assert samples.minable(store, key_of("one")) == []
-
-
 def test_the_projection_equals_what_the_logs_say(store: Store, training_source: Source) -> None:
     add(store, Draft(Retrieval("what purrs?", ("A cat purrs.",)), training_source.source_id, "query"))
     add(store, Draft(Sts("a", "b", 1), training_source.source_id, "ingest"))
     mined(store, key_of("one"))
+    assert rows(store, "SELECT max(num_negatives) FROM samples") == [(1,)]
     assert samples.rebuild_state(store) == 0
     with store.write() as cursor:
         cursor.execute("UPDATE sample_state SET status = 'approved', num_negatives = 7")

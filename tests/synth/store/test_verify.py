@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synth.records import Draft, Negative, Retrieval, ReviewEvent, Source, Use, Verdict, new_id, text_id
-from synth.store import runs, samples, sources
+from synth.store import minings, runs, samples, sources
 from synth.store.connection import Store
 from synth.store.engine import Damaged
 from synth.store.reviews import add_reviews
@@ -20,7 +20,7 @@ TEXT = "a passage that does not answer"
 @pytest.fixture
 def sound(store: Store) -> Store:
     """A store with a row of every kind, made as the stages make them."""
-    with runs.recorded(store, "ingest", {}) as run, store.write() as cursor:
+    with runs.recorded(store, "ingest", {}) as run, run.step("search"), store.write() as cursor:
         training = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
         held_out = Source("guide", "test", Use.EVAL, "retrieval", "a test", "CC0-1.0", "1")
         for source in (training, held_out):
@@ -32,7 +32,9 @@ def sound(store: Store) -> Store:
         sources.add_passages(cursor, training.source_id, [passage])
         for sample in samples_of(cursor):
             negative = Negative(sample.sample_id, sample.revision_id, passage_id, "mined", 3, 0.4, 0.7)
-            samples.add_mined(cursor, new_id(), run.run_id, [samples.Mined(sample, "full", "", 1, (negative,))])
+            fallen = (minings.Fallen(passage_id, 3, 0.4, "capped"),)
+            mined = minings.Mined(sample, "full", "", 1, (negative,), candidates=fallen)
+            minings.add_mined(cursor, new_id(), run.run_id, [mined])
     with store.read() as cursor:
         [(sample_id, negative_id)] = cursor.execute("SELECT sample_id, negative_id FROM negative LIMIT 1").fetchall()
     reviews = [
@@ -53,9 +55,9 @@ def sound(store: Store) -> Store:
     return store
 
 
-def samples_of(cursor: object) -> list[samples.Minable]:
+def samples_of(cursor: object) -> list[minings.Minable]:
     rows = cursor.execute("SELECT sample_id, revision_id, query FROM revision ORDER BY ALL").fetchall()  # type: ignore[attr-defined]
-    return [samples.Minable(row[0], row[1], row[2], ("p",), ("p",), (), None, "guide") for row in rows]
+    return [minings.Minable(row[0], row[1], row[2], ("p",), ("p",), (), None, "guide") for row in rows]
 
 
 def test_a_sound_store_has_no_problem(sound: Store) -> None:
@@ -74,6 +76,8 @@ def test_a_sound_store_has_no_problem(sound: Store) -> None:
         ("UPDATE review SET undoes = uuid()", r"review\.undoes: 2 rows name what is not in review"),
         ("UPDATE release_item SET negative_ids = [uuid()]", r"release_item\.negative_ids: 1 rows"),
         ("UPDATE release_item SET revision_id = uuid()", r"release_item\.revision_id: 1 rows"),
+        ("UPDATE mined SET candidates = [{'text_id': uuid()}]", r"mined\.candidates: 6 rows name what is not in text"),
+        ("UPDATE run_step SET run_id = uuid()", r"run_step\.run_id: 1 rows name what is not in run"),
         ("DELETE FROM run", r"revision\.run_id: 6 rows name what is not in run \(one is .*\); restore a copy"),
         ("DELETE FROM sample_state", r"sample_state: 6 samples differ .* run `synth store rebuild`"),
         ("UPDATE sample_state SET status = 'rejected' WHERE status = 'approved'", r"sample_state: 1 samples differ"),
