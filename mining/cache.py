@@ -1,19 +1,17 @@
 """
-Embeddings on disk: what was encoded once is not encoded again, and a crash loses one shard at most.
+Embeddings on disk: what was encoded once is not encoded again, and a kill loses the shard in flight, some seconds.
 
-A shard is one file `FOLDER/FINGERPRINT/HASH.npz` of ids and vectors, written under another name and renamed when it is
-complete. The fingerprint is the encoder's, so vectors of another model, length, precision or prompt are never served.
-Shapes: N texts, D dimensions.
+Shards lie in `FOLDER/FINGERPRINT/`. The fingerprint is the encoder's, so vectors of another model, instruction, length
+or precision are never served. Texts are encoded in blocks that are cut by the texts alone and not by the clock, so a
+run that was killed and run again has the vectors, to the last bit, of one that was not.
+Shapes: N texts, U of them different, M of these missing on disk, S texts of a shard, D dimensions.
 """
 
-import hashlib
-import os
-import time
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from uuid import UUID
 
 import numpy as np
@@ -21,18 +19,29 @@ from numpy.typing import NDArray
 
 from mining import MiningError
 from mining.encode import Encoder
+from mining.encode_model import ModelEncoder
+from mining.encode_workers import WHAT, Shard, encode_in_workers
+from mining.shards import Keys, fill_from_disk, join_ids, write_shard
 
-SHARD_TEXTS = 2048
+SHARD_SECONDS = 15.0  # of encoding, that a kill may lose; a block may take longer
+MOST_IN_SHARD = 16_384  # texts
+BLOCK_CPU, BLOCK = 128, 2048  # texts that an encoder is given at once: a model on a CPU, any other encoder
+NEIGHBOURS = 16_384  # texts that are sorted by length together: blocks of texts that are alike need little padding
+IN_MEMORY = 1 << 30  # bytes of vectors; more lie in a file, which may be larger than memory
+
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Vectors, and where they came from."""
 
-    vectors_ND: NDArray[np.float32]
+    vectors_ND: Vectors  # more than 1 GB of them are mapped from a file that ends with them
     num_cached: int  # different texts that were found on disk
     num_encoded: int  # different texts that were encoded now
     damaged: tuple[str, ...]  # shards that could not be read: removed, and what they held encoded again
+    died: tuple[str, ...]  # a line for each process that died; others did its work
 
 
 def encode_cached(
@@ -42,11 +51,11 @@ def encode_cached(
     Encode texts, taking from disk what an encoder of the same fingerprint has encoded before.
 
     Args:
-        encoder: see `mining.encode.load_encoder`.
+        encoder: a model on several devices encodes in a process on each, unless there is but one block to encode.
         ids: N ids; texts with the same id are the same text and are encoded once.
         texts: N texts.
         folder: of the cache; made if need be. Several processes may use it at once.
-        on_progress: told how many more of the N texts are ready: those on disk, then those of each shard.
+        on_progress: told how many more of the N texts are ready: those on disk, then those of each block.
 
     Returns:
         Vectors (N, D) float32, L2-normalised, in the order of `texts`, and what was reused.
@@ -55,84 +64,137 @@ def encode_cached(
         MiningError: the folder cannot be read or written, or the encoder fails.
     """
     home = folder / encoder.fingerprint
-    vectors_ND = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-    places: dict[bytes, list[int]] = {}
-    for place, text_id in enumerate(ids):
-        places.setdefault(text_id.bytes, []).append(place)
+    raw = np.frombuffer(b"".join([each.bytes for each in ids]), dtype=np.uint8)
+    keys_U, first_U, of_N = np.unique(join_ids(raw.reshape(-1, 16)), return_index=True, return_inverse=True)
+    vectors_ND = _room(home, len(texts), encoder.dimension)
+    known_U, damaged = fill_from_disk(home, keys_U, first_U, vectors_ND, _are_sound, WHAT)
+    on_progress(int(known_U[of_N].sum()))
+    missing_M = np.flatnonzero(~known_U)
+    job = _Job(encoder, home, keys_U[missing_M], first_U[missing_M], np.bincount(of_N, minlength=1)[missing_M], texts)
+    died = job.encode(vectors_ND, on_progress)
+    _copy(vectors_ND, first_U[of_N])
+    return Encoded(vectors_ND, int(known_U.sum()), len(missing_M), damaged, tuple(died))
+
+
+def _room(home: Path, num_texts: int, dimension: int) -> Vectors:
+    """
+    Zeros (N, D), in memory or, if they are many, in a file without a name that ends with them.
+
+    Raises MiningError if there is no room.
+    """
+    size = num_texts * dimension * 4
+    if size <= IN_MEMORY:
+        return np.zeros((num_texts, dimension), dtype=np.float32)
+    step = 1 << 24
     try:
         home.mkdir(parents=True, exist_ok=True)
-        _sweep(home)
-        missing, damaged = _fill_from_disk(home, places, vectors_ND)
-    except OSError as error:
-        raise MiningError(f"the embedding cache {home} cannot be read ({error.strerror}): check the folder") from error
-    on_progress(len(texts) - sum(len(places[key]) for key in missing))
-    for start in range(0, len(missing), SHARD_TEXTS):
-        keys = missing[start : start + SHARD_TEXTS]
-        fresh_ND = encoder.encode([texts[places[key][0]] for key in keys])
-        _write_shard(home, keys, fresh_ND)
-        for key, vector_D in zip(keys, fresh_ND, strict=True):
-            vectors_ND[places[key]] = vector_D
-        on_progress(sum(len(places[key]) for key in keys))
-    return Encoded(vectors_ND, len(places) - len(missing), len(missing), tuple(damaged))
-
-
-def _sweep(home: Path) -> None:
-    """Remove what killed runs left half written; a run that is alive writes a shard in far less than an hour."""
-    for partial in home.glob("*.part"):
-        if time.time() - partial.stat().st_mtime > 3600:
-            partial.unlink(missing_ok=True)
-
-
-def _fill_from_disk(
-    home: Path, places: dict[bytes, list[int]], vectors_ND: NDArray[np.float32]
-) -> tuple[list[bytes], list[str]]:
-    """Copy what the shards hold into place; what is still missing, in order, and the names of damaged shards."""
-    missing = dict.fromkeys(places)
-    damaged = []
-    for path in sorted(home.glob("*.npz")):
-        if not missing:
-            break
-        shard = _read_shard(path, vectors_ND.shape[1])
-        if shard is None:
-            path.unlink(missing_ok=True)
-            damaged.append(path.name)
-            continue
-        keys, shard_SD = shard
-        for row, key in enumerate(keys):
-            if key in missing:
-                vectors_ND[places[key]] = shard_SD[row]
-                del missing[key]
-    return list(missing), damaged
-
-
-def _read_shard(path: Path, dimension: int) -> tuple[list[bytes], NDArray[np.float32]] | None:
-    """Ids and vectors of a shard, whose checksums numpy verifies; None if it is damaged."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            ids, vectors_SD = arrays["ids"], arrays["vectors"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        return None
-    fits = ids.dtype == np.uint8 and ids.shape == (len(vectors_SD), 16) and vectors_SD.shape == (len(ids), dimension)
-    if not fits or vectors_SD.dtype != np.float32:
-        return None
-    if not np.allclose(np.linalg.norm(vectors_SD, axis=1), 1.0, atol=1e-3):  # not what was written, not finite
-        return None
-    return [row.tobytes() for row in ids], vectors_SD
-
-
-def _write_shard(home: Path, keys: list[bytes], vectors_SD: NDArray[np.float32]) -> None:
-    name = hashlib.sha256(b"".join(keys)).hexdigest()[:32]
-    ids = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16)
-    partial = home / f"{name}.{os.getpid()}.part"
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, ids=ids, vectors=vectors_SD)
+        with tempfile.TemporaryFile(dir=home) as file:
+            for start in range(0, size, step):  # written, not only sized: a full disk is an error now, a crash later
+                file.write(bytes(min(step, size - start)))
             file.flush()
-            os.fsync(file.fileno())
-        partial.replace(home / f"{name}.npz")
+            return np.asarray(np.memmap(file, dtype=np.float32, mode="r+", shape=(num_texts, dimension)))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise MiningError(
-            f"the embedding cache {home} cannot be written ({error.strerror}): make room and run again; "
-            "what was encoded before is kept"
+            f"the {WHAT} {home} cannot take a file of {size / 1e9:.1f} GB of vectors ({error.strerror}): make room"
         ) from error
+
+
+def _are_sound(vectors_SD: Vectors) -> bool:
+    """Whether they are of length 1; False if one is not finite."""
+    return bool(np.allclose(np.einsum("sd,sd->s", vectors_SD, vectors_SD), 1.0, rtol=0, atol=2e-3))
+
+
+def _copy(vectors_ND: Vectors, first_N: Rows) -> None:
+    """Give each text the vector of the first one with its id."""
+    again = np.flatnonzero(first_N != np.arange(len(first_N)))
+    for start in range(0, len(again), MOST_IN_SHARD):
+        rows = again[start : start + MOST_IN_SHARD]
+        vectors_ND[rows] = vectors_ND[first_N[rows]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be encoded, M texts."""
+
+    encoder: Encoder
+    home: Path
+    keys_M: Keys  # sorted
+    rows_M: Rows  # of their first texts among the N
+    counts_M: Rows  # how many texts have each
+    texts: Sequence[str]
+
+    def encode(self, vectors_ND: Vectors, on_progress: Callable[[int], None]) -> list[str]:
+        """Encode, write and fill in; a line for each process that died. Raises MiningError."""
+        blocks = self._blocks()
+        if len(blocks) > 1 and isinstance(self.encoder, ModelEncoder) and len(self.encoder.devices) > 1:
+            return self._encode_in_workers(self.encoder, blocks, vectors_ND, on_progress)
+        waiting: list[tuple[Rows, Vectors]] = []
+        started = perf_counter()
+        try:
+            for block in blocks:
+                fresh_SD = _checked(self.encoder, self._texts(block))
+                vectors_ND[self.rows_M[block]] = fresh_SD
+                waiting.append((block, fresh_SD))
+                on_progress(int(self.counts_M[block].sum()))
+                if perf_counter() - started > SHARD_SECONDS or len(waiting) * len(blocks[0]) >= MOST_IN_SHARD:
+                    full, waiting = waiting, []
+                    self._write(full)
+                    started = perf_counter()
+        finally:  # an endpoint's refusal or Ctrl-C: what was encoded is kept
+            if waiting:
+                self._write(waiting)
+        return []
+
+    def _write(self, encoded: list[tuple[Rows, Vectors]]) -> None:
+        keys_S = np.concatenate([self.keys_M[block] for block, _ in encoded])
+        write_shard(self.home, keys_S, np.concatenate([fresh_SD for _, fresh_SD in encoded]), WHAT)
+
+    def _encode_in_workers(
+        self, encoder: ModelEncoder, blocks: list[Rows], vectors_ND: Vectors, on_progress: Callable[[int], None]
+    ) -> list[str]:
+        num_blocks = 1  # of the next shard
+
+        def shards() -> Iterator[Shard]:
+            start = 0
+            while start < len(blocks):
+                part = blocks[start : start + num_blocks]
+                start += len(part)
+                yield Shard(self.keys_M[np.concatenate(part)], [self._texts(block) for block in part])
+
+        def done(shard: Shard, seconds: float) -> None:
+            nonlocal num_blocks
+            in_time = int(SHARD_SECONDS * len(shard.blocks) / seconds)
+            num_blocks = max(1, min(in_time, 2 * len(shard.blocks), MOST_IN_SHARD // len(blocks[0])))
+            on_progress(int(self.counts_M[np.searchsorted(self.keys_M, shard.keys_S)].sum()))
+
+        died = encode_in_workers(encoder, self.home, shards(), done)
+        known_M, _ = fill_from_disk(self.home, self.keys_M, self.rows_M, vectors_ND, _are_sound, WHAT)
+        if not known_M.all():
+            raise MiningError(f"shards of the {WHAT} {self.home} vanished as soon as they were written: run again")
+        return died
+
+    def _texts(self, block: Rows) -> list[str]:
+        return [self.texts[row] for row in self.rows_M[block]]
+
+    def _blocks(self) -> list[Rows]:
+        """Places among the M: in the order given, sorted by length, longest first, among their neighbours."""
+        on_cpu = isinstance(self.encoder, ModelEncoder) and self.encoder.devices[0] == "cpu"
+        size = BLOCK_CPU if on_cpu else BLOCK
+        length_M = np.array([len(self.texts[row]) for row in self.rows_M], dtype=np.int64)
+        order_M = np.lexsort((self.rows_M, -length_M, self.rows_M // NEIGHBOURS))
+        return [order_M[start : start + size] for start in range(0, len(order_M), size)]
+
+
+def _checked(encoder: Encoder, texts: list[str]) -> Vectors:
+    """Vectors (S, D) of texts. Raises MiningError for what would not be read again."""
+    vectors_SD = encoder.encode(texts)
+    if (
+        vectors_SD.dtype != np.float32
+        or vectors_SD.shape != (len(texts), encoder.dimension)
+        or not _are_sound(vectors_SD)
+    ):
+        raise MiningError(
+            f"{encoder.name} does not give {len(texts)} texts as many vectors of length 1 and {encoder.dimension} "
+            "dimensions: none of them is kept; check the encoder"
+        )
+    return vectors_SD

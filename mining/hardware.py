@@ -44,16 +44,36 @@ def choose_hardware(device: str, precision: str) -> Hardware:
         raise MiningError(f"no device {device} on this machine ({first_line}): use auto or cpu") from None
     if precision != "auto":
         return Hardware(device, precision, "as configured")
-    fast, reason = _bf16_support(torch.device(device).type)
+    fast, reason = _bf16_support(torch.device(device))
     return Hardware(device, "bf16" if fast else "fp32", reason)
 
 
-def _bf16_support(kind: str) -> tuple[bool, str]:
-    if kind == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return fast, f"{torch.cuda.get_device_name()} {'computes' if fast else 'does not compute'} bf16"
-    if kind == "cpu":
+def choose_devices(device: str, precision: str) -> tuple[tuple[str, ...], str]:
+    """
+    Turn `auto` into all devices of this machine that compute together, and into a precision that suits each of them.
+
+    Args:
+        device: auto (every cuda device; without one, as `choose_hardware`), or devices of torch with commas between
+            them. One that is named twice is used by two processes.
+        precision: as for `choose_hardware`; auto is bf16 only if every device multiplies it itself.
+
+    Raises:
+        MiningError: this machine has no such device, or there is no such precision.
+    """
+    num_cuda = torch.cuda.device_count() if device == "auto" else 0
+    names = [f"cuda:{number}" for number in range(num_cuda)] if num_cuda > 1 else device.split(",")
+    chosen = [choose_hardware(name.strip(), precision) for name in names]
+    precisions = {each.precision for each in chosen}
+    return tuple(each.device for each in chosen), "fp32" if len(precisions) > 1 else precisions.pop()
+
+
+def _bf16_support(device: torch.device) -> tuple[bool, str]:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return fast, f"{torch.cuda.get_device_name(device)} {'computes' if fast else 'does not compute'} bf16"
+    if device.type == "cpu":
         able = torch.cpu.get_capabilities()
         units = [name for name in ("amx_bf16", "avx512_bf16") if able.get(name)]
         return bool(units), f"this processor has {' and '.join(units) or 'no unit for bf16'}"
-    return False, f"bf16 is not chosen on {kind}"
+    return False, f"bf16 is not chosen on {device.type}"

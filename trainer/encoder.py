@@ -145,7 +145,7 @@ def find_model(name: str) -> str:
     Raises:
         UserError: it is none of them.
     """
-    from mining.encode import refuse_what_the_hub_cannot_give, resolve_model
+    from mining.model_folder import refuse_what_the_hub_cannot_give, resolve_model
 
     try:
         path = resolve_model(name)

@@ -61,7 +61,7 @@ def check(
         encoder=opened.config.mine.encoder if encoder is None else encoder,
         encode_missing=encoder is not None,
     )
-    plan = plan_check(opened.store, settings, against or [], device=device)
+    plan = plan_check(opened.store, settings, against or [], opened.embeddings, device=device)
     with progress("check", plan.num_steps) as advance:
         outcome = run_check(opened.store, plan, opened.embeddings, on_progress=advance)
     if as_json:

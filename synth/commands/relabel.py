@@ -83,7 +83,7 @@ def relabel(
     llm = opened.llm(base_url=base_url, model=model)
     asking = asking_of(opened, llm, Ceilings(max_cost, max_tokens, max_requests))
     settings = RelabelSettings(chosen, candidates, seed, device, tuple(source or ()), limit, again)
-    plan = plan_relabel(opened.store, settings, asking)
+    plan = plan_relabel(opened.store, settings, asking, opened.embeddings)
     with progress("encode", plan.num_texts) as advance:
         plan = with_candidates(plan, opened.embeddings, on_progress=advance)
     job = _job(opened, plan, as_json=as_json)

@@ -103,9 +103,11 @@ class CheckOutcome:
     notes: Sequence[str]
 
 
-def plan_check(store: Store, settings: CheckSettings, against: Sequence[str], *, device: str) -> CheckPlan:
+def plan_check(
+    store: Store, settings: CheckSettings, against: Sequence[str], folder: Path, *, device: str
+) -> CheckPlan:
     """
-    Find the evaluation sets named (all, if none is) and, for similarity, load the encoder.
+    Find the evaluation sets named (all, if none is) and, for similarity, the encoder, whose cache is in `folder`.
 
     Raises UserError for a name that is no held-out source, or an encoder that cannot be loaded.
     """
@@ -116,7 +118,7 @@ def plan_check(store: Store, settings: CheckSettings, against: Sequence[str], *,
     chosen = [each for each in known if not against or each.name in against]
     encoder = None
     if settings.similar is not None and chosen:
-        encoder = load_query_encoder(settings.encoder, device=device, encode_missing=settings.encode_missing)
+        encoder = load_query_encoder(settings.encoder, folder, device=device, encode_missing=settings.encode_missing)
     return CheckPlan(settings, chosen, overlaps.num_training(store), encoder, device)
 
 

@@ -1,15 +1,13 @@
 """Similarity: evaluation texts that come near to what samples ask, by the cosine of an encoder's vectors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mining import MiningError
 from synth.overlaps import EvalText, asked_texts
-from synth.stages.mine import mining_errors
-from synth.stages.vectors import vectors_of
+from synth.stages.vectors import mining_errors, vectors_of
 from synth.store.overlaps import FoundOverlap
 
 if TYPE_CHECKING:
@@ -19,17 +17,18 @@ if TYPE_CHECKING:
     from mining.encode import Encoder
 
 
-def load_query_encoder(name: str, *, device: str, encode_missing: bool) -> "Encoder":
+def load_query_encoder(name: str, folder: Path, *, device: str, encode_missing: bool) -> "Encoder":
     """
-    The encoder of queries; unless `encode_missing`, one that refuses to encode, so that its cache must have everything.
+    The encoder of queries, with its cache in `folder`; unless `encode_missing`, one that refuses to encode, so that the
+    cache must have everything.
 
     Raises UserError if it cannot be loaded.
     """
     from mining.encode import load_encoder
 
     with mining_errors():
-        encoder = load_encoder(name, device=device).for_queries()
-    return encoder if encode_missing else _cached_only(encoder)
+        encoder = load_encoder(name, device=device, folder=folder).for_queries()
+    return encoder if encode_missing else _CachedOnly(encoder)
 
 
 class Similarity:
@@ -92,15 +91,24 @@ class Similarity:
             return vectors_of(self._encoder, texts, self._folder, self.notes)
 
 
-def _cached_only(encoder: "Encoder") -> "Encoder":
-    """The encoder with its weights taken away: what its cache has not is an error."""
-    from mining.encode import Encoder
+class _CachedOnly:
+    """An encoder that encodes nothing: what its cache has not is an error."""
 
-    class CachedOnly(Encoder):
-        def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-            raise MiningError(
-                f"the cache of {self.name} lacks the vectors of {len(texts)} texts or more; "
-                f"give `--encoder {self.name}` to encode them"
-            )
+    def __init__(self, encoder: "Encoder") -> None:
+        self.name, self.fingerprint = encoder.name, encoder.fingerprint
+        self.dimension, self.description = encoder.dimension, encoder.description
 
-    return CachedOnly(**{field.name: getattr(encoder, field.name) for field in fields(encoder)})
+    def for_queries(self) -> "Encoder":
+        """Itself: it is for queries already."""
+        return self
+
+    def for_passages(self) -> "Encoder":
+        """Itself."""
+        return self
+
+    def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Raises MiningError."""
+        raise MiningError(
+            f"the cache of {self.name} lacks the vectors of {len(texts)} texts or more; "
+            f"give `--encoder {self.name}` to encode them"
+        )

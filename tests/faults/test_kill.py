@@ -99,7 +99,7 @@ def test_generate_killed_twice_buys_at_most_what_was_in_flight_again(opened: Wor
 def test_mine_killed_while_encoding_goes_on_from_its_cache_and_stores_each_sample_once(opened: Workspace) -> None:
     command = ("mine", "-w", opened.root, "--num-negatives", "2")
     num_samples = value(opened.store, "SELECT count(*) FROM samples WHERE declared_use = 'train'")
-    kill_when(start(*command), lambda: any(opened.embeddings.rglob("*.npz")))
+    kill_when(start(*command), lambda: any(opened.embeddings.rglob("*.shard")))
     finish(*command)
     assert value(opened.store, "SELECT count(*) FROM mined") == num_samples
     assert value(opened.store, "SELECT count(DISTINCT sample_id) FROM mined") == num_samples

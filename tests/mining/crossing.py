@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mining.encode import resolve_model
+from mining.model_folder import resolve_model
 
 
 def save_cross_encoder(folder: Path, *, num_labels: int = 1, seed: int = 0) -> str:

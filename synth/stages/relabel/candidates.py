@@ -12,8 +12,8 @@ from uuid import UUID
 
 from synth.recipes.relabelling import Candidate, WithCandidates
 from synth.records import Passage, Retrieval, Sample, Seed, text_id
-from synth.stages.mine import BLOCK, mining_errors
-from synth.stages.vectors import vectors_of
+from synth.stages.mine.run import BLOCK
+from synth.stages.vectors import mining_errors, vectors_of
 from synth.store import relabels
 from synth.store.connection import Store
 from synth.store.relabels import Relabelable

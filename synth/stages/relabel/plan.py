@@ -10,8 +10,8 @@ from synth.recipes.relabelling import MOST_CANDIDATES, OPERATION, RECIPE
 from synth.records import Passage, Task, Use, UserError
 from synth.stages.asking.plan import Asking
 from synth.stages.generate.plan import GeneratePlan, Wanted, plan_generate, stage_key
-from synth.stages.mine import mining_errors
 from synth.stages.relabel.candidates import Retrieved, Searching, search_candidates
+from synth.stages.vectors import mining_errors
 from synth.store import sources
 from synth.store.connection import Store
 from synth.store.relabels import Relabelable, any_eligible, attempts_anew, relabelable
@@ -50,9 +50,9 @@ class RelabelPlan(GeneratePlan):
         return sum(map(len, self.corpora.values())) + 2 * len(self.pending)
 
 
-def plan_relabel(store: Store, settings: RelabelSettings, asking: Asking | None) -> RelabelPlan:
+def plan_relabel(store: Store, settings: RelabelSettings, asking: Asking | None, folder: Path) -> RelabelPlan:
     """
-    Load the encoder and find the generated samples that are not done.
+    Find the encoder, whose cache is in `folder`, and the generated samples that are not done.
 
     Raises UserError for an unknown source, an encoder that cannot be loaded, no LLM, or a store without samples.
     """
@@ -62,7 +62,7 @@ def plan_relabel(store: Store, settings: RelabelSettings, asking: Asking | None)
         raise UserError(f"{settings.num_candidates} candidates: give 2 to {MOST_CANDIDATES}")
     plan = _asking_plan(store, settings, asking)
     with mining_errors():
-        encoder = load_encoder(settings.encoder, device=settings.device)
+        encoder = load_encoder(settings.encoder, device=settings.device, folder=folder)
     chosen = {"encoder_fingerprint": encoder.fingerprint, "candidates": settings.num_candidates, "seed": settings.seed}
     config = {**plan.config, "encoder": settings.encoder}
     told = {**plan.settings, **chosen}

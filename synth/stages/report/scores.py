@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synth.records import UserError
-from synth.stages.mine import mining_errors
 from synth.stages.report.agreement import Agreement, agreement_by_source
 from synth.stages.report.figures import Histogram, histogram, shared_edges
-from synth.stages.vectors import vectors_of
+from synth.stages.vectors import mining_errors, vectors_of
 from synth.store.connection import Store
 from synth.store.run_report import Pair, Scope, ScoredPair, pairs, scored_pairs
 
@@ -111,7 +110,7 @@ def encoder_scores(
         return vectors_of(encoder, texts, folder, notes, on_progress)
 
     with mining_errors():
-        encoder = load_encoder(encoder_name, device="auto")
+        encoder = load_encoder(encoder_name, device="auto", folder=folder)
         similarity = _similarity(asked, encoder, encoded, threshold) if asked else None
         agreement = _agreement(scored, encoder, encoded) if scored else None
     return similarity, agreement

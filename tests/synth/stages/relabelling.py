@@ -82,7 +82,7 @@ def asking(tmp_path: Path, base_url: str, **settings: Any) -> Asking:
 def plan(store: Store, tmp_path: Path, base_url: str, **changes: Any) -> RelabelPlan:
     llm = {name: changes.pop(name) for name in ("ceilings", "max_tokens") if name in changes}
     settings = RelabelSettings(**{"encoder": ENCODER, "num_candidates": 8, "device": "cpu", **changes})
-    found = plan_relabel(store, settings, asking(tmp_path, base_url, **llm))
+    found = plan_relabel(store, settings, asking(tmp_path, base_url, **llm), tmp_path / "embeddings")
     return search_for(found, tmp_path / "embeddings", on_progress=lambda _: None)
 
 

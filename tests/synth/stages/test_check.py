@@ -55,7 +55,7 @@ def contaminated(store: Store) -> Store:
 
 
 def run(store: Store, settings: CheckSettings = DEFAULTS, *against: str, folder: Path = Path("unused")) -> CheckOutcome:
-    plan = plan_check(store, settings, against, device="cpu")
+    plan = plan_check(store, settings, against, folder, device="cpu")
     return check(store, plan, folder, on_progress=lambda _: None)
 
 
@@ -174,7 +174,7 @@ def test_texts_that_mean_the_same_are_found_by_their_vectors(store: Store, tmp_p
     first = run(store, replace(settings, encode_missing=True), folder=tmp_path)
     assert counted(first) == {("pets/test", "query", "similar", 1)}
     assert "on cpu" in first.encoder
-    assert "FAISS" in first.search
+    assert "exact search" in first.search
     again = run(store, settings, folder=tmp_path)  # all vectors are cached by now
     assert counted(again) == counted(first)
     assert again.num_new_overlaps == 0

@@ -206,7 +206,7 @@ async def test_a_forecast_asks_nothing_and_knows_both_requests(store: Store, ani
 
 async def test_damaged_vectors_are_encoded_again_and_said(store: Store, animals: Source, tmp_path: Path) -> None:
     plan(store, tmp_path, "http://127.0.0.1:9/v1")
-    [shard, *_] = (tmp_path / "embeddings").rglob("*.npz")
+    [shard, *_] = (tmp_path / "embeddings").rglob("*.shard")
     shard.write_bytes(b"no vectors")
     async with ChatServer(judge(answer)) as server:
         outcome = await run(store, tmp_path, server.base_url)
@@ -222,10 +222,10 @@ async def test_a_corpus_of_one_passage_has_nothing_to_compare(store: Store, tmp_
 def test_what_cannot_be_done_is_said_in_a_line(store: Store, animals: Source, tmp_path: Path) -> None:
     asked = asking(tmp_path, "http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="give 2 to 26"):
-        plan_relabel(store, RelabelSettings(ENCODER, num_candidates=27), asked)
+        plan_relabel(store, RelabelSettings(ENCODER, num_candidates=27), asked, tmp_path)
     with pytest.raises(UserError, match="needs an LLM"):
-        plan_relabel(store, RelabelSettings(ENCODER), None)
+        plan_relabel(store, RelabelSettings(ENCODER), None, tmp_path)
     with pytest.raises(UserError, match="no source is called birds"):
-        plan_relabel(store, RelabelSettings(ENCODER, names=("birds",)), asked)
+        plan_relabel(store, RelabelSettings(ENCODER, names=("birds",)), asked, tmp_path)
     with pytest.raises(UserError, match=re.escape("no-such-model")):
-        plan_relabel(store, RelabelSettings("/no/such/no-such-model"), asked)
+        plan_relabel(store, RelabelSettings("/no/such/no-such-model"), asked, tmp_path)

@@ -58,9 +58,9 @@ def test_pairs_and_negatives_are_scored_by_sort(store: Store, scope: Scope, tmp_
 
 def test_a_second_time_everything_is_in_the_cache(store: Store, scope: Scope, tmp_path: Path) -> None:
     first = scored(store, scope, tmp_path)
-    shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+    shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.shard")}
     assert shards and scored(store, scope, tmp_path) == first
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == shards
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.shard")} == shards
 
 
 def test_no_threshold_is_guessed_for_an_encoder(store: Store, scope: Scope, tmp_path: Path) -> None:
@@ -124,17 +124,15 @@ def test_the_encoders_own_prompt_for_queries_stands_before_both_texts(
 ) -> None:
     from mining import encode
 
-    def with_prompts(name: str, *, device: str) -> encode.Encoder:
-        loaded = load(name, device=device)
-        loaded.model.prompts.update(query="query: ", document="passage: ")
-        return loaded
+    def with_instructions(name: str, *, device: str, folder: Path) -> encode.Encoder:
+        return load(name, device=device, folder=folder, query_instruction="query: ", passage_instruction="passage: ")
 
     load = encode.load_encoder
-    monkeypatch.setattr(encode, "load_encoder", with_prompts)
+    monkeypatch.setattr(encode, "load_encoder", with_instructions)
     with_sources(store)
     added(store, Sts("A boat sails.", "A boat sails.", 5.0), *BOATS)
     found = agreed(store, Scope(a_run(store, Finished(passage(), [])), ("guide",)), tmp_path)
-    assert found.encoder.endswith("prompt 'query: '")
+    assert found.encoder.endswith("instruction 'query: '")
     assert found.sources[0].all_pairs.most == 1.0  # a text is as near to itself as can be
 
 
