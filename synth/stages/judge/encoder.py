@@ -12,7 +12,7 @@ from uuid import UUID
 
 from synth.records import UserError, key_of
 from synth.stages.judge.plan import why_nothing
-from synth.stages.mine import mining_errors
+from synth.stages.vectors import mining_errors
 from synth.store import judgements, runs, sources
 from synth.store.connection import Store
 from synth.store.judgements import Judge, Judgement, Scope, Ungraded, Unjudged, add_judgements
