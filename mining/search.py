@@ -1,157 +1,300 @@
 """
-Exact search by inner product with FAISS, the same on every machine: ties go to the smaller row number.
+Exact search by inner product on a stated device: the same rows, order and scores on every machine and by every backend.
 
-FAISS finds candidates in float32, whose last digits depend on the device, the number of threads and a row's place in
-its block. So the candidates' scores are computed again in float64, which is the same everywhere once it is rounded to
-float32, and the list is fetched longer until no row that was left out could still belong to it.
-Shapes: N queries, M corpus rows, D dimensions, k results of a query.
+Scores are those of a float64 computation rounded to float32; equal scores go to the smaller row number. Two backends
+keep that contract: tiles of a matrix product (torch), and FAISS. Shapes: N queries, M corpus rows, D dimensions,
+k results of a query.
 """
 
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, cast
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from importlib.metadata import Distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mining import MiningError
 
+if TYPE_CHECKING:
+    from mining.scan import Shards, Wanted
+
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Corpus = NDArray[Any] | Sequence[NDArray[Any]]
 
-# FAISS leaves BLAS below 128,000 numbers in a block of queries and is then 8 to 10 times as slow.
-QUERY_BLOCK = 4096
-SPARE = 16  # candidates fetched beyond k at first
-GPU_MOST = 2048  # FAISS on a GPU returns no more
-RESCORE_NUMBERS = 1 << 24  # float64 numbers gathered at once to compute scores again: 128 MB
+SHARD_NUMBERS = 400_000_000  # numbers of a corpus that are looked at together: 1.6 GB of float32
 INSTALL = "pip install 'skiff-embeddings[cpu]' (or [gpu])"
 
 
-def search(query_ND: Floats, corpus_MD: Floats, k: int, *, device: str = "auto") -> tuple[Floats, Rows]:
-    """
-    The k corpus rows of the largest inner product with each query, best first.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a scan found for N queries. Where there are fewer than k candidates, rows are -1 and scores not a number."""
 
-    Exact: rows, order and scores are those of a float64 computation rounded to float32; equal scores go by row.
+    scores_Nk: Floats
+    rows_Nk: Rows
+    num_capped_N: Rows  # candidates that score at or above the cap
+    num_above_N: Rows  # candidates that score above the mark
+
+    @classmethod
+    def none(cls, num_queries: int, k: int) -> "Found":
+        """Nothing yet."""
+        scores, rows = np.full((num_queries, k), np.nan, dtype=np.float32), np.full((num_queries, k), -1, np.int64)
+        return cls(scores, rows, np.zeros(num_queries, np.int64), np.zeros(num_queries, np.int64))
+
+    def put(self, queries: Rows, other: "Found") -> None:
+        """Take over what another scan found for some queries."""
+        for each in fields(Found):
+            getattr(self, each.name)[queries] = getattr(other, each.name)
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """How this machine searches. Made by `load_searcher`."""
+
+    backend: str  # torch or faiss
+    devices: tuple[str, ...]  # the queries are split over them; each goes through the whole corpus
+    precision: str  # of the products that decide what is scored exactly: bf16 or fp32
+    reason: str
+
+    @property
+    def description(self) -> str:
+        """One line to print and to store: what searches on what, in which precision, and why."""
+        import torch
+
+        flat = self.backend == "faiss"
+        library = f"FAISS {load_faiss().__version__}" if flat else f"torch {torch.__version__}"
+        where = ", ".join(self.devices)
+        if self.devices == ("cpu",):
+            threads = load_faiss().omp_get_max_threads() if flat else torch.get_num_threads()
+            where = f"the CPU ({threads} threads)"
+        return f"exact search with {library} on {where}, products in {self.precision} ({self.reason})"
+
+    def search(self, query_ND: Floats, corpus: Corpus, k: int) -> tuple[Floats, Rows]:
+        """
+        The k corpus rows of the largest inner product with each query, best first.
+
+        Args:
+            query_ND: (N, D) float32.
+            corpus: (M, D), or arrays of rows that follow each other; memory-mapped files are read shard by shard.
+            k: capped to M.
+
+        Returns:
+            Scores (N, k) float32 and rows (N, k) int64.
+
+        Raises:
+            MiningError: a vector holds a number that is not finite.
+        """
+        found = self.scan(query_ND, corpus, k)
+        k = max(0, min(k, num_rows(corpus)))
+        return found.scores_Nk[:, :k], found.rows_Nk[:, :k]
+
+    def scan(
+        self,
+        query_ND: Floats,
+        corpus: Corpus,
+        k: int,
+        *,
+        cap_N: Floats | None = None,
+        mark_N: Floats | None = None,
+        masked: Sequence[Rows] | None = None,
+    ) -> Found:
+        """
+        The k best candidates of each query that score below its cap, and how many score at or above it.
+
+        The cap is applied within the scan: however many candidates lie above it, the k best below it are found.
+
+        Args:
+            query_ND, corpus, k: as for `search`.
+            cap_N: (N,) float32; infinite, or left out: no cap.
+            mark_N: (N,) float32; candidates that score above it are counted. Infinite, or left out: none.
+            masked: for each query the rows that are no candidates, in any order, repeats allowed.
+
+        Raises:
+            MiningError: a vector holds a number that is not finite.
+        """
+        from mining.scan import Wanted
+
+        found = Found.none(len(query_ND), k)
+        size = num_rows(corpus)
+        if not len(query_ND) or not size or k < 1:
+            return found
+        query_ND = np.ascontiguousarray(query_ND, dtype=np.float32)
+        if not np.isfinite(query_ND).all():
+            row = int(np.flatnonzero(~np.isfinite(query_ND).all(axis=1))[0])
+            raise MiningError(f"the vector of query {row} has a number that is not finite: encode it again")
+        cap_N, mark_N = (
+            np.full(len(query_ND), np.inf, np.float32) if each is None else np.asarray(each, np.float32)
+            for each in (cap_N, mark_N)
+        )
+        rows = [np.unique(each).astype(np.int64) for each in masked] if masked is not None else []
+        rows = rows or [np.empty(0, np.int64)] * len(query_ND)
+        wanted = Wanted(query_ND, min(k, size), cap_N, mark_N, rows)
+        part = self._on_devices(wanted, _shards(corpus))
+        found.scores_Nk[:, : wanted.k], found.rows_Nk[:, : wanted.k] = part.scores_Nk, part.rows_Nk
+        found.num_capped_N[:], found.num_above_N[:] = part.num_capped_N, part.num_above_N
+        return found
+
+    def _on_devices(self, wanted: "Wanted", shards: "Shards") -> Found:
+        if len(self.devices) == 1:
+            return self._on_device(wanted, shards, self.devices[0])
+        parts = np.array_split(np.arange(len(wanted.query_ND)), len(self.devices))
+        found = Found.none(len(wanted.query_ND), wanted.k)
+        with ThreadPoolExecutor(len(self.devices)) as pool:
+            results = pool.map(
+                lambda part, device: self._on_device(wanted.some(part), shards, device), parts, self.devices
+            )
+            for part, result in zip(parts, results, strict=True):
+                found.put(part, result)
+        return found
+
+    def _on_device(self, wanted: "Wanted", shards: "Shards", device: str) -> Found:
+        from mining.scan import scan_flat, scan_tiles
+
+        if self.backend == "torch":
+            return scan_tiles(wanted, shards, device, self.precision)
+        found, unproved = scan_flat(wanted, shards, device, self.precision, load_faiss())
+        if len(unproved):
+            found.put(unproved, scan_tiles(wanted.some(unproved), shards, device, self.precision))
+        return found
+
+
+def load_searcher(*, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Searcher:
+    """
+    Choose, unless told, what searches: device, precision and backend are stated in the result.
 
     Args:
-        query_ND: (N, D) float32, finite.
-        corpus_MD: (M, D) float32, finite.
-        k: capped to M.
-        device: auto (a GPU if FAISS sees one), cpu or cuda. The GPU serves up to 2,048 candidates of a query and the
-            CPU what goes beyond; `describe_search` states the choice. The GPU's branch has not been measured.
-
-    Returns:
-        Scores (N, k) float32 and rows (N, k) int64.
+        device: auto (every GPU that torch sees, else the CPU), cpu, cuda, or a device of torch; several by commas.
+        precision: auto, bf16 or fp32: what decides which rows are scored exactly. It changes the time, not the result.
+            Auto takes bf16 where the hardware multiplies it.
+        backend: auto, torch or faiss. Auto takes FAISS on a GPU that it sees, and on a CPU without a unit for bf16;
+            torch elsewhere, or where FAISS is not installed.
 
     Raises:
-        MiningError: FAISS is missing or installed twice, or there is no such device.
+        MiningError: FAISS is asked for and missing or installed twice, or there is no such device.
     """
-    chosen = choose_device(device)
-    query_ND = np.ascontiguousarray(query_ND, dtype=np.float32)
-    corpus_MD = np.ascontiguousarray(corpus_MD, dtype=np.float32)
-    k = max(0, min(k, len(corpus_MD)))
-    scores_Nk = np.zeros((len(query_ND), k), dtype=np.float32)
-    rows_Nk = np.zeros((len(query_ND), k), dtype=np.int64)
-    if k == 0 or len(query_ND) == 0:
-        return scores_Nk, rows_Nk
-    pending = np.arange(len(query_ND))
-    error = _float32_error(query_ND, corpus_MD)
-    fetched = k + SPARE
-    while len(pending):
-        fetched = min(fetched, len(corpus_MD))
-        unsure = []
-        for block in _blocks(pending):
-            raw, found = _candidates(query_ND[block], corpus_MD, fetched, chosen)
-            exact, found = _in_order(_scores(query_ND[block], corpus_MD, found), found)
-            scores_Nk[block], rows_Nk[block] = exact[:, :k], found[:, :k]
-            # A row that was not fetched scores at most the last one fetched, give or take the error of float32.
-            if fetched < len(corpus_MD):
-                unsure.append(block[exact[:, k - 1] <= raw[:, -1] + error])
-        pending = np.concatenate(unsure) if unsure else np.empty(0, dtype=np.int64)
-        fetched *= 4
-    return scores_Nk, rows_Nk
+    import torch
+
+    from mining.hardware import choose_hardware
+
+    if backend not in ("auto", "torch", "faiss"):
+        raise MiningError(f"there is no search backend {backend!r}: use auto, torch or faiss")
+    if device == "auto" and torch.cuda.device_count() > 1:
+        device = ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    hardware = [choose_hardware(each.strip(), precision) for each in device.split(",")]
+    devices = tuple("cpu" if each.device == "mps" else each.device for each in hardware)  # no float64 there
+    chosen, on_gpu = hardware[0].precision, devices[0] != "cpu"
+    if backend == "auto":
+        able = _faiss_gpus() if on_gpu else _is_there() and chosen == "fp32"
+        backend = "faiss" if able else "torch"
+    if backend == "faiss":
+        if on_gpu and not _faiss_gpus():
+            raise MiningError("FAISS sees no GPU: search with torch, or on the cpu, or install the gpu extra")
+        if not on_gpu and chosen == "bf16":
+            return Searcher(backend, devices, "fp32", "FAISS multiplies no bf16 on a CPU")
+    return Searcher(backend, devices, chosen, hardware[0].reason)
 
 
-def pair_scores(left_ND: Floats, right_ND: Floats) -> Floats:
-    """(N,) inner products of the rows of two (N, D) arrays, computed as `search` computes its scores."""
-    left, right = left_ND.astype(np.float64), right_ND.astype(np.float64)
-    return cast(Floats, np.einsum("nd,nd->n", left, right).astype(np.float32))
-
-
-def choose_device(device: str) -> str:
-    """The device that searches: cpu or cuda. Raises MiningError where FAISS or the device is missing."""
-    faiss = _faiss()
-    num_gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if device == "auto":
-        return "cuda" if num_gpus else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise MiningError(f"there is no search device {device!r}: use auto, cpu or cuda")
-    if device == "cuda" and not num_gpus:
-        raise MiningError("FAISS sees no GPU: use device cpu, or install the gpu extra on a machine that has one")
-    return device
+def search(query_ND: Floats, corpus: Corpus, k: int, *, device: str = "auto") -> tuple[Floats, Rows]:
+    """Scores (N, k) and rows (N, k) of the nearest corpus rows, searched as `load_searcher` chooses."""
+    return load_searcher(device=device).search(query_ND, corpus, k)
 
 
 def describe_search(device: str = "auto") -> str:
-    """One line to print and to store: which FAISS searches on what, with how many threads."""
-    faiss, chosen = _faiss(), choose_device(device)
-    where = "one GPU" if chosen == "cuda" else f"the CPU ({faiss.omp_get_max_threads()} threads)"
-    return f"exact search with FAISS {faiss.__version__} on {where}"
+    """One line to print and to store: how this machine searches."""
+    return load_searcher(device=device).description
 
 
-def _faiss() -> Any:
+def pair_scores(left_ND: Floats, right_ND: Floats) -> Floats:
+    """(N,) inner products of the rows of two (N, D) arrays, computed as a search computes its scores."""
+    import torch
+
+    from mining.tiles import exact_scores
+
+    each_N = torch.arange(len(left_ND))
+    left, right = (torch.tensor(np.asarray(side, np.float32)) for side in (left_ND, right_ND))
+    return cast(Floats, exact_scores(left, each_N, right, each_N).numpy())
+
+
+def num_rows(corpus: Corpus) -> int:
+    """M, of an array or of all arrays together."""
+    return len(corpus) if isinstance(corpus, np.ndarray) else sum(map(len, corpus))
+
+
+def _shards(corpus: Corpus) -> "Shards":
+    """Parts of the corpus, none of them read yet, each with the number of its first row."""
+    import warnings
+
+    import torch
+
+    shards, first = [], 0
+    for array in [corpus] if isinstance(corpus, np.ndarray) else corpus:
+        step = max(1, SHARD_NUMBERS // max(1, array.shape[1]))
+        with warnings.catch_warnings():  # a file that is mapped to be read: nothing writes to its tensor
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensor = torch.from_numpy(array)
+        shards += [(first + start, tensor[start : start + step]) for start in range(0, len(array), step)]
+        first += len(array)
+    return shards
+
+
+def load_faiss() -> Any:
+    """The module. Raises MiningError with the remedy where it is missing or damaged, or lacks a library."""
     import torch  # noqa: F401  # before FAISS: the other order has crashed where both bring CUDA libraries
 
-    installed = [name for name in ("faiss-cpu", "faiss-gpu") if _is_installed(name)]
-    if len(installed) > 1:
-        raise MiningError(
-            "faiss-cpu and faiss-gpu are both installed and overwrite each other: "
-            f"pip uninstall -y faiss-cpu faiss-gpu, then {INSTALL}"
-        )
+    folder = _faiss_folder()
+    if folder is None:
+        raise MiningError(f"FAISS is not installed: {INSTALL}, or search with torch")
     try:
         import faiss
-    except (ImportError, RuntimeError, OSError) as error:
-        raise MiningError(f"FAISS cannot be imported ({error}): {INSTALL}") from error
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        [reason, *_] = str(error).splitlines() or [type(error).__name__]
+        raise MiningError(f"FAISS cannot be imported ({reason}): {_mending(_owners(folder))}") from error
     return faiss
 
 
-def _is_installed(name: str) -> bool:
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
+def _faiss_gpus() -> int:
+    """How many GPUs FAISS sees. Where there is none, its functions for all GPUs make an index that ends the process."""
+    return int(load_faiss().get_num_gpus()) if _is_there() else 0
 
 
-def _candidates(query_ND: Floats, corpus_MD: Floats, k: int, device: str) -> tuple[Floats, Rows]:
-    faiss = _faiss()
-    if device == "cuda" and k <= GPU_MOST:
-        resources = faiss.StandardGpuResources()
-        found = faiss.knn_gpu(resources, query_ND, corpus_MD, k, metric=faiss.METRIC_INNER_PRODUCT)
-    else:
-        found = faiss.knn(query_ND, corpus_MD, k, metric=faiss.METRIC_INNER_PRODUCT)
-    return cast(tuple[Floats, Rows], found)
+def _is_there() -> bool:
+    """Whether FAISS is installed; raises as `_faiss_folder` does."""
+    return _faiss_folder() is not None
 
 
-def _float32_error(query_ND: Floats, corpus_MD: Floats) -> float:
-    """How far a float32 inner product of D terms may be from the exact one, twice over (one for each side)."""
-    longest = float(np.linalg.norm(query_ND, axis=1).max()) * float(np.linalg.norm(corpus_MD, axis=1).max())
-    return float(2 * query_ND.shape[1] * np.finfo(np.float32).eps * longest)
+def _faiss_folder() -> Path | None:
+    """
+    The folder that the module would be imported from; None where FAISS is not installed.
+
+    Raises:
+        MiningError: its distributions have damaged each other. They all hold the same module: of two in one folder the
+            later overwrites the earlier, and the removal of one takes the files of both. One in a folder that goes
+            before that of another does no harm.
+    """
+    spec = find_spec("faiss")
+    found = Path(spec.origin).parents[1] if spec and spec.origin else None  # no origin: a folder without a module
+    for folder in [found] if found else map(Path, sys.path):
+        names = _owners(folder)
+        if len(names) > 1:
+            raise MiningError(f"{' and '.join(names)} have overwritten each other in {folder}: {_mending(names)}")
+        if names and not found:
+            raise MiningError(
+                f"{names[0]} in {folder} has lost its files, perhaps to another's removal: {_mending(names)}"
+            )
+    return found
 
 
-def _scores(query_ND: Floats, corpus_MD: Floats, rows_Nk: Rows) -> Floats:
-    scores_Nk = np.empty(rows_Nk.shape, dtype=np.float32)
-    step = max(1, RESCORE_NUMBERS // max(1, rows_Nk.shape[1] * query_ND.shape[1]))
-    for start in range(0, len(query_ND), step):
-        block = slice(start, start + step)
-        candidates = corpus_MD[rows_Nk[block]].astype(np.float64)
-        scores_Nk[block] = np.einsum("nd,nkd->nk", query_ND[block].astype(np.float64), candidates)
-    return scores_Nk
+def _owners(folder: Path) -> list[str]:
+    """Names of the distributions in a folder that say the module is theirs."""
+    found = [Distribution.at(path) for path in folder.glob("faiss*.dist-info")]
+    return sorted(each.name for each in found if "faiss/__init__.py" in (each.read_text("RECORD") or ""))
 
 
-def _in_order(scores_Nk: Floats, rows_Nk: Rows) -> tuple[Floats, Rows]:
-    order = np.lexsort((rows_Nk, -scores_Nk))
-    return np.take_along_axis(scores_Nk, order, axis=1), np.take_along_axis(rows_Nk, order, axis=1)
-
-
-def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + QUERY_BLOCK] for start in range(0, len(rows), QUERY_BLOCK))
+def _mending(names: Sequence[str]) -> str:
+    """Without the removal pip would take what is there for installed, or put another over it."""
+    return f"pip uninstall -y {' '.join(names)}, then {INSTALL}" if names else INSTALL
