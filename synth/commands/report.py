@@ -1,28 +1,32 @@
-"""`synth report`: what became of a generate run, on the screen, as JSON or as a page."""
+"""`synth report`: what became of a generate or of a mine run, on the screen, as JSON or as a page."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json, print_table
+from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json
+from synth.commands.telling import tell_lines
 from synth.records import UserError
-from synth.screen import cell, console, progress, say, show
+from synth.screen import progress, say
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from synth.stages.report.agreement import Agreement
-    from synth.stages.report.figures import Histogram
-    from synth.stages.report.run import Report
     from synth.stages.report.scores import Similarity
-    from synth.store.run_report import Scope, Shown
+    from synth.store.run_report import Scope
     from synth.workspace import Workspace
 
-LONGEST_BAR = 30  # characters
-MOST_SHOWN = 400  # characters of a text on the screen; a page and --json have it whole
-NARROWEST = 40  # columns, for two texts side by side
-WIDEST = 160  # two texts side by side are read no better on a wider screen
+
+class Kind(StrEnum):
+    """The kinds of runs that have a report."""
+
+    GENERATE = "generate"
+    MINE = "mine"
 
 
 def report(
@@ -30,15 +34,17 @@ def report(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="`last`, or the id of a generate run, or the end of it that `synth runs` shows; if left out, `last`:"
-            " the latest that brought replies or samples.",
+            help="`last`, or the id of a generate or mine run, or the end of it that `synth runs` shows; if left out,"
+            " `last`: the latest of both kinds that brought anything.",
         ),
     ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="`last` is the latest run of this kind alone.")] = None,
     scores: Annotated[
         bool,
         typer.Option(
             "--scores",
-            help="Also encode pairs of texts, and show how near they are, and whether that agrees with their scores.",
+            help="Of a generate run: also encode pairs of texts, and show how near they are, and whether that agrees"
+            " with their scores.",
         ),
     ] = False,
     encoder: Annotated[
@@ -52,7 +58,9 @@ def report(
     ] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Look at all samples of this source, not of the run, for scores and the classifier."),
+        typer.Option(
+            help="Of a generate run: look at all samples of this source, not of the run, for scores and the classifier."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw of examples and of scored texts.")] = 0,
     html: Annotated[
@@ -67,43 +75,88 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Tell what became of a generate run: accepted and rejected and why, what it cost, how the new texts differ from the
-    old ones, and ten random accepted and rejected texts beside what they were made from.
+    Tell what became of a run. Of `synth generate`: what was accepted, rejected and why, what it cost, how the new texts
+    differ from the old ones, and ten accepted and rejected ones beside what they were made from. Of `synth mine`: which
+    samples got negatives, why candidates fell, how near positives and negatives lie, how many negatives are false as
+    far as anybody judged them, ten samples, and what changed since an earlier mining of the same samples.
 
     Where an LLM wrote passages, a small classifier tries to tell them from real ones: if it can, an embedding model may
     learn to as well. Nothing is changed. docs/report.md tells how to read a report.
 
-    Example: synth report last --scores --html report.html
+    Example: synth report last --kind mine --html report.html
     """
-    from synth.commands.report_page import check_page, page, write_page
+    from synth.commands.page_parts import check_page, write_page
     from synth.commands.report_words import failed_since_line
-    from synth.stages.report.run import as_json as told
-    from synth.stages.report.run import report as made
+    from synth.store.reported_runs import failed_since, find_reported_run
     from synth.store.run_history import LAST
-    from synth.store.run_report import Scope, failed_since, find_generate_run
+    from synth.store.run_report import Scope
     from synth.store.sources import check_sources
     from synth.workspace import Workspace
 
     if html is not None and as_json:
         raise UserError("--html writes a page and --json prints; give one of them")
+    with_scores = scores or encoder is not None or threshold is not None
+    kinds = _kinds(kind, is_of_generate=with_scores or bool(source))
     opened = Workspace.open(workspace)
     if html is not None:
         check_page(html, opened)
     check_sources(opened.store, source or ())
-    scope = Scope(find_generate_run(opened.store, run), tuple(source or ()), seed)
-    found = made(opened.store, scope)
-    if scores or encoder is not None or threshold is not None:
-        similarity, agreement = _encoder_scores(opened, scope, encoder, threshold)
-        found = replace(found, similarity=similarity, agreement=agreement)
+    run_id, found_kind = find_reported_run(opened.store, run, kinds)
+    if found_kind == Kind.MINE:
+        made = _of_mining(opened, run_id, seed)
+    else:
+        scope = Scope(run_id, tuple(source or ()), seed)
+        scored = _encoder_scores(opened, scope, encoder, threshold) if with_scores else (None, None)
+        made = _of_generating(opened, scope, *scored)
     if html is not None:
-        write_page(html, page(found, workspace=opened.root.resolve().name))
+        write_page(html, made.page())
         say(f"wrote {html}")
     elif as_json:
-        print_json(told(found))
+        print_json({"kind": found_kind, **made.told()})
     else:
-        _tell(found)
-    if not as_json and run in (None, LAST) and (failed := failed_since(opened.store, scope.run_id)):
-        _say_lines([failed_since_line(failed)])
+        made.tell()
+    if not as_json and run in (None, LAST) and (failed := failed_since(opened.store, run_id, kinds)):
+        tell_lines([failed_since_line(failed)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A report in each of its forms."""
+
+    page: Callable[[], str]
+    told: Callable[[], dict[str, Any]]
+    tell: Callable[[], None]
+
+
+def _kinds(kind: Kind | None, *, is_of_generate: bool) -> tuple[Kind, ...]:
+    """Of which kinds the run may be, some options being about generate runs."""
+    if is_of_generate and kind is Kind.MINE:
+        raise UserError("--scores, --encoder, --threshold and --source are about generate runs; leave out --kind mine")
+    if is_of_generate:
+        return (Kind.GENERATE,)
+    return tuple(Kind) if kind is None else (kind,)
+
+
+def _of_mining(opened: "Workspace", run_id: "UUID", seed: int) -> _Made:
+    from synth.commands.mining_page import page
+    from synth.commands.mining_screen import tell
+    from synth.stages.report.mining import as_json, mining_report_of
+
+    found = mining_report_of(opened.store, run_id, seed=seed)
+    name = opened.root.resolve().name
+    return _Made(lambda: page(found, workspace=name), lambda: as_json(found), lambda: tell(found))
+
+
+def _of_generating(
+    opened: "Workspace", scope: "Scope", similarity: "Similarity | None", agreement: "Agreement | None"
+) -> _Made:
+    from synth.commands.report_page import page
+    from synth.commands.report_screen import tell
+    from synth.stages.report.run import as_json, report
+
+    found = replace(report(opened.store, scope), similarity=similarity, agreement=agreement)
+    name = opened.root.resolve().name
+    return _Made(lambda: page(found, workspace=name), lambda: as_json(found), lambda: tell(found))
 
 
 def _encoder_scores(
@@ -116,109 +169,3 @@ def _encoder_scores(
         raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
     with progress("encode", None) as advance:
         return encoder_scores(opened.store, scope, name, opened.embeddings, threshold=threshold, on_progress=advance)
-
-
-def _tell(found: "Report") -> None:
-    from synth.commands.report_words import leak_lines, outcome_lines
-
-    _say_lines(outcome_lines(found.outcome))
-    if found.outcome.rejections:
-        rows = [(each.reason, each.num, f"{each.share:.1%}") for each in found.outcome.rejections]
-        print_table(["rejected", "number", "of all offered"], rows)
-    _tell_spreads(found)
-    _tell_texts("accepted", found.accepted)
-    _tell_texts("rejected", found.rejected)
-    if found.sources and (found.similarity or found.agreement or found.source_leak):
-        say(f"of the samples of {', '.join(found.sources)}:")
-    if found.similarity is not None:
-        _tell_similarity(found.similarity)
-    if found.agreement is not None:
-        _tell_agreement(found.agreement)
-    _say_lines(leak_lines(found))
-
-
-def _say_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        say(cell(line, width=MOST_SHOWN).plain)
-
-
-def _tell_spreads(found: "Report") -> None:
-    from synth.commands.report_words import bins, middle, script_rows, spread_title
-
-    for spread in found.spreads:
-        say(f"\n{spread_title(found, spread)}: {middle(spread.histogram, spread.measure)}")
-        for line in _bars(bins(spread.histogram, spread.measure), spread.histogram):
-            say(line)
-        for script, number, where in script_rows(spread):
-            say(f"  in {script}: {number:,}, {where}")
-
-
-def _bars(labels: Sequence[str], found: "Histogram") -> Iterator[str]:
-    """A line for each count."""
-    block = "#" if console().options.ascii_only else "█"
-    longest, most = max(map(len, labels)), max(found.counts)
-    for label, count in zip(labels, found.counts, strict=True):
-        bar = block * max(round(LONGEST_BAR * count / most), int(count > 0))
-        yield f"  {label:>{longest}}  {bar} {count:,}".rstrip()
-
-
-def _tell_texts(heading: str, texts: Sequence["Shown"]) -> None:
-    """Texts on the left, what they were made from on the right, and what is said of them above."""
-    from synth.commands.report_words import shown_title
-
-    if not texts:
-        return
-    say(f"\n{len(texts)} {heading}, drawn at random, beside what they were made from")
-    for each in texts:
-        parts = [(f"{part.name}: {part.text}", part.original) for part in each.parts]
-        _tell_beside([shown_title(each), *each.notes], parts)
-
-
-def _tell_beside(lines: Sequence[str], parts: Sequence[tuple[str, str]]) -> None:
-    """Pairs of texts side by side, with lines above them."""
-    from rich.table import Table
-
-    say("")
-    first, *others = lines
-    _say_lines([f"-- {first}", *others])
-    width = min(max(console().width, NARROWEST), WIDEST)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), width=width)
-    for _ in ("left", "right"):
-        table.add_column(overflow="fold", ratio=1)
-    for left, right in parts:
-        table.add_row(cell(left, width=MOST_SHOWN), cell(right, width=MOST_SHOWN))
-    show(table)
-
-
-def _tell_similarity(found: "Similarity") -> None:
-    from synth.commands.report_words import SCORE_COLUMNS, score_rows, share_rows, similarity_lines
-
-    say("")
-    _say_lines(similarity_lines(found))
-    print_table(SCORE_COLUMNS, score_rows(found))
-    print_table(*share_rows(found.sorts))
-
-
-def _tell_agreement(found: "Agreement") -> None:
-    from synth.commands.report_words import (
-        BAND_COLUMNS,
-        agreement_line,
-        band_rows,
-        outlier_heading,
-        outlier_title,
-        share_rows,
-    )
-
-    say("")
-    _say_lines([f"encoder: {found.encoder}", *found.notes])
-    for of_source in found.sources:
-        say("")
-        _say_lines([f"{of_source.source}: {agreement_line(of_source)}"])
-        print_table(BAND_COLUMNS, band_rows(of_source))
-        print_table(*share_rows(of_source.sorts, "cosine"))
-        if of_source.outliers:
-            _say_lines([outlier_heading(of_source)])
-        for each in of_source.outliers:
-            _tell_beside(
-                [outlier_title(each, of_source.all_pairs.num)], [(f"text 1: {each.text1}", f"text 2: {each.text2}")]
-            )

@@ -164,8 +164,19 @@ def score_rows(found: Similarity) -> list[tuple[str, ...]]:
 
 def _score_row(scores: Scores) -> tuple[str, ...]:
     drawn = scores.histogram
-    above = "" if scores.origin == "positive" else f"{scores.num_above:,} ({scores.num_above / drawn.num:.1%})"
-    return (scores.name, *_numbers(drawn), above)
+    above = "" if scores.origin == "positive" else above_share(scores.num_above, drawn)
+    return score_row(scores.name, drawn, above)
+
+
+def score_row(name: str, drawn: Histogram, above: str) -> tuple[str, ...]:
+    """A sort of passage by SCORE_COLUMNS."""
+    number, *where = _numbers(drawn)
+    return (name, number, above, *where)
+
+
+def above_share(num_above: int, drawn: Histogram) -> str:
+    """How many of a sort of negative are as near as the positive."""
+    return f"{num_above:,} ({num_above / drawn.num:.1%})"
 
 
 def _numbers(drawn: Histogram) -> list[str]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from synth.records import Task, UserError, normalise
+from synth.records import Task, normalise
 from synth.store.connection import Store
-from synth.store.run_history import LAST, find_run, story
+from synth.store.run_history import story
 from synth.store.sample_history import Row, read_rows
 
 HARD_NEGATIVE = "hard negative"
@@ -23,12 +23,6 @@ SELECT (SELECT count(*) FROM revision WHERE run_id = $id AND number = 1) AS num_
             EXCEPT SELECT seed_id FROM generated WHERE run_id = $id
             EXCEPT SELECT seed_id FROM llm_failure WHERE run_id = $id)) AS num_begun
 FROM generated WHERE run_id = $id
-"""
-# The generate runs, the latest first. A seed that is done brought something, be it that the checks rejected it all.
-GENERATE_RUNS = """
-SELECT run_id, status, coalesce(reason, '') AS reason,
-       run_id IN (SELECT run_id FROM llm_call UNION SELECT run_id FROM generated) AS brought_something
-FROM runs WHERE kind = 'generate' ORDER BY started_at DESC, run_id DESC
 """
 # How many seeds were asked about how often. A reply out of the journal belongs to the run that paid for it.
 TRIES = """
@@ -186,34 +180,6 @@ class Scope:
     def values(self, limit: int) -> dict[str, Any]:
         """The parameters of a query for so many of them."""
         return {"id": self.run_id, "names": list(self.names), "seed": self.seed, "limit": limit}
-
-
-def find_generate_run(store: Store, given: str | None) -> UUID:
-    """
-    The generate run that `given` names as for `find_run`; None or `last`: the latest that brought replies or samples,
-    or the latest, if none did. Raises UserError if there is none.
-    """
-    if given is None or given == LAST:
-        with store.read() as cursor:
-            found = read_rows(cursor, GENERATE_RUNS)
-        if not found:
-            raise UserError("nothing was generated yet; begin with `synth generate`")
-        latest: UUID = next((row for row in found if row["brought_something"]), found[0])["run_id"]
-        return latest
-    run_id = find_run(store, given)
-    with store.read() as cursor:
-        [run] = read_rows(cursor, "SELECT kind FROM run WHERE run_id = $id", id=run_id)
-    if run["kind"] != "generate":
-        raise UserError(f"run {run_id} is of the kind {run['kind']}; only runs of `synth generate` have a report")
-    return run_id
-
-
-def failed_since(store: Store, run_id: UUID) -> Row | None:
-    """The latest generate run with its `reason`, if it failed before it brought anything, and is not this one."""
-    with store.read() as cursor:
-        [latest, *_] = read_rows(cursor, GENERATE_RUNS)
-    is_other = latest["run_id"] != run_id and latest["status"] == "failed" and not latest["brought_something"]
-    return latest if is_other else None
 
 
 def run_counts(store: Store, run_id: UUID) -> Row:

@@ -119,7 +119,8 @@ def test_hostile_text_is_shown_and_not_obeyed_on_a_terminal_of_any_width(
 
 def test_a_report_as_json_has_all_numbers_and_whole_texts(synth: Run, hostile_run: str) -> None:
     told = json.loads(synth("report", "--json")[1])
-    assert (told["run_id"], told["task"], told["num_offered"], told["num_accepted"]) == (
+    assert (told["kind"], told["run_id"], told["task"], told["num_offered"], told["num_accepted"]) == (
+        "generate",
         hostile_run,
         "retrieval",
         3,
@@ -288,12 +289,13 @@ def test_a_mistake_is_told_in_one_line(synth: Run, hostile_run: str, arguments: 
     assert code == 2 and out == "" and said in err and err.splitlines()[-1].startswith("error: ")
 
 
-def test_only_generate_runs_have_a_report(synth: Run, workspace: Workspace) -> None:
+def test_only_generate_and_mine_runs_have_a_report(synth: Run, workspace: Workspace) -> None:
     code, _, err = synth("report")
-    assert code == 2 and "nothing was generated yet; begin with `synth generate`" in err
-    with runs.recorded(workspace.store, "mine", {}):
+    assert code == 2 and "no run to tell about yet; begin with `synth generate` or `synth mine`" in err
+    with runs.recorded(workspace.store, "check", {}) as check:
         pass
-    assert "nothing was generated yet" in synth("report", "last")[2]
+    assert "no run to tell about yet" in synth("report", "last")[2]
+    assert "of the kind check; only runs of `synth generate` or `synth mine`" in synth("report", check.run_id)[2]
 
 
 def test_a_run_of_the_extractive_engine_has_no_costs_and_no_number_to_fall_short_of(

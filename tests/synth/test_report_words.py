@@ -5,12 +5,14 @@ from uuid import UUID
 import pytest
 
 from synth.commands.report_words import (
+    SCORE_COLUMNS,
     agreement_line,
     band_rows,
     bins,
     edge_labels,
     outlier_heading,
     outlier_title,
+    score_rows,
     share_rows,
 )
 from synth.stages.report.agreement import Band, Outlier, SourceAgreement
@@ -50,6 +52,18 @@ def test_the_first_scores_are_named_as_low_as_the_lowest() -> None:
     similarity = Similarity("", Scores(POSITIVE, "", one, 0), [Scores("mined", "", other, 0)], None, None, ())
     first = edge_labels(similarity.sorts)[0]
     assert first in ("-0.20 to 0.00", "below 0.00") and other.counts[0] == 1
+
+
+def test_each_figure_of_scores_stands_below_its_heading() -> None:
+    positives, mined = drawn(0.25, 0.5, 0.75), drawn(0.1, 0.6)
+    similarity = Similarity("", Scores(POSITIVE, "", positives, 0), [Scores("mined", "", mined, 1)], None, None, ())
+    of_positives, of_mined = (dict(zip(SCORE_COLUMNS, row, strict=True)) for row in score_rows(similarity))
+    assert (of_positives["passages"], of_positives["number"], of_positives["lowest"]) == ("positive", "3", "0.25")
+    assert (of_mined["as near as the positive"], of_mined["median"], of_mined["highest"]) == (
+        "1 (50.0%)",
+        "0.35",
+        "0.60",
+    )
 
 
 def drawn(*values: float) -> Histogram:

@@ -115,7 +115,7 @@ class Report:
 
 
 def report(store: Store, scope: Scope) -> Report:
-    """What became of the generate run of a scope, see `run_report.find_generate_run`."""
+    """What became of the generate run of a scope."""
     run_id, seed = scope.run_id, scope.seed
     made = run_report.accepted(store, run_id, limit=MOST_COMPARED, seed=seed)
     written = run_report.written_and_real(store, scope, limit=MOST_PAIRS)

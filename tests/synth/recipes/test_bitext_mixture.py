@@ -19,8 +19,8 @@ from synth.records import Passage, Task, text_id
 from synth.stages.report.run import outcome as figures
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.reported_runs import find_reported_run
 from synth.store.run_history import LAST
-from synth.store.run_report import find_generate_run
 from tests.chat_server import ChatServer, Messages
 from tests.conftest import SAMPLE
 from tests.synth.recipes.test_e5_mixture import score_in, sources_of
@@ -210,7 +210,7 @@ async def test_exactly_the_good_translations_of_two_hundred_passages_are_stored_
     assert outcome.rejections == model.reasons and len(model.reasons) == 7
     assert sum(outcome.failures.values()) == fates["hacked"] and outcome.num_short == fates["bad for ever"]
 
-    told = figures(store, find_generate_run(store, LAST))
+    told = figures(store, find_reported_run(store, LAST)[0])
     assert {each.reason: each.num for each in told.rejections} == model.reasons
     assert told.num_offered == told.num_accepted + model.reasons.total() and told.num_accepted == len(rows)
     assert (told.num_samples, told.num_known, told.num_negatives) == (len(rows), 0, 0)

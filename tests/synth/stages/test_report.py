@@ -10,8 +10,9 @@ from synth.stages.report.run import DIFFERENCE, LENGTH, WORDS, Report, as_json, 
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.made import Finished
+from synth.store.reported_runs import find_reported_run
 from synth.store.run_history import story
-from synth.store.run_report import Scope, find_generate_run
+from synth.store.run_report import Scope
 from tests.chat_server import ChatServer, Messages
 from tests.synth.stages.generating import plan, run
 from tests.synth.stages.reporting import ADDED, HARBOUR, TOWER, a_run, added, draft, passage, rejected, with_sources
@@ -36,7 +37,7 @@ async def test_the_numbers_add_up_to_those_of_the_store_and_of_runs_show(with_pa
     async with ChatServer(mixed) as server:
         made = plan(store, tmp_path, server.base_url, per_seed=3, max_tries=2)
         told = await run(store, made)
-    run_id = find_generate_run(store, None)
+    run_id, _ = find_reported_run(store, None)
     found, shown = outcome(store, run_id), story(store, run_id)
     assert (found.num_seeds, found.num_done, found.num_short, found.tries) == (5, 5, 5, {2: 5})
     assert (found.num_offered, found.num_accepted, found.num_samples, found.num_known) == (20, 10, 10, 0)

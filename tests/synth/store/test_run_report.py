@@ -2,14 +2,14 @@
 
 import pytest
 
-from synth.records import Classification, Retrieval, Sts, UserError, Written
+from synth.records import Classification, Retrieval, Sts, Written
 from synth.store import runs
 from synth.store.connection import Store
 from synth.store.made import Finished
+from synth.store.reported_runs import find_reported_run
 from synth.store.run_report import (
     Scope,
     accepted,
-    find_generate_run,
     pairs,
     rejected,
     run_counts,
@@ -37,32 +37,12 @@ def sources(store: Store) -> None:
     with_sources(store)
 
 
-@pytest.mark.parametrize("named", [None, "last"])
-def test_last_is_the_latest_generate_run_that_brought_something_whatever_ran_since(
-    store: Store, named: str | None
-) -> None:
-    with pytest.raises(UserError, match="nothing was generated yet"):
-        find_generate_run(store, named)
-    with runs.recorded(store, "generate", {}) as empty:
-        pass
-    assert find_generate_run(store, named) == empty.run_id  # none brought anything
-    a_run(store, Finished(passage(), []))
-    run_id = a_run(store, Finished(passage(TOWER), []))
-    with pytest.raises(UserError, match="a wrong key"), runs.recorded(store, "generate", {}):
-        raise UserError("a wrong key")
-    with runs.recorded(store, "mine", {}) as mined:
-        pass
-    assert find_generate_run(store, named) == find_generate_run(store, str(run_id)) == run_id
-    with pytest.raises(UserError, match="of the kind mine; only runs of `synth generate` have a report"):
-        find_generate_run(store, str(mined.run_id))
-
-
 def test_a_run_of_the_extractive_engine_brought_samples_without_a_reply(store: Store) -> None:
     seed = passage()
     run_id = a_run(store, Finished(seed, [draft(ASKED, seed, operation="query")]), turns=())
     with runs.recorded(store, "generate", {}):
         pass
-    assert find_generate_run(store, "last") == run_id
+    assert find_reported_run(store, "last") == (run_id, "generate")
 
 
 def test_a_rewriting_stands_beside_its_original_and_what_stayed_is_left_out(store: Store) -> None:
