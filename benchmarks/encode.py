@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # mining.py beside this is not the package
 from mining.encode import load_encoder
 from mining.model_folder import resolve_model
 

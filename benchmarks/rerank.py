@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # mining.py beside this is not the package
 from mining.model_folder import resolve_model
 from mining.rerank import Reranker, load_reranker
 
