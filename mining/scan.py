@@ -75,7 +75,8 @@ def scan_tiles(wanted: Wanted, shards: Shards, device: str, precision: str) -> F
 
 def _spans(queries: Rows, k: int) -> Iterator[Rows]:
     """Queries that pass over the corpus together."""
-    span = max(TILE_CPU[1], min(1 << 17, MOST_RESULTS // k) // TILE_CPU[1] * TILE_CPU[1])
+    span = min(1 << 17, max(16, MOST_RESULTS // k))
+    span -= span % TILE_CPU[1] if span > TILE_CPU[1] else 0
     return (queries[start : start + span] for start in range(0, len(queries), span))
 
 
@@ -100,7 +101,7 @@ def _pass(
             tile = Tile.of(row_MD[start:end], first_row + start, precision)
             for block in blocks:
                 block.look(tile, room_TB)
-                _relieve(block, wanted.k * width, row_MD, first_row)
+                _relieve(block, wanted.k * max(block.num_queries, 32), row_MD, first_row)
             start = end
         for block in blocks:
             block.narrow()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mining import MiningError
 
-BLOCK_ROWS = 32  # rows whose scores are passed over, or looked at, together
+BLOCK_ROWS = 64  # rows whose scores are passed over, or looked at, together
 MOST_WAITING = 1 << 20  # pairs that wait for their second look: 24 MB
 MOST_UNSURE = 512  # pairs of a query that low precision cannot place above or below its cap or mark
 MOST_ABOVE = 1 / 8  # of the first tile's blocks hold a score above the cap or mark: then looking at blocks is no saving
@@ -147,6 +147,11 @@ class Block:
         if bool(self._mark_B.isfinite().any()):
             self._near_mark.append(pairs)
 
+    @property
+    def num_queries(self) -> int:
+        """B."""
+        return len(self._query_BD)
+
     def low_BD(self) -> Tensor:
         """The queries in the precision of the tiles."""
         return self._low_DB.T.contiguous()
@@ -178,13 +183,16 @@ class Block:
 
     def settle(self, row_MD: Tensor, first_row: int) -> None:
         """Score exactly what waits, all of it in these float32 rows of the corpus, and keep the k best."""
-        for pairs in self._near_mark:
+        waiting, near_mark = [*self._fresh, *self._near_cap], self._near_mark
+        self._fresh, self._near_cap, self._near_mark = [], [], []
+        for pairs in near_mark:
             above_P = self._exact(pairs, row_MD, first_row).score_P > self._mark_B[pairs.query_P]
             self.num_above_B += self._number(pairs.query_P[above_P])
-        if not self._fresh:
-            return
-        exact = self._exact(Pairs.joined([*self._fresh, *self._near_cap]), row_MD, first_row)
-        self._fresh, self._near_cap, self._near_mark = [], [], []
+        if waiting:
+            self._keep(self._exact(Pairs.joined(waiting), row_MD, first_row))
+
+    def _keep(self, exact: Pairs) -> None:
+        """The k best of what is held and of these pairs; what is capped is counted."""
         capped_P = exact.score_P >= self._cap_B[exact.query_P]
         self.num_capped_B += self._number(exact.query_P[capped_P])
         held = self.row_Bk >= 0
@@ -202,7 +210,8 @@ class Block:
     def _error_of(self, tile: Tile) -> Tensor:
         """(B,) how far a product in this tile may be from the exact one, its own rounding (`_rounding`) left out."""
         summing = (len(self._low_DB) + 4) * SINGLE * tile.longest * self._length_B
-        error_B: Tensor = self._lost_B * (tile.longest + tile.lost) + self._length_B * tile.lost + 1.01 * summing
+        lost_B = self._lost_B * (tile.longest + tile.lost) + self._length_B * tile.lost
+        error_B: Tensor = 1.01 * (lost_B + summing)  # and what rounding did to this bound
         return error_B
 
     def _mask(self, score_TB: Tensor, first_row: int, num_rows: int) -> None:
