@@ -192,6 +192,7 @@ def load_searcher(*, device: str = "auto", precision: str = "auto", backend: str
         able = _faiss_gpus() if on_gpu else _is_there() and chosen == "fp32"
         backend = "faiss" if able else "torch"
     if backend == "faiss":
+        load_faiss()  # now, not after hours of encoding
         if on_gpu and not _faiss_gpus():
             raise MiningError("FAISS sees no GPU: search with torch, or on the cpu, or install the gpu extra")
         if not on_gpu and chosen == "bf16":
@@ -251,7 +252,7 @@ def load_faiss() -> Any:
         raise MiningError(f"FAISS is not installed: {INSTALL}, or search with torch")
     try:
         import faiss
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+    except (ImportError, RuntimeError, OSError) as error:
         [reason, *_] = str(error).splitlines() or [type(error).__name__]
         raise MiningError(f"FAISS cannot be imported ({reason}): {_mending(_owners(folder))}") from error
     return faiss

@@ -234,19 +234,3 @@ def test_the_choice_of_backend_device_and_precision_is_stated() -> None:
 def test_what_is_not_there_is_one_line(wanted: dict[str, str], message: str) -> None:
     with pytest.raises(MiningError, match=message):
         load_searcher(**wanted)
-
-
-def test_two_faiss_distributions_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_is_installed", lambda name: True)
-    with pytest.raises(MiningError, match=r"both installed.*pip uninstall -y faiss-cpu faiss-gpu"):
-        search.load_faiss()
-
-
-def test_without_faiss_torch_searches_and_asking_for_it_is_one_line_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(search, "_is_installed", lambda name: False)
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    assert load_searcher(precision="fp32").backend == "torch"
-    with pytest.raises(MiningError, match=r"FAISS cannot be imported.*skiff-embeddings\[cpu\]"):
-        search.load_faiss()
