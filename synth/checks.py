@@ -148,8 +148,13 @@ def repeated(text: str, earlier: Set[str]) -> str | None:
     return "the same as an earlier one" if same_as(text) in earlier else None
 
 
+_NO_WORD = re.compile(r"[^a-z0-9]+")
+
+
 def same_as(text: str) -> str:
     """Equal for texts that differ only in case, punctuation, width of characters and white space."""
+    if text.isascii():
+        return _NO_WORD.sub("", text.lower())
     return "".join(char for char in folded(text) if char.isalnum() or unicodedata.category(char)[0] == "M")
 
 

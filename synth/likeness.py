@@ -28,6 +28,7 @@ FEWEST_WORDS = 3  # of a sentence: shorter ones are names, headings and items of
 MOST_COMPARED = 10_000  # units of a text: the distance takes the product of both texts' numbers of them
 MOST_TIMES, MOST_MORE = 5, 1_000  # characters, those of white space included, beside the original's
 MOST_SHOWN = 60  # characters of a sentence in a finding
+NUM_PASSAGES_KEPT = 1 << 14  # passages whose units are kept: one is a negative of many samples
 NUM_KEPT = 8  # texts whose parts are kept: all texts of a reply are compared with one original, which may be long
 
 _CODE = re.compile(  # in fences, or indented and no item of a list
@@ -56,9 +57,14 @@ def in_common(one: str, other: str) -> float:
 
 def overlap(one: str, other: str) -> float:
     """The share of all different units of two texts that both have (Jaccard), 0 to 1; 0 if neither has any."""
-    units_of_one, units_of_other = set(units(one)), set(units(other))
-    of_either = len(units_of_one | units_of_other)
-    return len(units_of_one & units_of_other) / of_either if of_either else 0.0
+    units_of_one, units_of_other = _different_units(one), _different_units(other)
+    of_both = len(units_of_one & units_of_other)
+    return of_both / max(1, len(units_of_one) + len(units_of_other) - of_both)
+
+
+@lru_cache(maxsize=NUM_PASSAGES_KEPT)
+def _different_units(text: str) -> frozenset[str]:
+    return frozenset(unit.group() for unit in UNITS.finditer(folded(text)))
 
 
 def length_change(text: str, original: str) -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 from uuid import UUID
 
@@ -130,7 +130,7 @@ def add_mined(cursor: duckdb.DuckDBPyConnection, stage_key: UUID, run_id: UUID, 
     store_brought(cursor, names, text_ids)
     created_at = now()
     negatives = [
-        {"negative_id": new_id(), "run_id": run_id, "created_at": created_at} | asdict(negative)
+        {"negative_id": new_id(), "run_id": run_id, "created_at": created_at} | _negative_row(negative)
         for result in results
         for negative in result.negatives
     ]
@@ -139,6 +139,14 @@ def add_mined(cursor: duckdb.DuckDBPyConnection, stage_key: UUID, run_id: UUID, 
     insert(cursor, "mined", done)
     refresh_state(cursor, [result.sample.sample_id for result in results])
     return len(negatives)
+
+
+NEGATIVE_FIELDS = tuple(each.name for each in fields(Negative) if each.name != "miners")
+
+
+def _negative_row(negative: Negative) -> dict[str, Any]:
+    row = {name: getattr(negative, name) for name in NEGATIVE_FIELDS}  # asdict copies each value, and takes a third
+    return row | {"miners": [{"miner": each.miner, "rank": each.rank, "score": each.score} for each in negative.miners]}
 
 
 def _row(result: Mined) -> dict[str, Any]:

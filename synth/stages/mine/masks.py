@@ -31,7 +31,7 @@ class Masks:
         rows = [self._row_of[each] for each in ids if each in self._row_of]
         for text in (*sample.answers, sample.query):
             rows += [row] if (row := self._row_of.get(text_id(text))) is not None else []
-            rows += self._rows_like.get(same_as(text), []) if same_as(text) else []
+            rows += self._rows_like.get(same, []) if (same := same_as(text)) else []
         query = normalise(sample.query)
         if query:
             rows += self._rows_of_title.get(query, [])
