@@ -50,6 +50,9 @@ def judge(
     suggested: Annotated[
         bool, typer.Option("--suggested", help="Only samples that another judge has a suggestion about.")
     ] = False,
+    flagged: Annotated[
+        bool, typer.Option("--flagged", help="Only samples with a negative that mining flagged.")
+    ] = False,
     reviewed: Annotated[
         bool,
         typer.Option("--reviewed", help="Only what people decided, rejected and dropped ones too, for --agreement."),
@@ -110,9 +113,9 @@ def judge(
 
         tell_agreements(opened.store, as_json=as_json)
         return
-    if suggested and reviewed:
-        raise UserError("--suggested and --reviewed name different samples; give one of them")
-    scope: Scope = "suggested" if suggested else "reviewed" if reviewed else "open"
+    if suggested + flagged + reviewed > 1:
+        raise UserError("--suggested, --flagged and --reviewed name different samples; give one of them")
+    scope: Scope = "suggested" if suggested else "flagged" if flagged else "reviewed" if reviewed else "open"
     if sample is not None and not dry_run:
         raise UserError("--sample belongs to --dry-run; to judge only so many samples, use --limit")
     if encoder is not None:

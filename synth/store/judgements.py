@@ -22,9 +22,10 @@ GRADES = (0, 1, 2, 3)
 NEARLY_ALL = 0.95  # of a judge's grades: with so many alike it tells hardly any passages apart
 FEWEST_TOLD = 20  # passages, before that is said of a judge
 
-# Which samples are judged: those that nobody rejected, those of them that another judge has a suggestion about, or
-# those that people decided, the rejected ones too, so that a judge can be held against people.
-Scope = Literal["open", "suggested", "reviewed"]
+# Which samples are judged: those that nobody rejected, those of them that another judge has a suggestion about or that
+# have a negative that mining flagged, or those that people decided, the rejected ones too, so that a judge can be held
+# against people.
+Scope = Literal["open", "suggested", "flagged", "reviewed"]
 TRAINING = """
 SELECT st.sample_id, st.revision_id FROM sample_state st JOIN source s USING (source_id)
 WHERE st.task = 'retrieval' AND st.declared_use = 'train' AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
@@ -40,7 +41,8 @@ SECOND = (
     f"{HEAD} AND st.sample_id IN (SELECT g.sample_id FROM suggestions g WHERE g.judge NOT IN (SELECT unnest($judges))"
     " AND NOT g.is_overruled)"
 )
-HEADS: Mapping[Scope, str] = {"open": HEAD, "suggested": SECOND, "reviewed": REVIEWED}
+FLAGGED = f"{HEAD} AND st.revision_id IN (SELECT n.revision_id FROM negative n WHERE len(n.flags) > 0)"
+HEADS: Mapping[Scope, str] = {"open": HEAD, "suggested": SECOND, "flagged": FLAGGED, "reviewed": REVIEWED}
 CHOSEN = "AND st.revision_id IN (SELECT unnest($ids::UUID[]))"
 LATEST = "row_number() OVER (PARTITION BY judge, revision_id, text_id ORDER BY created_at DESC, judgement_id DESC) = 1"
 FOUND = "judge IN (SELECT unnest($judges)) AND version = $version AND relevance IS NOT NULL"

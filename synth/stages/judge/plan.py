@@ -113,6 +113,8 @@ def why_nothing(store: Store, judge: Judge, names: Sequence[str], scope: Scope, 
         return left if again else "nothing is left to judge with these settings"
     if not judgements.any_judgeable(store, judge, names, "open"):
         raise UserError(f"there are no retrieval samples{where} to judge: ingest or generate some for training first")
+    if scope == "flagged":
+        return f"mining flagged no negative of a sample{where}"
     if scope == "reviewed":
         return f"people have decided no sample{where} yet: run synth review first"
     return f"no other judge has a suggestion about a sample{where}: let another one judge first"

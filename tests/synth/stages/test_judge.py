@@ -166,6 +166,14 @@ async def test_a_second_opinion_is_asked_for_where_another_judge_has_a_suggestio
     assert again.num_seeds == 0
 
 
+async def test_what_mining_flagged_is_judged_alone(filled: Store, tmp_path: Path) -> None:
+    with filled.write() as cursor:
+        cursor.execute("UPDATE negative SET flags = ['near_positive'] WHERE text_id = text_id_of('Pigs like acorns.')")
+    async with ChatServer(by_the_rule) as server:
+        outcome = await run(filled, plan(filled, tmp_path, server.base_url, scope="flagged"))
+    assert (outcome.num_seeds, outcome.num_judgements) == (1, 3)
+
+
 async def test_why_there_is_nothing_to_judge_is_told(filled: Store, tmp_path: Path) -> None:
     def nothing(scope: str) -> str:
         return plan(filled, tmp_path, server.base_url, scope=scope).nothing
@@ -173,6 +181,7 @@ async def test_why_there_is_nothing_to_judge_is_told(filled: Store, tmp_path: Pa
     async with ChatServer(by_the_rule) as server:
         assert nothing("open") == ""
         assert nothing("reviewed") == "people have decided no sample yet: run synth review first"
+        assert nothing("flagged") == "mining flagged no negative of a sample"
         assert nothing("suggested") == "no other judge has a suggestion about a sample: let another one judge first"
         await run(filled, plan(filled, tmp_path, server.base_url))
         judge(filled, ALDER, Verdict.APPROVE)
