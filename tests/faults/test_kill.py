@@ -94,14 +94,3 @@ def test_generate_killed_twice_buys_at_most_what_was_in_flight_again(opened: Wor
     assert value(opened.store, "SELECT count(*) FROM generated") == num_passages
     assert value(opened.store, "SELECT count(*) - count(DISTINCT content_hash) FROM revision") == 0
     assert value(opened.store, "SELECT count(*) FROM runs WHERE status = 'unfinished'") == 2
-
-
-def test_mine_killed_while_encoding_goes_on_from_its_cache_and_stores_each_sample_once(opened: Workspace) -> None:
-    command = ("mine", "-w", opened.root, "--num-negatives", "2")
-    num_samples = value(opened.store, "SELECT count(*) FROM samples WHERE declared_use = 'train'")
-    kill_when(start(*command), lambda: any(opened.embeddings.rglob("*.shard")))
-    finish(*command)
-    assert value(opened.store, "SELECT count(*) FROM mined") == num_samples
-    assert value(opened.store, "SELECT count(DISTINCT sample_id) FROM mined") == num_samples
-    assert value(opened.store, "SELECT count(*) - count(DISTINCT (sample_id, text_id)) FROM negative") == 0
-    assert value(opened.store, "SELECT max(num_negatives) FROM samples") == 2
