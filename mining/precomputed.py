@@ -26,7 +26,9 @@ _NAME = re.compile(r"(queries|passages)(?:-(\d+))?\.npy")
 _SHOWN = 60  # characters of a text in a message
 _BLOCK = 4096  # rows that are read at a time
 _SQL = {
-    "queries": "SELECT DISTINCT query AS text FROM samples WHERE task = 'retrieval'",
+    "queries": "SELECT DISTINCT query AS text FROM samples WHERE task = 'retrieval' UNION"
+    " SELECT text FROM samples WHERE text IS NOT NULL UNION"
+    " SELECT unnest([text1, text2]) FROM samples WHERE text1 IS NOT NULL",
     "passages": "SELECT text FROM passages UNION SELECT unnest(positives) FROM samples WHERE task = 'retrieval'",
 }
 

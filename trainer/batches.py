@@ -10,13 +10,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.records import Task, UserError, key_of
+from synth.records import Task, UserError, key_of, normalise
 from trainer.config import Config, Stage
 from trainer.release import Release
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Rows = NDArray[np.int32]
 Picks = tuple[Rows, Rows, Rows]  # row_B, positive_B and negative_BN of a step
@@ -65,7 +69,8 @@ def make_plan(release: Release, config: Config) -> Plan:
     - Within a stage and a dataset samples are drawn without replacement until all were used, then in a new order; no
       batch holds a sample twice. A dataset smaller than the batch gives batches of its own size, as the notes tell.
     - Negatives of retrieval are drawn among the sample's own, `hard_negatives` at most. Classification is by example:
-      the positive is another text of the class, negatives are texts of other classes.
+      the positive is another text of the class, negatives are texts of other classes: first those that were mined for
+      the sample, then others at random.
 
     Raises:
         UserError: a stage finds no samples to train on.
@@ -103,13 +108,14 @@ class _Dataset:
             if len(pc.unique(table.column("score"))) < 2:
                 self.useless = "all its pairs have one score"
         else:
+            self.mined_BW = _mined_rows(table, row_B)
             self._sort_by_class(np.array(table.column("label").to_pylist()))
 
     def _sort_by_class(self, label_B: NDArray[np.str_]) -> None:
         _, class_B, size_of_class = np.unique(label_B, return_inverse=True, return_counts=True)
         paired_B = size_of_class[class_B] > 1
         order = np.argsort(class_B[paired_B], kind="stable")
-        self.row_B = self.row_B[paired_B][order]
+        self.row_B, self.mined_BW = self.row_B[paired_B][order], self.mined_BW[paired_B][order]
         class_B = class_B[paired_B][order]
         self.start_B = np.searchsorted(class_B, class_B, side="left")  # a class is one run of neighbours
         self.end_B = np.searchsorted(class_B, class_B, side="right")
@@ -186,7 +192,8 @@ def _feed(dataset: _Dataset, task: Task, stage: Stage, config: Config, random: n
             yield row_B, none, none.reshape(len(row_B), 0)
         else:
             positive_B, negative_BN = _examples(dataset, place_B, config.hard_negatives, random)
-            yield row_B, dataset.row_B[positive_B], dataset.row_B[negative_BN]
+            mined_BN = _mined(dataset.mined_BW[place_B], negative_BN.shape[1], random)
+            yield row_B, dataset.row_B[positive_B], _filled(mined_BN, dataset.row_B[negative_BN])
 
 
 def _epochs(size: int, batch_size: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -224,6 +231,44 @@ def _examples(
     negative_BN = np.stack([random.choice(others, width, replace=False) for others in num_others_B])
     negative_BN += np.where(negative_BN >= start_B[:, None], (end_B - start_B)[:, None], 0)
     return positive_B, negative_BN
+
+
+def _mined(mined_BW: Rows, most: int, random: np.random.Generator) -> Rows:
+    """For each text up to `most` of the rows mined for it, drawn without replacement, then -1."""
+    chosen_BN = _own_negatives((mined_BW >= 0).sum(axis=1), most, random)
+    return np.where(chosen_BN < 0, np.int32(-1), np.take_along_axis(mined_BW, np.maximum(chosen_BN, 0), axis=1))
+
+
+def _filled(mined_BN: Rows, random_BN: Rows) -> Rows:
+    """For each text the mined rows, then random ones that are not among them; as many as there are random ones."""
+    again_BN = (random_BN[:, :, None] == mined_BN[:, None, :]).any(axis=2)
+    both = np.concatenate([mined_BN, random_BN], axis=1)
+    order = np.argsort(np.concatenate([mined_BN < 0, again_BN], axis=1), axis=1, kind="stable")
+    filled_BN: Rows = np.take_along_axis(both, order, axis=1)[:, : random_BN.shape[1]]
+    return filled_BN
+
+
+def _mined_rows(table: "pa.Table", row_B: Rows) -> Rows:
+    """
+    (B, W) for each text of a dataset the rows of its negatives, then -1: texts of one class, another than its own.
+
+    Args:
+        table: the dataset's samples, whose rows of the release are `row_B`.
+    """
+    texts, labels = (table.column(name).to_pylist() for name in ("text", "label"))
+    classes: dict[str, set[str]] = {}
+    row_of: dict[str, int] = {}
+    for text, label, row in zip(map(normalise, texts), labels, row_B.tolist(), strict=True):
+        classes.setdefault(text, set()).add(label)
+        row_of[text] = row
+    found: list[list[int]] = []
+    for label, negatives in zip(labels, table.column("negatives").to_pylist(), strict=True):
+        known = [text for text in map(normalise, negatives or ()) if len(classes.get(text, ())) == 1]
+        found.append(list(dict.fromkeys(row_of[text] for text in known if label not in classes[text])))
+    mined_BW = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int32)
+    for row, each in enumerate(found):
+        mined_BW[row, : len(each)] = each
+    return mined_BW
 
 
 def _random(*parts: object) -> np.random.Generator:

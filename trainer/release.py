@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.records import Task, UserError
-from synth.stages.release_files import MANIFEST, read_manifest, samples_file
+from synth.stages.release_files import MANIFEST, SINCE, read_manifest, samples_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ def schema(task: Task) -> "pa.Schema":
     own = {
         Task.RETRIEVAL: {"query": text, "positives": pa.list_(text), "negatives": pa.list_(text)},
         Task.STS: {"text1": text, "text2": text, "score": pa.float64()},
-        Task.CLASSIFICATION: {"text": text, "label": text},
+        Task.CLASSIFICATION: {"text": text, "label": text, "negatives": pa.list_(text)},
     }
     return pa.schema(always | own[task])
 
@@ -67,9 +67,12 @@ def _read_samples(path: Path, task: Task) -> "pa.Table | None":
     wanted = schema(task)
     try:
         found = pq.ParquetFile(path)
-        if missing := set(wanted.names) - set(found.schema_arrow.names):
+        missing = set(wanted.names) - set(found.schema_arrow.names)
+        if missing - {SINCE.get(task)}:
             raise UserError(f"{path}: misses the columns {', '.join(sorted(missing))}: make the release again")
-        table = found.read(columns=wanted.names)
+        table = found.read(columns=[name for name in wanted.names if name not in missing])
+        for name in missing:
+            table = table.append_column(name, pa.array([[]] * len(table), wanted.field(name).type))
         table = pa.table([_as_type(table.column(field.name), field.type) for field in wanted], schema=wanted)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}: make the release again") from None

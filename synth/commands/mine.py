@@ -100,7 +100,8 @@ def mine(
     Find hard negatives for retrieval samples: exact search in their source's corpus, a window of ranks and a cap
     relative to the positive's score. Positives, the seed passage and duplicates are never negatives.
 
-    Every option but --source and --device can stand in [mine] of synth.toml, with more; docs/mining.md tells all.
+    Every option but --task, --source and --device can stand in [mine] of synth.toml, with more; docs/mining.md tells
+    all.
 
     Example: synth mine --encoder BAAI/bge-m3 --miner dense --miner bm25 --rank-min 5
     """

@@ -23,9 +23,10 @@ COMMON = ("sample_id", "revision_id", "content_hash", "dataset", "operation", "m
 COLUMNS = {
     Task.RETRIEVAL: ("query", "positives", "negatives"),
     Task.STS: ("text1", "text2", "score"),
-    Task.CLASSIFICATION: ("text", "label"),
+    Task.CLASSIFICATION: ("text", "label", "negatives"),
 }
 KEYS = {"format": int, "name": str, "digest": str, "policy": dict, "counts": dict, "sources": list, "held_out": list}
+SINCE = {Task.CLASSIFICATION: "negatives"}  # a column that releases of earlier versions lack: they have none
 BATCH = 1000  # rows in memory at a time
 
 
@@ -116,10 +117,14 @@ def read_rows(folder: Path, task: Task) -> Iterator[dict[str, Any]]:
             names = file.schema_arrow.names
             if len(names) > len(set(names)):
                 raise UserError(f"{path}: has two columns of one name; make the release again")
-            if missing := set(wanted.names) - set(names):
+            missing = set(wanted.names) - set(names)
+            added: dict[str, list[Any]] = {name: [] for name in missing & {SINCE.get(task)}}
+            if missing - added.keys():
                 raise UserError(f"{path}: misses the columns {', '.join(sorted(missing))}; make the release again")
-            for batch in file.iter_batches(BATCH, columns=wanted.names):
-                yield from batch.select(wanted.names).cast(wanted).to_pylist()
+            there = pyarrow.schema([column for column in wanted if column.name not in added])
+            for batch in file.iter_batches(BATCH, columns=there.names):
+                rows = batch.select(there.names).cast(there).to_pylist()
+                yield from ({**row, **added} for row in rows)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); make the release again") from None
 

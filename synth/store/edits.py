@@ -95,7 +95,8 @@ class Edits:
         return True
 
     def _promoted(self, before: Content, promoted: UUID) -> Content:
-        assert isinstance(before, Retrieval)  # nothing else has negatives
+        if not isinstance(before, Retrieval):
+            raise UserError("only a retrieval sample's negative can become a positive: drop it instead")
         if promoted in map(text_id, before.positives):
             return before
         found = first(self._cursor.execute("SELECT text FROM text WHERE text_id = ?", [promoted]))

@@ -14,7 +14,9 @@ RUNS = """
 SELECT run_id, kind, status, coalesce(reason, '') AS reason,
        run_id IN (SELECT run_id FROM llm_call UNION SELECT run_id FROM generated UNION SELECT run_id FROM mined)
            AS brought_something
-FROM runs WHERE kind IN (SELECT unnest($kinds)) ORDER BY started_at DESC, run_id DESC
+FROM runs WHERE kind IN (SELECT unnest($kinds))
+  AND NOT (kind = 'mine' AND coalesce(config->>'task', '') IN ('classification', 'sts'))
+ORDER BY started_at DESC, run_id DESC
 """
 
 
@@ -31,7 +33,11 @@ def find_reported_run(store: Store, given: str | None, kinds: Collection[str] = 
         return latest["run_id"], latest["kind"]
     run_id = find_run(store, given)
     with store.read() as cursor:
-        [run] = read_rows(cursor, "SELECT kind FROM run WHERE run_id = $id", id=run_id)
+        [run] = read_rows(cursor, "SELECT kind, config->>'task' AS task FROM run WHERE run_id = $id", id=run_id)
+    if run["kind"] == "mine" and run["task"] in ("classification", "sts"):
+        raise UserError(
+            f"run {run_id} mined for {run['task']}, of which there is no report; see synth runs show {run_id}"
+        )
     if run["kind"] not in KINDS:
         raise UserError(f"run {run_id} is of the kind {run['kind']}; only runs of {_commands(KINDS)} have a report")
     if run["kind"] not in kinds:

@@ -73,14 +73,16 @@ WITH alike AS (
 SELECT j.sample_id, j.revision_id, j.task, j.decided_kind, j.num_approvals, r.content_hash,
        s.name AS dataset, s.licence, r.operation, r.method, r.model, b.operation AS made_by,
        r.query, r.text1, r.text2, r.text, r.label, r.score, r.instruction,
-       list_transform(r.positives, lambda t: text_id_of(t)) AS positive_ids, i.similar_to
+       list_transform(r.positives, lambda t: text_id_of(t)) AS positive_ids,
+       CASE WHEN j.task = 'classification' THEN text_id_of(r.text) END AS class_text_id, i.similar_to
 FROM judged j JOIN revision r ON r.revision_id = j.revision_id
 JOIN revision b ON b.sample_id = j.sample_id AND b.number = 1 JOIN source s ON s.source_id = j.source_id
 LEFT JOIN alike i ON i.revision_id = j.revision_id
 WHERE j.reason IS NULL
 """
 # The negatives of what is taken that no reviewer objects to, nor a judge whose word the policy asks for; those of
-# samples that people approved need none.
+# samples that people approved need none, nor do texts of other classes. Of those, mining sets aside (with a flag) what
+# says nearly the same as the text: its class is in doubt.
 OFFERED = f"""
 WITH dropped AS (
     {DROPPED}
@@ -88,11 +90,12 @@ WITH dropped AS (
     SELECT sample_id, text_id FROM ({LEFT_OUT}) WHERE NOT is_positive
 )
 SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score,
-       CASE WHEN n.origin = 'mined' THEN n.run_id END AS mined_by
+       CASE WHEN n.origin = 'mined' THEN n.run_id END AS mined_by,
+       j.task = 'classification' AND coalesce(len(n.flags), 0) > 0 AS is_aside
 FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
 SEMI JOIN text t ON t.text_id = n.text_id
 ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
-WHERE $judged = '' OR j.decided_kind = 'human'
+WHERE $judged = '' OR j.decided_kind = 'human' OR j.task = 'classification'
    OR EXISTS (
        SELECT 1 FROM judgement g
        WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
@@ -100,18 +103,26 @@ WHERE $judged = '' OR j.decided_kind = 'human'
 """
 # A text counts once, as what people labelled before what was mined, and by its latest mining. The latest mining comes
 # first: ranks of one encoder say nothing beside those of another (ids of runs are in the order of time). No more of a
-# sample's are kept than can be chosen. Generated ones are drawn by lot.
+# sample's are kept than can be chosen. Generated ones are drawn by lot. Of a text with a class they are texts of
+# samples of the same release, of the same source and of another class: the class of others nobody approved.
 CANDIDATE = """
-WITH latest AS (
+WITH of_class AS (
+    SELECT s.dataset, s.class_text_id AS text_id, min(s.label) AS label
+    FROM read_parquet($samples, hive_partitioning = false) s ANTI JOIN excluded e ON e.sample_id::UUID = s.sample_id
+    WHERE s.task = 'classification' GROUP BY ALL HAVING count(DISTINCT s.label) = 1
+),
+latest AS (
     SELECT * FROM read_parquet($negatives, hive_partitioning = false) QUALIFY row_number() OVER (
         PARTITION BY sample_id, text_id ORDER BY origin = 'labelled' DESC, negative_id DESC
     ) = 1
 )
-SELECT l.*, CASE WHEN l.origin = 'generated' THEN
+SELECT l.* EXCLUDE (is_aside), CASE WHEN l.origin = 'generated' THEN
            sha256($seed::VARCHAR || s.content_hash::VARCHAR || l.text_id::VARCHAR) END AS lot,
        s.made_by = 'long-short' AS is_alone
 FROM latest l JOIN read_parquet($samples, hive_partitioning = false) s ON s.sample_id = l.sample_id
-WHERE NOT list_contains(s.positive_ids, l.text_id)
+LEFT JOIN of_class c ON s.task = 'classification' AND c.dataset = s.dataset AND c.text_id = l.text_id
+WHERE CASE WHEN s.task = 'classification' THEN c.label <> s.label AND NOT l.is_aside
+           ELSE NOT list_contains(s.positive_ids, l.text_id) END
 QUALIFY row_number() OVER (
     PARTITION BY l.sample_id, l.origin = 'generated'
     ORDER BY l.origin = 'labelled' DESC, lot, mined_by DESC, l.rank NULLS FIRST, l.text_id
@@ -279,8 +290,8 @@ def choose(folder: Path, policy: ReleasePolicy, excluded: Sequence[UUID]) -> int
     names = {"samples": str(folder / SAMPLES)}
     with _scratch(folder) as scratch:
         offered = {"negatives": str(folder / NEGATIVES), "seed": policy.seed, "max_negatives": policy.max_negatives}
-        _copy(scratch, CANDIDATE, folder / CANDIDATES, names | offered)
         scratch.register("excluded", _ids(excluded))
+        _copy(scratch, CANDIDATE, folder / CANDIDATES, names | offered)
         choice = {"max_negatives": policy.max_negatives, "generated_share": policy.generated_share}
         scratch.execute(CHOICE, choice | {"candidates": str(folder / CANDIDATES)})
         few = scratch.execute(SHORT, names | {"min_negatives": policy.min_negatives}).fetchall()

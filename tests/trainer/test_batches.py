@@ -137,6 +137,42 @@ def test_classification_is_by_example(release: Release, config: Config):
             assert len(set(negatives.tolist())) == 2
 
 
+def test_negatives_mined_for_a_text_come_first_and_random_ones_fill_up(write_release: Write, config: Config):
+    rows = classification_rows("moods", 24) + classification_rows("tones", 24)
+    other_dataset, own_class, unknown = rows[25]["text"], rows[3]["text"], "of no row"
+    rows[0]["negatives"] = [{"text": text} for text in (rows[1]["text"], own_class, unknown)]
+    rows[2]["negatives"] = [{"text": f" {rows[number]['text']}"} for number in (3, 4, 6)]
+    for row in rows[24:]:  # the same texts in another dataset are other rows
+        row["text"] = row["text"].replace("the", "a")
+    rows[5]["negatives"] = [{"text": other_dataset}]
+    release = read_release(write_release({"classification": [{"negatives": []} | row for row in rows]}))
+    steps = make_plan(release, one_stage(config, steps=80, retrieval_share=0)).steps
+    drawn: dict[int, list[set[int]]] = {}
+    for step in steps:
+        for row, negatives in zip(step.row_B.tolist(), step.negative_BN.tolist(), strict=True):
+            assert len(set(negatives)) == 2
+            drawn.setdefault(row, []).append(set(negatives))
+    assert all(1 in negatives for negatives in drawn[0]) and len({*map(frozenset, drawn[0])}) > 1
+    assert {frozenset(negatives) for negatives in drawn[2]} == {frozenset(pair) for pair in ((3, 4), (3, 6), (4, 6))}
+    assert all(row % 3 != other % 3 for row, found in drawn.items() for each in found for other in each)
+    assert set().union(*drawn[5]) <= set(range(24)) and len(set().union(*drawn[5])) > 4
+
+
+def test_a_text_of_two_classes_is_mined_for_nobody(write_release: Write, config: Config):
+    rows = classification_rows("moods", 24)
+    rows[1]["text"] = rows[2]["text"]
+    rows[0]["negatives"] = [{"text": rows[1]["text"]}]
+    release = read_release(write_release({"classification": [{"negatives": []} | row for row in rows]}))
+    steps = make_plan(release, one_stage(config, steps=60, retrieval_share=0)).steps
+    drawn = {
+        tuple(each[1])
+        for step in steps
+        for each in zip(step.row_B, step.negative_BN.tolist(), strict=True)
+        if each[0] == 0
+    }
+    assert not all({1, 2} & set(negatives) for negatives in drawn)
+
+
 def test_every_other_text_of_the_class_can_be_the_positive_and_of_other_classes_a_negative(
     write_release: Write, config: Config
 ):

@@ -52,3 +52,13 @@ def test_a_later_run_that_failed_and_brought_nothing_is_told_of_its_kinds_alone(
     assert failed is not None and (failed["run_id"], failed["reason"]) == (run.run_id, "no such folder")
     assert failed_since(store, run.run_id) is None
     assert failed_since(store, run_id, ["generate"]) is None
+
+
+def test_a_run_that_mined_for_classes_or_pairs_has_no_report_and_is_passed_over(store: Store) -> None:
+    with runs.recorded(store, "mine", {"task": "retrieval"}) as retrieval:
+        pass
+    with runs.recorded(store, "mine", {"task": "sts"}) as pairs:
+        pass
+    assert find_reported_run(store, None) == (retrieval.run_id, "mine")
+    with pytest.raises(UserError, match=f"mined for sts, of which there is no report; see synth runs show {pairs.run_id}"):
+        find_reported_run(store, str(pairs.run_id))
