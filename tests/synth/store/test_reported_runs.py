@@ -60,5 +60,7 @@ def test_a_run_that_mined_for_classes_or_pairs_has_no_report_and_is_passed_over(
     with runs.recorded(store, "mine", {"task": "sts"}) as pairs:
         pass
     assert find_reported_run(store, None) == (retrieval.run_id, "mine")
-    with pytest.raises(UserError, match=f"mined for sts, of which there is no report; see synth runs show {pairs.run_id}"):
+    with pytest.raises(
+        UserError, match=f"mined for sts, of which there is no report; see synth runs show {pairs.run_id}"
+    ):
         find_reported_run(store, str(pairs.run_id))
