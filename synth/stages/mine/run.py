@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mining.filters import Window
+    from mining.negatives import Proposal
 
 BLOCK, BLOCK_RERANKED = 5000, 200  # samples searched and stored together
 
@@ -167,36 +168,12 @@ class _Source:
 
     def mine(self, samples: Sequence[Minable], first: int, first_positive: int) -> list[Mined]:
         """What each of these samples gets; `first` and `first_positive` are the places of their vectors."""
-        import numpy as np
-
-        from mining.filters import positive_scores
-        from mining.negatives import decide, propose
+        from mining.negatives import decide
 
         plan = self._plan
         rows = _rows(samples, each=plan.settings.positive == "each")
         positive_PD = self._positive_PD[first_positive : first_positive + sum(len(each.positives) for each in samples)]
-        query_RD = self._query_SD[[first + row.number for row in rows]]
-        pairs = [(number, place) for number, row in enumerate(rows) for place in row.places]
-        masked = [self._masks.rows(row.sample) for row in rows]
-        others = []
-        for miner in plan.others:
-            with self._tally.step(self._run, f"search by {miner.name}", len(rows)):
-                others.append(miner.listed([row.sample.query for row in rows], masked, self._window.rank_max))
-        with self._tally.step(self._run, "search", len(rows), plan.searcher.description):
-            proposal = propose(
-                plan.searcher,
-                query_RD,
-                self._corpus_MD,
-                positive_scores_Q=positive_scores(
-                    query_RD,
-                    positive_PD[[place for _, place in pairs]],
-                    np.array([number for number, _ in pairs], dtype=np.int64),
-                    which="highest" if plan.settings.positive == "highest" else "lowest",
-                ),
-                masked=masked,
-                window=self._window,
-                others=others,
-            )
+        proposal = self._proposed(rows, self._query_SD[[first + row.number for row in rows]], positive_PD)
         ranked, allowed_RC = None, None
         if plan.reranker:
             with self._tally.step(self._run, "rerank", len(rows), plan.reranker.description):
@@ -205,16 +182,41 @@ class _Source:
         ids = [_row_id(row) for row in rows]
         choice = decide(plan.searcher, proposal, query_ids=ids, seed=plan.settings.seed, allowed_QC=allowed_RC)
         names = [DENSE, *(miner.name for miner in plan.others)]
-        return Block(
-            plan.settings,
-            names,
-            rows,
-            positive_PD,
-            self._corpus,
-            self._corpus_MD,
-            choice,
-            ranked,
-        ).results()
+        return Block(plan.settings, names, rows, positive_PD, self._corpus, self._corpus_MD, choice, ranked).results()
+
+    def _proposed(
+        self, rows: Sequence[Row], query_RD: "NDArray[np.float32]", positive_PD: "NDArray[np.float32]"
+    ) -> "Proposal":
+        """What may be chosen for each row, by all miners."""
+        import numpy as np
+
+        from mining.filters import positive_scores
+        from mining.negatives import propose
+
+        plan = self._plan
+        masked = [self._masks.rows(row.sample) for row in rows]
+        others = []
+        for miner in plan.others:
+            with self._tally.step(self._run, f"search by {miner.name}", len(rows)):
+                others.append(miner.listed([row.sample.query for row in rows], masked, self._window.rank_max))
+        pairs = [(number, place) for number, row in enumerate(rows) for place in row.places]
+        which = "highest" if plan.settings.positive == "highest" else "lowest"
+        with self._tally.step(self._run, "search", len(rows), plan.searcher.description):
+            score_R = positive_scores(
+                query_RD,
+                positive_PD[[place for _, place in pairs]],
+                np.array([number for number, _ in pairs], dtype=np.int64),
+                which=which,
+            )
+            return propose(
+                plan.searcher,
+                query_RD,
+                self._corpus_MD,
+                positive_scores_Q=score_R,
+                masked=masked,
+                window=self._window,
+                others=others,
+            )
 
     def _encoded(self, side: str, texts: Sequence[str], advance: Callable[[int], None]) -> "NDArray[np.float32]":
         vectors = self._plan.vectors
