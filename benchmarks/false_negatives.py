@@ -243,9 +243,9 @@ def tally_of(searcher: "Searcher", planted: Planted, query_QD: "Floats", corpus_
         masked=planted.masked if rule.masks_copies else [np.array(rows, dtype=np.int64) for rows in planted.known],
         window=rule.window,
     )
-    allowed_QC = _unflagged(planted, corpus_MD, proposal) if rule.leaves_out_flagged else None
+    refused = {"flagged": ~_unflagged(planted, corpus_MD, proposal)} if rule.leaves_out_flagged else None
     query_ids = [text_id(query) for query in planted.queries]
-    mined = decide(searcher, proposal, query_ids=query_ids, seed=SEED, allowed_QC=allowed_QC)
+    mined = decide(searcher, proposal, query_ids=query_ids, seed=SEED, refused=refused)
     is_chosen_QN = mined.rows_QN >= 0
     false = [row for query, rows in enumerate(mined.rows_QN.tolist()) for row in planted.hidden[query] & {*rows}]
     return Tally(

@@ -39,7 +39,7 @@ class Fallen:
     row: int
     rank: int
     score: float
-    reason: str  # capped, above_window, below_window, reranked, not_drawn
+    reason: str  # capped, above_window, below_window, or what it was refused for
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +129,21 @@ def decide(
     *,
     query_ids: Sequence[UUID],
     seed: int,
-    allowed_QC: Flags | None = None,
+    refused: Mapping[str, Flags] | None = None,
+    unasked_QC: Flags | None = None,
 ) -> Mined:
     """
     Choose negatives among what was proposed.
 
     Args:
         query_ids: (Q,); with the seed they decide the random choice, whatever else is mined in the same call.
-        allowed_QC: False for candidates that a reranker finds too relevant.
+        refused: by the reason, as "reranked", the (Q, C) candidates that are refused for it.
+        unasked_QC: candidates that nobody looked at, since others were enough: they are not chosen either.
     """
     window, candidates = proposal.window, proposal.candidates
+    refused = refused or {}
+    closed = [*refused.values(), *([] if unasked_QC is None else [unasked_QC])]
+    allowed_QC = ~np.logical_or.reduce(closed) if closed else None
     chosen = choose(candidates, window, query_ids, seed, allowed_QC)
     mined = Mined(
         window=window,
@@ -150,7 +155,7 @@ def decide(
         ranks_QNS=chosen.of(candidates.ranks_QCS, 0),
         own_scores_QNS=chosen.of(candidates.own_scores_QCS, np.float32(np.nan)),
         places_QN=chosen.places_QN,
-        fallen_counts_Q=_counts(proposal, chosen.places_QN, allowed_QC),
+        fallen_counts_Q=_counts(proposal, chosen.places_QN, refused),
         listed={},
     )
     short = np.flatnonzero((mined.rows_QN < 0).any(axis=1))
@@ -162,7 +167,7 @@ def decide(
     if "cap" in window.relax:
         _take_capped(mined, short, best)
     listed = {
-        int(query): _listed(mined, int(query), best, place, proposal, allowed_QC)
+        int(query): _listed(mined, int(query), best, place, proposal, refused)
         for place, query in enumerate(short)
         if (mined.rows_QN[query] < 0).any()
     }
@@ -198,18 +203,20 @@ def take_rows(corpus: Corpus, row_P: Rows) -> Floats:
     return taken_PD
 
 
-def _counts(proposal: Proposal, places_QN: Rows, allowed_QC: Flags | None) -> dict[str, Rows]:
-    candidates = proposal.candidates
-    taken_QC = np.zeros(candidates.rows_QC.shape, dtype=bool)
+def _counts(proposal: Proposal, places_QN: Rows, refused: Mapping[str, Flags]) -> dict[str, Rows]:
+    """For each reason how many candidates of each query fell; with those taken they are all there are."""
+    candidates, surveyed = proposal.candidates, proposal.survey
+    open_QC = candidates.inside_QC | candidates.below_QC
+    counts = {"capped": surveyed.num_capped_Q, "above_window": candidates.above_QC.sum(axis=1)}
+    for reason, refused_QC in refused.items():
+        counts[reason] = (open_QC & refused_QC).sum(axis=1)
+        open_QC = open_QC & ~refused_QC
     query_P, place_P = np.nonzero(places_QN >= 0)
-    taken_QC[query_P, places_QN[query_P, place_P]] = True
-    allowed_QC = np.ones_like(taken_QC) if allowed_QC is None else allowed_QC
-    return {
-        "capped": proposal.survey.num_capped_Q,
-        "above_window": candidates.above_QC.sum(axis=1),
-        "reranked": (candidates.kept(~allowed_QC)).sum(axis=1),
-        "not_drawn": (candidates.inside_QC & allowed_QC & ~taken_QC).sum(axis=1),
-    }
+    open_QC[query_P, places_QN[query_P, place_P]] = False
+    counts["not_drawn"] = (candidates.inside_QC & open_QC).sum(axis=1)
+    taken_Q = (places_QN >= 0).sum(axis=1)
+    counts["below_window"] = surveyed.num_candidates_Q - sum(counts.values()) - taken_Q
+    return counts
 
 
 def _take_capped(mined: Mined, short: Rows, best: Found) -> None:
@@ -229,13 +236,14 @@ def _take_capped(mined: Mined, short: Rows, best: Found) -> None:
 
 
 def _listed(
-    mined: Mined, query: int, best: Found, place: int, proposal: Proposal, allowed_QC: Flags | None
+    mined: Mined, query: int, best: Found, place: int, proposal: Proposal, refused: Mapping[str, Flags]
 ) -> list[Fallen]:
     """The best candidates of a query that are no negatives, and why; `best` is without any cap."""
     window, candidates = mined.window, proposal.candidates
-    refused: set[int] = set()
-    if allowed_QC is not None:
-        refused = set(candidates.rows_QC[query][candidates.kept(~allowed_QC)[query]].tolist())
+    reason_of: dict[int, str] = {}
+    for name, refused_QC in reversed(list(refused.items())):
+        chosen = candidates.kept(refused_QC)[query]
+        reason_of |= dict.fromkeys(candidates.rows_QC[query][chosen].tolist(), name)
     taken, cap = set(mined.rows_QN[query].tolist()), mined.survey.cap_Q[query]
     capped = int(mined.survey.num_capped_Q[query])
     listed = []
@@ -246,6 +254,6 @@ def _listed(
             continue
         counted = rank if window.ranks == "retrieval" else rank - capped
         reason = "below_window" if counted > window.rank_max else "above_window"
-        reason = "capped" if score >= cap else "reranked" if row in refused else reason
+        reason = "capped" if score >= cap else reason_of.get(row, reason)
         listed.append(Fallen(row, rank, score, reason))
     return listed[:MOST_LISTED]

@@ -147,7 +147,7 @@ def _tell(outcome: "MineOutcome", workspace: Path) -> None:
     for flag, number in sorted(outcome.flags.items()):
         say(f"{number} negatives flagged {flag}: {FLAGS[flag]}")
     if outcome.num_deep_positives:
-        say(f"{outcome.num_deep_positives} samples whose positive ranks below 50: does it answer the query?")
+        say(f"{outcome.num_deep_positives} samples whose positive ranks beyond 50: does it answer the query?")
     if outcome.seconds:
         rows = [(name, f"{seconds:.1f}") for name, seconds in outcome.seconds.items()]
         print_table(["step", "seconds"], rows)

@@ -38,6 +38,7 @@ FALLS = {
     "above_window": "nearer than the window",
     "below_window": "farther than the window",
     "reranked": "refused by the reranker",
+    "repeated": "the same as a nearer one but for case and punctuation",
     "not_drawn": "in the window, not drawn",
 }
 RELAXED = {"window": "from below the window, for want of others", "cap": "at or above the cap, for want of others"}

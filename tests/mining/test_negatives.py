@@ -85,7 +85,7 @@ def test_the_choice_is_that_of_the_rule_written_as_loops(searcher: Searcher, win
             assert mined.ranks_QN[query, number] == place + 1
             assert mined.relaxed_QN[query, number] == ("window" if place in more else "")
         assert mined.survey.positive_ranks_Q[query] == 1 + sum(score > positives[query] for score, _ in found)
-        assert mined.survey.num_candidates_Q[query] == len(found)
+        assert mined.survey.num_candidates_Q[query] == len(found) == len(places) + sum(mined.fallen(query).values())
 
 
 def mine_plain(queries: Floats, corpus: Floats, positives: Floats, window: Window, seed: int = 0) -> Mined:
@@ -210,7 +210,7 @@ def test_outcomes_say_why_a_query_fell_short_and_list_what_it_did_not_take() -> 
 
     full = mined(1.0)
     assert (full.outcome(0), full.reason(0), full.listed) == (Outcome.FULL, "", {})
-    assert full.fallen(0) == {"above_window": 2, "not_drawn": 4}
+    assert full.fallen(0) == {"above_window": 2, "not_drawn": 4, "below_window": 4}
     short = mined(0.62, relax=())  # the cap is 0.589: ranks 1 to 7 score above it
     assert short.outcome(0) is Outcome.SHORT
     assert short.reason(0) == (
@@ -218,7 +218,7 @@ def test_outcomes_say_why_a_query_fell_short_and_list_what_it_did_not_take() -> 
     )
     reasons = [(each.rank, each.reason) for each in short.listed[0]]
     assert reasons == [(rank, "capped") for rank in range(1, 8)] + [(rank, "below_window") for rank in range(9, 13)]
-    assert short.fallen(0) == {"capped": 7}
+    assert short.fallen(0) == {"capped": 7, "below_window": 4}
     assert mined(0.62).outcome(0) is Outcome.WIDENED
     assert mined(0.62).reason(0) == short.reason(0)
     assert mined(0.4, relax=()).outcome(0) is Outcome.NONE
@@ -253,10 +253,11 @@ def test_what_a_reranker_does_not_allow_is_not_chosen_and_counted() -> None:
         masked=nothing(1),
         window=window,
     )
-    allowed = ~np.isin(proposal.candidates.rows_QC, [2, 3])
-    mined = decide(SEARCHER, proposal, query_ids=ids(1), seed=0, allowed_QC=allowed)
+    rows = proposal.candidates.rows_QC
+    refused, unasked = {"reranked": np.isin(rows, [2, 3])}, np.isin(rows, [7])
+    mined = decide(SEARCHER, proposal, query_ids=ids(1), seed=0, refused=refused, unasked_QC=unasked)
     assert mined.rows_QN.tolist() == [[4, -1]]
-    assert mined.fallen(0)["reranked"] == 2
+    assert mined.fallen(0) == {"above_window": 2, "reranked": 2, "below_window": 7}
     assert "the reranker finds 2 as relevant as the positive" in mined.reason(0)
     assert [each.reason for each in mined.listed[0][:4]] == ["above_window", "above_window", "reranked", "reranked"]
 

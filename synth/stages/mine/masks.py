@@ -1,4 +1,4 @@
-"""Which passages of a corpus cannot be a sample's negatives, whatever their score."""
+"""Which passages of a corpus cannot be a sample's negatives, whatever their score, and which are the same."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mining.candidates import Candidates
+
 
 class Masks:
     """Whatever answers a sample's query, in full or in part, its seed, its own text, and passages titled like it."""
@@ -19,9 +21,12 @@ class Masks:
         self._row_of = {passage.text_id: row for row, passage in enumerate(corpus)}
         self._rows_of_title: dict[str, list[int]] = {}
         self._rows_like: dict[str, list[int]] = {}  # by the text without case, punctuation and width
+        self._first_like: list[int] = []  # of each row the first that is the same in this sense
         for row, passage in enumerate(corpus):
             self._rows_of_title.setdefault(normalise(passage.title), []).append(row)
-            self._rows_like.setdefault(same_as(passage.text), []).append(row)
+            like = self._rows_like.setdefault(same_as(passage.text) or passage.text, [])
+            like.append(row)
+            self._first_like.append(like[0])
 
     def rows(self, sample: Minable) -> "NDArray[np.int64]":
         """Rows of the corpus, in any order, some perhaps twice."""
@@ -36,3 +41,15 @@ class Masks:
         if query:
             rows += self._rows_of_title.get(query, [])
         return np.array(rows, dtype=np.int64)
+
+    def repeated(self, candidates: "Candidates") -> "NDArray[np.bool_]":
+        """(Q, C) the candidates that say the same as one before them in their query's list."""
+        import numpy as np
+
+        first_QC = np.array([*self._first_like, -1], dtype=np.int64)[candidates.rows_QC]
+        open_QC = candidates.inside_QC | candidates.below_QC
+        key_QC = np.where(open_QC, first_QC + np.arange(len(first_QC))[:, None] * (len(self._first_like) + 1), -1)
+        _, first_of = np.unique(key_QC, return_index=True)
+        repeated_QC = open_QC.copy()
+        repeated_QC.reshape(-1)[first_of] = False
+        return repeated_QC

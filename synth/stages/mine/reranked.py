@@ -23,54 +23,74 @@ class Reranked:
     relevance_RC: "NDArray[np.float32]"
     positive_R: "NDArray[np.float32]"  # the lowest of a row's positives
 
-    def allowed(self, cap: float) -> "NDArray[np.bool_]":
-        """(R, C) which candidates may be chosen: those below this share of the positive's relevance; 0: all scored."""
+    def unasked(self) -> "NDArray[np.bool_]":
+        """(R, C) the candidates that were not scored."""
         import numpy as np
 
-        scored_RC = ~np.isnan(self.relevance_RC)
-        return scored_RC & (self.relevance_RC < cap * self.positive_R[:, None]) if cap else scored_RC
+        return np.isnan(self.relevance_RC)
+
+    def refused(self, cap: float) -> "NDArray[np.bool_]":
+        """(R, C) the candidates that reach this share of the positive's relevance; with 0 none is refused."""
+        return (self.relevance_RC >= cap * self.positive_R[:, None]) & (cap > 0)
 
 
-def rerank(
-    reranker: "Reranker",
-    rows: Sequence[Row],
-    proposal: "Proposal",
-    corpus: Sequence[Passage],
-    folder: Path,
-    notes: list[str],
-) -> Reranked:
-    """
-    Score the candidates of the window, and as many below it as negatives are asked for, and the positives.
+@dataclass(frozen=True)
+class Reranking:
+    """What scores, and for which rows: `folder` is where relevances are cached, `notes` says what was damaged there."""
 
-    Args:
-        folder: where relevances are cached.
-        notes: is given a line for each file of the cache that was damaged.
-    """
-    import numpy as np
+    reranker: "Reranker"
+    rows: Sequence[Row]
+    corpus: Sequence[Passage]
+    folder: Path
+    notes: list[str]
 
-    from mining.relevances import relevances_cached
+    def rerank(self, proposal: "Proposal", repeated_RC: "NDArray[np.bool_]", cap: float) -> Reranked:
+        """
+        Score the candidates of the window, and where too few of them may be chosen, those below it, a few at a time.
 
-    candidates = proposal.candidates
-    next_RC = candidates.below_QC & (candidates.below_QC.cumsum(axis=1) <= proposal.window.num_negatives)
-    row_P, place_P = np.nonzero(candidates.inside_QC | next_RC)
-    pairs = [
-        (int(row), corpus[int(place)].text)
-        for row, place in zip(row_P, candidates.rows_QC[row_P, place_P], strict=True)
-    ]
-    pairs += [(number, text) for number, row in enumerate(rows) for text in row.positives]
+        Args:
+            repeated_RC: (R, C) candidates that need no score.
+            cap: see `Reranked.refused`.
+        """
+        import numpy as np
 
-    def texts_of(chosen: "NDArray[np.int64]") -> list[tuple[str, str]]:
-        return [(rows[pairs[at][0]].sample.query, pairs[at][1]) for at in chosen.tolist()]
+        candidates, window = proposal.candidates, proposal.window
+        found = Reranked(np.full(candidates.rows_QC.shape, np.nan, dtype=np.float32), self._positives())
+        asked_RC = candidates.inside_QC & ~repeated_RC
+        while True:
+            row_P, place_P = np.nonzero(asked_RC)
+            texts = [self.corpus[row].text for row in candidates.rows_QC[row_P, place_P].tolist()]
+            found.relevance_RC[row_P, place_P] = self._relevances(row_P.tolist(), texts)
+            num_allowed_R = (~found.unasked() & ~found.refused(cap)).sum(axis=1)
+            left_RC = candidates.below_QC & ~repeated_RC & found.unasked() & ("window" in window.relax)
+            asked_RC = left_RC & (left_RC.cumsum(axis=1) <= window.num_negatives - num_allowed_R[:, None])
+            if not asked_RC.any():
+                break
+        return found
 
-    queries, passages = [rows[number].sample.query for number, _ in pairs], [text for _, text in pairs]
-    scored = relevances_cached(reranker, _ids(queries), _ids(passages), texts_of, folder, lambda number: None)
-    notes.extend(f"damaged, removed and scored again: {shard}" for shard in scored.damaged)
-    relevance_RC = np.full(candidates.rows_QC.shape, np.nan, dtype=np.float32)
-    relevance_RC[row_P, place_P] = scored.relevance_N[: len(row_P)]
-    positive_R = np.full(len(rows), np.inf, dtype=np.float32)
-    of_positives = np.array([number for number, _ in pairs[len(row_P) :]], dtype=np.int64)
-    np.minimum.at(positive_R, of_positives, scored.relevance_N[len(row_P) :])
-    return Reranked(relevance_RC, positive_R)
+    def _positives(self) -> "NDArray[np.float32]":
+        import numpy as np
+
+        pairs = [(number, text) for number, row in enumerate(self.rows) for text in row.positives]
+        lowest_R = np.full(len(self.rows), np.inf, dtype=np.float32)
+        numbers = [number for number, _ in pairs]
+        np.minimum.at(
+            lowest_R, np.array(numbers, dtype=np.int64), self._relevances(numbers, [text for _, text in pairs])
+        )
+        return lowest_R
+
+    def _relevances(self, numbers: Sequence[int], texts: Sequence[str]) -> "NDArray[np.float32]":
+        """(P,) of the query of each of these rows and a passage."""
+        from mining.relevances import relevances_cached
+
+        queries = [self.rows[number].sample.query for number in numbers]
+
+        def pairs(chosen: "NDArray[np.int64]") -> list[tuple[str, str]]:
+            return [(queries[at], texts[at]) for at in chosen.tolist()]
+
+        scored = relevances_cached(self.reranker, _ids(queries), _ids(texts), pairs, self.folder, lambda number: None)
+        self.notes.extend(f"damaged, removed and scored again: {shard}" for shard in scored.damaged)
+        return scored.relevance_N
 
 
 def _ids(texts: Sequence[str]) -> "NDArray[np.uint8]":

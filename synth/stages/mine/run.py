@@ -21,7 +21,7 @@ from synth.stages.mine.found import Block, Row
 from synth.stages.mine.masks import Masks
 from synth.stages.mine.miners import Steps
 from synth.stages.mine.plan import MinePlan, window
-from synth.stages.mine.reranked import rerank
+from synth.stages.mine.reranked import Reranking
 from synth.stages.mine.settings import DENSE
 from synth.stages.vectors import mining_errors
 from synth.store import minings, runs
@@ -71,8 +71,10 @@ def mine_negatives(store: Store, plan: MinePlan, *, steps: Steps) -> MineOutcome
     Raises UserError if an encoder, the reranker or the search cannot work.
     """
     tally = _Tally()
+    if not plan.pending:
+        plan.notes.append("nothing is left to mine: what there is was mined with these settings already")
+        return _outcome(plan, Run(), tally)
     with (
-        mining_errors(),
         store.sole(plan.stage_key, "mining with the same settings"),
         runs.recorded(
             store,
@@ -82,6 +84,7 @@ def mine_negatives(store: Store, plan: MinePlan, *, steps: Steps) -> MineOutcome
             seed=plan.settings.seed,
             device=plan.vectors.encoder.description,
         ) as run,
+        mining_errors(),  # inside, so that the run is stored with its reason
     ):
         for name, pending in plan.pending.items():
             source = _Source(plan, run, tally, steps, name)
@@ -100,8 +103,12 @@ def mine_negatives(store: Store, plan: MinePlan, *, steps: Steps) -> MineOutcome
                     advance(len(block))
     if said := spending(plan.vectors.encoder):
         plan.notes.append(f"asked of the server: {said}")
+    return _outcome(plan, run, tally)
+
+
+def _outcome(plan: MinePlan, run: Run, tally: "_Tally") -> MineOutcome:
     return MineOutcome(
-        run_id=str(run.run_id),
+        run_id=str(run.run_id) if run.counts else "",
         encoder=plan.vectors.encoder.description,
         search=plan.searcher.description,
         reranker=plan.reranker.description if plan.reranker else "",
@@ -174,13 +181,15 @@ class _Source:
         rows = _rows(samples, each=plan.settings.positive == "each")
         positive_PD = self._positive_PD[first_positive : first_positive + sum(len(each.positives) for each in samples)]
         proposal = self._proposed(rows, self._query_SD[[first + row.number for row in rows]], positive_PD)
-        ranked, allowed_RC = None, None
+        refused = {"repeated": self._masks.repeated(proposal.candidates)}
+        ranked, unasked_RC, cap = None, None, plan.settings.reranker_cap
         if plan.reranker:
+            work = Reranking(plan.reranker, rows, self._corpus, plan.folder, plan.notes)
             with self._tally.step(self._run, "rerank", len(rows), plan.reranker.description):
-                ranked = rerank(plan.reranker, rows, proposal, self._corpus, plan.folder, plan.notes)
-            allowed_RC = ranked.allowed(plan.settings.reranker_cap)
-        ids = [_row_id(row) for row in rows]
-        choice = decide(plan.searcher, proposal, query_ids=ids, seed=plan.settings.seed, allowed_QC=allowed_RC)
+                ranked = work.rerank(proposal, refused["repeated"], cap)
+            refused["reranked"], unasked_RC = ranked.refused(cap), ranked.unasked()
+        ids, seed = [_row_id(row) for row in rows], plan.settings.seed
+        choice = decide(plan.searcher, proposal, query_ids=ids, seed=seed, refused=refused, unasked_QC=unasked_RC)
         names = [DENSE, *(miner.name for miner in plan.others)]
         return Block(plan.settings, names, rows, positive_PD, self._corpus, self._corpus_MD, choice, ranked).results()
 

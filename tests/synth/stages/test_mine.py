@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from synth.checks import same_as
 from synth.records import Draft, Retrieval, Source, Use, UserError, new_id, text_id
 from synth.screen import progress
 from synth.stages.mine.plan import plan_mine
@@ -125,7 +126,10 @@ def test_what_relabelling_found_to_answer_a_query_even_in_part_is_mined_for_no_s
 
 def test_a_second_run_mines_nothing_and_other_settings_add_rows(with_samples: Store, tmp_path: Path) -> None:
     run(with_samples, tmp_path)
-    assert run(with_samples, tmp_path).num_samples == 0
+    again = run(with_samples, tmp_path)
+    assert (again.num_samples, again.run_id) == (0, "")
+    assert list(again.notes) == ["nothing is left to mine: what there is was mined with these settings already"]
+    assert query(with_samples, "SELECT 1 FROM runs WHERE kind = 'mine'").num_rows == 1
     other = MineSettings(ENCODER, rank_min=1, rank_max=6, relative_cap=0.5, num_negatives=3, seed=0)
     assert run(with_samples, tmp_path, other).num_samples == 5
 
@@ -296,3 +300,43 @@ def test_steps_are_timed_and_stored_with_device_precision_and_memory(with_sample
     assert "on cpu" in steps[0]["detail"] and "exact search with" in steps[3]["detail"]
     assert all("peak memory" in row["detail"] for row in steps)
     assert outcome.seconds.keys() == {row["step"] for row in steps}
+
+
+def test_of_passages_that_say_the_same_one_is_a_negative(store: Store, tmp_path: Path) -> None:
+    twins = [PASSAGES[2].upper(), f"{PASSAGES[2]}!", PASSAGES[3].replace("\n", " – ")]
+    source = Source("animals", "corpus", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    passages = [NewPassage(text_id(text), text, "", str(n)) for n, text in enumerate([*PASSAGES, *twins])]
+    with store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+        sources.add_passages(cursor, source.source_id, passages)
+        asked = Retrieval("why does a cat purr?", (PASSAGES[0],))
+        samples.add_drafts(cursor, [Draft(asked, source.source_id, "ingest")], new_id())
+    run(store, tmp_path, replace(WIDE, relative_cap=0.0, num_negatives=6, rank_max=12, choice="top"))
+    found = [same_as(row["text"]) for row in query(store, "SELECT text FROM negatives").to_pylist()]
+    assert len(found) == len(set(found)) == 6
+    [told] = query(store, "SELECT fallen->>'repeated' AS repeated FROM minings").to_pylist()
+    assert int(told["repeated"]) > 0
+
+
+def test_what_the_reranker_refuses_is_made_up_for_below_the_window_a_few_at_a_time(
+    with_samples: Store, tmp_path: Path
+) -> None:
+    model = save_cross_encoder(tmp_path / "reranker")
+    narrow = replace(WIDE, rank_max=3, num_negatives=2, reranker=model, reranker_cap=0.9)
+    outcome = run(with_samples, tmp_path / "cache", narrow)
+    rows = query(with_samples, "SELECT num_negatives, fallen->>'reranked' AS refused, status FROM minings").to_pylist()
+    assert any(row["refused"] and row["status"] == "widened" for row in rows)
+    assert outcome.num_negatives == sum(row["num_negatives"] for row in rows)
+
+
+def test_a_run_that_fails_says_why(with_samples: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mining import MiningError, negatives
+
+    def fail(*given: object, **named: object) -> None:
+        raise MiningError("row 3 of the corpus has a number that is not finite")
+
+    monkeypatch.setattr(negatives, "propose", fail)
+    with pytest.raises(UserError, match="row 3 of the corpus"):
+        run(with_samples, tmp_path)
+    [told] = query(with_samples, "SELECT status, reason FROM runs WHERE kind = 'mine'").to_pylist()
+    assert (told["status"], "row 3 of the corpus" in told["reason"]) == ("failed", True)
