@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mining import MiningError
 from mining.search import Corpus, Floats, Rows, Searcher, num_rows, pair_scores
 
+LARGEST = 1e6  # of a score, whatever the vectors' lengths
 RANKS = ("retrieval", "survivors")
 CHOICES = ("random", "top", "softmax")
 RULES = ("window", "cap")
@@ -64,10 +65,11 @@ class Window:
             raise MiningError(f"ranks {self.rank_min}-{self.rank_max} hold {size}: ask for 1 to {size} negatives")
         if self.relative_cap is not None and not 0 < self.relative_cap <= 1:
             raise MiningError(f"relative_cap is {self.relative_cap}: give a share above 0 and up to 1, or none")
-        if self.absolute_margin is not None and not 0 <= self.absolute_margin < np.inf:
+        if self.absolute_margin is not None and not self.absolute_margin >= 0:
             raise MiningError(f"absolute_margin is {self.absolute_margin}: give 0 or more, or none")
-        if self.absolute_cap is not None and np.isnan(self.absolute_cap):
-            raise MiningError("absolute_cap is no number: give a score, or none")
+        for name in ("absolute_margin", "absolute_cap"):
+            if (value := getattr(self, name)) is not None and not abs(value) < LARGEST:
+                raise MiningError(f"{name} is {value}: scores are from -1 to 1")
         if not 0 < self.temperature < np.inf:
             raise MiningError(f"temperature is {self.temperature}: give a number above 0")
         for name, value, known in (("ranks", self.ranks, RANKS), ("choice", self.choice, CHOICES)):
@@ -133,7 +135,7 @@ def survey(
     found = searcher.scan(
         query_QD,
         corpus,
-        window.rank_max + window.num_negatives,
+        min(window.rank_max + window.num_negatives, num_rows(corpus)),
         cap_N=cap_Q,
         mark_N=positive_scores_Q,
         masked=masked,

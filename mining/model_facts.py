@@ -106,4 +106,5 @@ def _tokenizer_bytes(tokenizer: Any) -> bytes:
         return json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     state = json.loads(fast.to_str())
     state.update(truncation=None, padding=None)  # set anew by every call, not a property of the model
+    state.update(sides=[tokenizer.truncation_side, tokenizer.padding_side])  # which end of a long text is seen
     return json.dumps(state, sort_keys=True).encode()

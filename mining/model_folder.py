@@ -25,7 +25,7 @@ def resolve_model(name: str) -> str:
         MiningError: `package:` names a package that is not installed or bundles no model.
     """
     package = name.removeprefix("package:").replace("-", "_")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    spec = importlib.util.find_spec(package) if package.isidentifier() and package != "__main__" else None
     if spec and not spec.origin:  # no package but a folder on the search path, perhaps the model itself
         spec = None
     for location in (spec.submodule_search_locations or []) if spec else []:
@@ -65,10 +65,16 @@ def refuse_what_the_hub_cannot_give(name: str) -> None:
         MiningError: the name is a missing folder, the hub has no such model, or it cannot be reached.
     """
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise MiningError(f"there is no model folder {name!r}: check the path")
     hub_name = _hub_name(name)
+    try:
+        validate_repo_id(hub_name)
+    except HFValidationError:
+        raise MiningError(f"{name!r} is no folder, and no model on the hub can have this name: check it") from None
     if isinstance(try_to_load_from_cache(hub_name, "config.json"), str):
         return
     remedy = "give the folder of a model on this machine, or the name of an installed package that bundles one"

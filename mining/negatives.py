@@ -207,7 +207,7 @@ def _counts(proposal: Proposal, places_QN: Rows, refused: Mapping[str, Flags]) -
     """For each reason how many candidates of each query fell; with those taken they are all there are."""
     candidates, surveyed = proposal.candidates, proposal.survey
     open_QC = candidates.inside_QC | candidates.below_QC
-    counts = {"capped": surveyed.num_capped_Q, "above_window": candidates.above_QC.sum(axis=1)}
+    counts = {"capped": surveyed.num_capped_Q.copy(), "above_window": candidates.above_QC.sum(axis=1)}
     for reason, refused_QC in refused.items():
         counts[reason] = (open_QC & refused_QC).sum(axis=1)
         open_QC = open_QC & ~refused_QC
@@ -233,6 +233,7 @@ def _take_capped(mined: Mined, short: Rows, best: Found) -> None:
         mined.ranks_QN[query, slots] = mined.ranks_QNS[query, slots, 0] = ranks[taken]
         mined.own_scores_QNS[query, slots, 0] = scores[taken]
         mined.relaxed_QN[query, slots] = "cap"
+        mined.fallen_counts_Q["capped"][query] -= len(taken)
 
 
 def _listed(

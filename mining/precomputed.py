@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -225,8 +226,8 @@ def _mapped(path: Path) -> NDArray[np.floating[Any]]:
         vectors_MD = np.lib.format.open_memmap(path, mode="r")  # refuses arrays of objects, and loads no pickle
     except OSError as error:
         raise MiningError(f"{path} cannot be read ({error.strerror})") from None
-    except (ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())[:100]
+    except (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MiningError(f"{path} is no array of numbers ({reason}): write it with numpy.save") from None
     is_fit = vectors_MD.dtype.kind == "f" and vectors_MD.dtype.itemsize <= 8
     if not is_fit or vectors_MD.ndim != 2 or not vectors_MD.shape[1]:

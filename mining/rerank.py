@@ -53,11 +53,15 @@ class Reranker:
     facts: Facts
     device: str
     precision: str  # fp32 or bf16: what the model computes in; its last layer and what follows is always fp32
+    is_late: bool = False  # it is not loaded yet, and its files may change meanwhile
 
     @cached_property
     def model(self) -> "CrossEncoder":
-        """The model itself; asking for it loads it."""
-        return self.load()
+        """The model itself; asking for it loads it. Raises MiningError if it is another one than was found at first."""
+        model = self.load()
+        if self.is_late and _digest(model) != self.facts.model_digest:
+            raise MiningError(f"the files of {self.name} were changed while this ran: run again")
+        return model
 
     @property
     def fingerprint(self) -> str:
@@ -151,12 +155,13 @@ def load_reranker(name: str, *, device: str = "auto", precision: str = "auto", c
         known = _facts_of(read_facts(cache, digest_files(folder)))
         if known:
             load = partial(_load_model, name, str(folder), hardware.device)
-            return Reranker(load, name, known, hardware.device, hardware.precision)
+            return Reranker(load, name, known, hardware.device, hardware.precision, is_late=True)
+    before = digest_files(folder) if folder else ""
     model = _load_model(name, path, hardware.device)
     facts = Facts(_digest(model), model.max_seq_length)
     folder = folder_of(path) if cache else None  # there by now, if it came from the hub
-    if cache and folder:
-        keep_facts(cache, digest_files(folder), asdict(facts))
+    if cache and folder and before in ("", digest := digest_files(folder)):  # no file was changed meanwhile
+        keep_facts(cache, digest, asdict(facts))
     return Reranker(lambda: model, name, facts, hardware.device, hardware.precision)
 
 

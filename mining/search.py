@@ -27,6 +27,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Corpus = NDArray[Any] | Sequence[NDArray[Any]]
 
+LONGEST = 1e15  # of a vector: products of longer ones may pass what float32 holds
 SHARD_NUMBERS = 400_000_000  # numbers of a corpus that are looked at together: 1.6 GB of float32
 INSTALL = "pip install 'skiff-embeddings[cpu]' (or [gpu])"
 
@@ -124,11 +125,16 @@ class Searcher:
         if not len(query_ND) or not size or k < 1:
             return found
         query_ND = np.ascontiguousarray(query_ND, dtype=np.float32)
-        if not np.isfinite(query_ND).all():
-            row = int(np.flatnonzero(~np.isfinite(query_ND).all(axis=1))[0])
-            raise MiningError(f"the vector of query {row} has a number that is not finite: encode it again")
-        cap_N, mark_N = (
-            np.full(len(query_ND), np.inf, np.float32) if each is None else np.asarray(each, np.float32)
+        fit_N = (np.abs(query_ND) < LONGEST).all(axis=1)
+        if not fit_N.all():
+            raise MiningError(
+                f"the vector of query {int(np.argmin(fit_N))} has a number that is not finite, or is longer than"
+                f" {LONGEST:g}: encode it again, or normalise it"
+            )
+        cap_N, mark_N = (  # -inf is what masked rows score
+            np.full(len(query_ND), np.inf, np.float32)
+            if each is None
+            else np.maximum(np.asarray(each, np.float32), np.finfo(np.float32).min)
             for each in (cap_N, mark_N)
         )
         rows = [np.unique(each).astype(np.int64) for each in masked] if masked is not None else []

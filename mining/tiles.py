@@ -10,7 +10,6 @@ Shapes: N queries, B queries of a block, T rows of a tile, G blocks of rows in i
 P pairs of a query and a row.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mining import MiningError
+from mining.search import LONGEST
 
 BLOCK_ROWS = 64  # rows whose scores are passed over, or looked at, together
 MOST_WAITING = 1 << 20  # pairs that wait for their second look: 24 MB
@@ -27,6 +27,7 @@ RESCORE_NUMBERS = 1 << 20  # float64 numbers multiplied at once: 8 MB
 NUMBERS = {"bf16": (torch.bfloat16, torch.int16), "fp32": (torch.float32, torch.int32)}
 ROUNDING = {"bf16": 2.0**-8, "fp32": 2.0**-23}  # of a score, at most: twice the relative error of one rounding
 SINGLE = 2.0**-24  # relative error of one rounding to float32
+TINIEST = 2.0**-120  # processors take smaller products, and terms, for 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,15 @@ class Tile:
     def of(row_TD: Tensor, first_row: int, precision: str) -> "Tile":
         """The rows of a float32 tensor, in the given precision. Raises MiningError if a number is not finite."""
         low_TD = row_TD.to(NUMBERS[precision][0])
-        length_T = row_TD.norm(dim=1)
+        length_T = lengths(row_TD)
         longest = float(length_T.max())
-        if not math.isfinite(longest):
-            row = first_row + int((~length_T.isfinite()).nonzero()[0])
+        if not longest < LONGEST:
+            row = first_row + int((~(length_T < LONGEST)).nonzero()[0])
             raise MiningError(
-                f"row {row} of the corpus has a number that is not finite: encode it again, or leave it out"
+                f"row {row} of the corpus has a number that is not finite, or is longer than {LONGEST:g}: encode it"
+                " again, or normalise it"
             )
-        lost = 0.0 if low_TD.dtype == row_TD.dtype else float((row_TD - low_TD).norm(dim=1).max())
+        lost = 0.0 if low_TD.dtype == row_TD.dtype else float(lengths(row_TD - low_TD).max())
         return Tile(first_row, low_TD, longest, lost)
 
 
@@ -103,8 +105,8 @@ class Block:
         self._float, self._integer = NUMBERS[precision]
         self._rounding = ROUNDING[precision]
         self._low_DB = query_BD.to(self._float).T.contiguous()
-        self._lost_B = (query_BD - self._low_DB.T).norm(dim=1)
-        self._length_B = query_BD.norm(dim=1)
+        self._lost_B = lengths(query_BD - self._low_DB.T)
+        self._length_B = lengths(query_BD)
         self._counts = bool((cap_B.isfinite() | mark_B.isfinite()).any())
         num, device = len(query_BD), query_BD.device
         self._floor_B = torch.full((num,), -torch.inf, device=device)  # the k-th best scores no less
@@ -209,10 +211,12 @@ class Block:
 
     def _error_of(self, tile: Tile) -> Tensor:
         """(B,) how far a product in this tile may be from the exact one, its own rounding (`_rounding`) left out."""
-        summing = (len(self._low_DB) + 4) * SINGLE * tile.longest * self._length_B
+        dimension = len(self._low_DB)
+        summing = (dimension + 4) * SINGLE * tile.longest * self._length_B
+        flushed = dimension * TINIEST * (1 + tile.longest + self._length_B)  # what is too small may be taken for 0
         lost_B = self._lost_B * (tile.longest + tile.lost) + self._length_B * tile.lost
-        error_B: Tensor = 1.01 * (lost_B + summing)  # and what rounding did to this bound
-        return error_B
+        error_B = 1.01 * (lost_B + summing + flushed)  # and what rounding does to this bound
+        return error_B.float()
 
     def _mask(self, score_TB: Tensor, first_row: int, num_rows: int) -> None:
         bounds = torch.tensor([first_row, first_row + num_rows], device=self._masked_row_M.device)
@@ -274,7 +278,7 @@ class Block:
 
     def _count_all(self, score_TB: Tensor, tile: Tile, error_B: Tensor) -> None:
         """Count what surely lies above the cap or the mark, put aside what may, and take both out of the tile."""
-        slack_B = error_B + 2 * self._rounding * tile.longest * self._length_B
+        slack_B = error_B + (2 * self._rounding * tile.longest * self._length_B).float()
         above_TB = score_TB > self._mark_B + slack_B
         self.num_above_B += above_TB.sum(dim=0)
         near_TB = (score_TB > self._mark_B - slack_B) & ~above_TB
@@ -301,6 +305,12 @@ class Block:
     def _exact(self, pairs: Pairs, row_MD: Tensor, first_row: int) -> Pairs:
         score_P = exact_scores(self._query_BD, pairs.query_P, row_MD, pairs.row_P - first_row)
         return Pairs(pairs.query_P, pairs.row_P, score_P)
+
+
+def lengths(row_TD: Tensor) -> Tensor:
+    """(T,) float64: in float32, squares of very large and very small numbers are lost."""
+    length_T: Tensor = torch.linalg.vector_norm(row_TD, dim=1, dtype=torch.float64)
+    return length_T
 
 
 def exact_scores(query_BD: Tensor, query_P: Tensor, row_MD: Tensor, row_P: Tensor) -> Tensor:

@@ -15,7 +15,14 @@ from synth.records import UserError
 
 CONFIG, STORE, LAKE = "synth.toml", "store.duckdb", "store.ducklake"  # what makes a folder a workspace
 Record = TypeVar("Record")
-NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+    list: "a list",
+}
 MAX_KEY = 255  # bytes; a key may name a file, and no file system takes more
 
 

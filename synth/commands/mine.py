@@ -9,7 +9,7 @@ import typer
 
 from synth.commands.mine_labels import mine_labels
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
-from synth.records import Task
+from synth.records import Task, UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def mine(
         "relative_cap": relative_cap,
         "num_negatives": num_negatives,
         "choice": None if choice is None else choice.value,
-        "relax": None if relax is None else [each.value for each in relax if each is not Relax.NOTHING],
+        "relax": None if relax is None else _rules(relax),
         "reranker": rerank,
         "seed": seed,
     }
@@ -134,6 +134,12 @@ def mine(
         print_json(asdict(outcome))
         return
     _tell(outcome, workspace)
+
+
+def _rules(relax: "list[Relax]") -> list[str]:
+    if Relax.NOTHING in relax and len(relax) > 1:
+        raise UserError("--relax nothing and another --relax contradict each other; give one of them")
+    return [each.value for each in relax if each is not Relax.NOTHING]
 
 
 def _tell(outcome: "MineOutcome", workspace: Path) -> None:

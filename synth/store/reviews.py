@@ -13,6 +13,7 @@ import duckdb
 from synth.records import FoundBy, NegativeFlag, RelaxedRule, ReviewEvent
 from synth.store.connection import Store
 from synth.store.events import rows_of
+from synth.store.minings import LATEST_MINING
 from synth.store.rows import batch, insert, now
 from synth.store.samples import refresh_state
 from synth.store.verdicts import check_event
@@ -35,8 +36,11 @@ class Queue(StrEnum):
 
 # Revisions with a negative that mining flagged when it found it last, and that no person has judged: with a verdict of
 # its own, or by approving the revision after it was found.
-FLAGGED = """
-WITH flagged AS (SELECT DISTINCT n.sample_id, n.text_id FROM negative n WHERE len(n.flags) > 0),
+FLAGGED = f"""
+WITH latest AS ({LATEST_MINING}),
+flagged AS (
+    SELECT DISTINCT n.sample_id, n.text_id FROM negative n JOIN latest USING (sample_id, run_id) WHERE len(n.flags) > 0
+),
 found AS (
     SELECT n.sample_id, n.revision_id, n.text_id, n.flags,
            min(n.created_at) OVER (PARTITION BY n.sample_id, n.text_id) AS first_at
@@ -234,13 +238,15 @@ def _read_cards(cursor: duckdb.DuckDBPyConnection, chosen: Sequence[Chosen]) -> 
 
 def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UUID, list[CardNegative]]:
     """
-    Of each revision the negatives, hardest first, those without a score last. A text counts once: as people labelled
-    it, else as it was mined last.
+    Of each revision the negatives, hardest first, those without a score last. A text counts once, as people labelled it
+    before as it was mined; of what was mined the latest mining's alone, as in a release.
     """
     rows = cursor.execute(
         "SELECT n.revision_id, n.text_id, n.miners, n.flags, n.relaxed, n.negative_id, n.origin, n.rank, n.score,"
         " n.positive_score, n.relevance, n.positive_relevance, n.positive_similarity, n.overlap FROM negative n"
         f" WHERE n.rowid IN ({ROWS.format(table='negative')})"
+        " QUALIFY n.origin <> 'mined'"
+        " OR n.run_id = max(n.run_id) FILTER (n.origin = 'mined') OVER (PARTITION BY n.revision_id)"
         " ORDER BY n.origin = 'labelled', n.negative_id",
         {"ids": ids},
     ).fetchall()

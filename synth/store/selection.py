@@ -18,6 +18,7 @@ import pyarrow
 
 from synth.records import StoreError
 from synth.store.connection import Store
+from synth.store.minings import LATEST_MINING
 from synth.store.overlaps import STANDING_SIMILAR
 from synth.store.release_policy import ReleasePolicy
 from synth.store.reviews import DROPPED
@@ -81,30 +82,32 @@ LEFT JOIN alike i ON i.revision_id = j.revision_id
 WHERE j.reason IS NULL
 """
 # The negatives of what is taken that no reviewer objects to, nor a judge whose word the policy asks for; those of
-# samples that people approved need none, nor do texts of other classes. Of those, mining sets aside (with a flag) what
+# samples that people approved need none, nor do texts of other classes. Of those mined the latest mining's alone: what
+# it did not take an earlier one must not bring back. Of texts of other classes, mining sets aside (with a flag) what
 # says nearly the same as the text: its class is in doubt.
 OFFERED = f"""
 WITH dropped AS (
     {DROPPED}
     UNION
     SELECT sample_id, text_id FROM ({LEFT_OUT}) WHERE NOT is_positive
-)
+),
+latest AS ({LATEST_MINING})
 SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score,
-       CASE WHEN n.origin = 'mined' THEN n.run_id END AS mined_by,
        j.task = 'classification' AND coalesce(len(n.flags), 0) > 0 AS is_aside
 FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
 SEMI JOIN text t ON t.text_id = n.text_id
 ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
-WHERE $judged = '' OR j.decided_kind = 'human' OR j.task = 'classification'
-   OR EXISTS (
-       SELECT 1 FROM judgement g
-       WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
-   )
+LEFT JOIN latest l ON l.sample_id = n.sample_id
+WHERE (n.origin <> 'mined' OR n.run_id = l.run_id) AND (
+    $judged = '' OR j.decided_kind = 'human' OR j.task = 'classification' OR EXISTS (
+        SELECT 1 FROM judgement g
+        WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
+    )
+)
 """
-# A text counts once, as what people labelled before what was mined, and by its latest mining. The latest mining comes
-# first: ranks of one encoder say nothing beside those of another (ids of runs are in the order of time). No more of a
-# sample's are kept than can be chosen. Generated ones are drawn by lot. Of a text with a class they are texts of
-# samples of the same release, of the same source and of another class: the class of others nobody approved.
+# A text counts once, as what people labelled before what was mined. No more of a sample's are kept than can be chosen.
+# Generated ones are drawn by lot. Of a text with a class they are texts of samples of the same release, of the same
+# source and of another class: the class of others nobody approved.
 CANDIDATE = """
 WITH of_class AS (
     SELECT s.dataset, s.class_text_id AS text_id, min(s.label) AS label
@@ -125,7 +128,7 @@ WHERE CASE WHEN s.task = 'classification' THEN c.label <> s.label AND NOT l.is_a
            ELSE NOT list_contains(s.positive_ids, l.text_id) END
 QUALIFY row_number() OVER (
     PARTITION BY l.sample_id, l.origin = 'generated'
-    ORDER BY l.origin = 'labelled' DESC, lot, mined_by DESC, l.rank NULLS FIRST, l.text_id
+    ORDER BY l.origin = 'labelled' DESC, lot, l.rank NULLS FIRST, l.text_id
 ) <= $max_negatives
 """
 # Generated negatives are beside others only: at least one of a sample's is not generated, and they are no more than
@@ -151,11 +154,10 @@ admitted AS (
     WHERE is_alone OR num_given > 0 AND nth <= $max_negatives - greatest(num_labelled, 1)
       AND nth <= $generated_share * least(num_given + nth, $max_negatives) + 1e-9
 )
-SELECT c.* EXCLUDE (lot, is_alone, mined_by),
+SELECT c.* EXCLUDE (lot, is_alone),
        row_number() OVER (
            PARTITION BY c.sample_id
-           ORDER BY c.origin = 'labelled' DESC, c.origin = 'generated' DESC, lot IS NULL, mined_by DESC NULLS FIRST,
-                    rank NULLS FIRST, c.text_id
+           ORDER BY c.origin = 'labelled' DESC, c.origin = 'generated' DESC, lot IS NULL, rank NULLS FIRST, c.text_id
        ) AS place
 FROM candidate c LEFT JOIN admitted a USING (negative_id) WHERE c.origin <> 'generated' OR a.negative_id IS NOT NULL
 QUALIFY place <= $max_negatives

@@ -71,9 +71,9 @@ CREATE OR REPLACE VIEW generations AS
 SELECT g.seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
 
 CREATE OR REPLACE VIEW minings AS
-SELECT m.sample_id, m.revision_id, m.status, m.reason, m.positive_rank, m.positive_score, m.num_negatives,
+SELECT m.sample_id, m.revision_id, r.query, m.status, m.reason, m.positive_rank, m.positive_score, m.num_negatives,
        m.num_candidates, m.num_capped, m.fallen, m.run_id, m.created_at
-FROM mined m;
+FROM mined m JOIN revision r USING (revision_id);
 
 CREATE OR REPLACE VIEW mining_candidates AS
 SELECT m.sample_id, m.revision_id, r.query, m.found.text_id AS text_id, t.text, m.found.rank AS rank, m.found.score AS score,

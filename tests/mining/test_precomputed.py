@@ -117,7 +117,7 @@ def test_texts_without_a_vector_are_counted_the_first_is_named_and_what_lists_th
     assert "no vector for 2 of 3 texts among its passages" in said and "'A dog barks.'" in said
     assert "synth sql" in said and "SELECT text FROM passages UNION SELECT unnest(positives) FROM samples" in said
     assert "SELECT DISTINCT query" in refused(lambda: encoder.for_queries().encode(["?" * 500]))
-    assert len(refused(lambda: encoder.for_queries().encode(["?" * 500]))) < 400
+    assert len(refused(lambda: encoder.for_queries().encode(["?" * 500]))) < 450 + len(str(folder))
 
 
 def test_no_texts_give_no_vectors(folder: Path) -> None:

@@ -234,3 +234,38 @@ def test_the_choice_of_backend_device_and_precision_is_stated() -> None:
 def test_what_is_not_there_is_one_line(wanted: dict[str, str], message: str) -> None:
     with pytest.raises(MiningError, match=message):
         load_searcher(**wanted)
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS)
+@pytest.mark.parametrize("scale", [1e-42, 1e-37, 1e-25, 1e-20, 1e12])
+def test_very_small_and_very_large_vectors_are_searched_exactly(searcher: Searcher, scale: float) -> None:
+    rng = np.random.default_rng(8)
+    corpus = rng.standard_normal((300, 24)).astype(np.float32)
+    corpus[::2] = (rng.standard_normal((150, 24)) * scale).astype(np.float32)
+    queries = np.tile(np.array([1, -1], np.float32), (5, 12)) * np.arange(1, 6, dtype=np.float32)[:, None]
+    queries += rng.standard_normal(queries.shape).astype(np.float32) * np.float32(0.01)
+    scores, rows = searcher.search(queries, corpus, 300)
+    exactly = queries.astype(np.float64) @ corpus.astype(np.float64).T
+    for query in range(5):
+        found = exactly[query, rows[query]]
+        assert len(set(rows[query])) == 300
+        np.testing.assert_allclose(scores[query], found, rtol=1e-6, atol=1e-44)
+        assert (np.diff(scores[query]) <= 0).all()
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS)
+def test_vectors_whose_products_pass_float32_are_refused(searcher: Searcher) -> None:
+    with pytest.raises(MiningError, match=r"the vector of query 0 .* or is longer than 1e.15"):
+        searcher.search(np.full((1, 8), 1e19, np.float32), np.ones((5, 8), np.float32), 3)
+    with pytest.raises(MiningError, match=r"row 1 of the corpus .* or is longer than 1e.15"):
+        searcher.search(np.ones((1, 8), np.float32), np.array([[1.0] * 8, [1e19] * 8], np.float32), 1)
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS)
+def test_a_cap_below_everything_leaves_nothing_and_counts_all(searcher: Searcher) -> None:
+    rng = np.random.default_rng(9)
+    queries, corpus = unit(rng, 3), unit(rng, 50)
+    cap = np.array([-np.inf, -1e30, -2], np.float32)
+    found = searcher.scan(queries, corpus, 4, cap_N=cap, masked=[np.array([7]), np.array([]), np.array([])])
+    assert (found.rows_Nk == -1).all()
+    assert found.num_capped_N.tolist() == [49, 50, 50]

@@ -21,19 +21,21 @@ class Masks:
         self._row_of = {passage.text_id: row for row, passage in enumerate(corpus)}
         self._rows_of_title: dict[str, list[int]] = {}
         self._rows_like: dict[str, list[int]] = {}  # by the text without case, punctuation and width
+        self._like: list[str] = []  # of each row
         self._first_like: list[int] = []  # of each row the first that is the same in this sense
         for row, passage in enumerate(corpus):
             self._rows_of_title.setdefault(normalise(passage.title), []).append(row)
-            like = self._rows_like.setdefault(same_as(passage.text) or passage.text, [])
-            like.append(row)
-            self._first_like.append(like[0])
+            self._like.append(same_as(passage.text) or passage.text)
+            rows = self._rows_like.setdefault(self._like[-1], [])
+            rows.append(row)
+            self._first_like.append(rows[0])
 
     def rows(self, sample: Minable) -> "NDArray[np.int64]":
         """Rows of the corpus, in any order, some perhaps twice."""
         import numpy as np
 
         ids = [*sample.graded, *([sample.seed_id] if sample.seed_id else [])]
-        rows = [self._row_of[each] for each in ids if each in self._row_of]
+        rows = [row for each in ids if each in self._row_of for row in self._rows_like[self._like[self._row_of[each]]]]
         for text in (*sample.answers, sample.query):
             rows += [row] if (row := self._row_of.get(text_id(text))) is not None else []
             rows += self._rows_like.get(same, []) if (same := same_as(text)) else []

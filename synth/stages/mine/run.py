@@ -203,7 +203,9 @@ class _Source:
         from mining.negatives import propose
 
         plan = self._plan
-        masked = [self._masks.rows(row.sample) for row in rows]
+        of_sample = {row.number: row.sample for row in rows}
+        masks = {number: self._masks.rows(sample) for number, sample in of_sample.items()}
+        masked = [masks[row.number] for row in rows]
         others = []
         for miner in plan.others:
             with self._tally.step(self._run, f"search by {miner.name}", len(rows)):

@@ -43,15 +43,23 @@ class MineSettings:
         """Itself. Raises UserError for miners and shares that make no sense; a window is checked where it is made."""
         if not self.encoder.strip():
             raise UserError("the encoder has an empty name; name one with --encoder, or in [mine] of synth.toml")
+        for miner in self.miners:
+            named = isinstance(miner, str) and miner.startswith(f"{DENSE}:") and miner.removeprefix(f"{DENSE}:").strip()
+            if miner not in (DENSE, LEXICAL) and not named:
+                raise UserError(f"there is no miner {miner!r}: use {DENSE}, {LEXICAL} or {DENSE}:ENCODER")
         if not self.miners or self.miners[0] != DENSE:
-            raise UserError(f"the first miner must be {DENSE}: its scores decide what lies above the cap")
-        for miner in self.miners[1:]:
-            if not isinstance(miner, str) or (miner != LEXICAL and not miner.removeprefix(f"{DENSE}:").strip()):
-                raise UserError(f"there is no miner {miner!r}: use {DENSE}, {LEXICAL} or {DENSE}:ENCODER")
-            if miner != LEXICAL and not miner.startswith(f"{DENSE}:"):
-                raise UserError(f"there is no miner {miner!r}: use {DENSE}, {LEXICAL} or {DENSE}:ENCODER")
+            raise UserError(
+                f"the first miner must be {DENSE}, whose scores decide what lies above the cap: --miner {DENSE} --miner"
+                f" {self.miners[0] if self.miners else LEXICAL}"
+            )
         if len(set(self.miners)) < len(self.miners):
             raise UserError(f"a miner is named twice: {', '.join(self.miners)}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"the seed is {self.seed}: give a number from 0 to {2**63 - 1}")
+        if self.reranker and "cap" in self.relax:
+            raise UserError(
+                "relax names cap, and there is a reranker: what lies above the cap is not asked about; give one"
+            )
         for name in ("reranker_cap", "near_positive", "near_duplicate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}: give 0 to 1")

@@ -177,6 +177,11 @@ def test_the_run_states_encoder_device_and_precision(with_samples: Store, tmp_pa
         (MineSettings(ENCODER, miners=["dense", "bm25", "bm25"]), "a miner is named twice: dense, bm25, bm25"),
         (MineSettings(ENCODER, reranker_cap=1.5), "reranker_cap is 1.5: give 0 to 1"),
         (MineSettings(ENCODER, relax=["margin"]), "relax names 'margin'"),
+        (MineSettings(ENCODER, relax=["cap"], reranker="x"), "relax names cap, and there is a reranker"),
+        (MineSettings(ENCODER, seed=-1), "the seed is -1"),
+        (MineSettings("my model"), "no model on the hub can have this name"),
+        (MineSettings("BAAI/bge m3"), "no model on the hub can have this name"),
+        (MineSettings("__main__"), "__main__"),
         (MineSettings(ENCODER, reranker="/no/such/reranker"), "/no/such/reranker"),
     ],
 )
@@ -340,3 +345,19 @@ def test_a_run_that_fails_says_why(with_samples: Store, tmp_path: Path, monkeypa
         run(with_samples, tmp_path)
     [told] = query(with_samples, "SELECT status, reason FROM runs WHERE kind = 'mine'").to_pylist()
     assert (told["status"], "row 3 of the corpus" in told["reason"]) == ("failed", True)
+
+
+def test_what_says_the_same_as_a_seed_or_a_graded_answer_is_no_negative(with_samples: Store, tmp_path: Path) -> None:
+    graded, seed = PASSAGES[2].upper(), f"{PASSAGES[1]}!".upper()  # the seed of "most of the day"
+    source_id = source_of(with_samples)
+    with with_samples.write() as cursor:
+        new = [NewPassage(text_id(text), text, "", text) for text in (graded, seed)]
+        sources.add_passages(cursor, source_id, new)
+        head = "SELECT revision_id FROM revision WHERE query = 'most of the day'"
+        [(revision_id,)] = cursor.execute(head).fetchall()
+        candidates = [{"text_id": str(text_id(PASSAGES[2])), "grade": 2}]
+        insert(cursor, "relabelled", [{"revision_id": revision_id, "candidates": candidates}])
+    run(with_samples, tmp_path, replace(WIDE, relative_cap=0.0, num_negatives=6))
+    found = negatives_of(with_samples, "most of the day")
+    assert len(found) >= 3
+    assert not {graded, seed, PASSAGES[1], PASSAGES[2]} & found

@@ -76,7 +76,8 @@ def test_samples_of_other_tasks_need_no_judge(judged: Store, tmp_path: Path) -> 
 def test_what_nobody_looked_at_is_left_out(judged: Store, tmp_path: Path) -> None:
     add(judged, source(judged), Retrieval("who is new?", ("I am.",)))
     approve_all(judged)
-    give_negatives(judged, ALDER, [("Mined since.", "mined", 9)])
+    known = "The harbour of Birch was dug by soldiers."
+    give_negatives(judged, ALDER, [(known, "mined", 1), ("Mined since.", "mined", 9)])
     assert released(judged, tmp_path / "r", judged="any")[ALDER] == {"The harbour of Birch was dug by soldiers."}
     assert left_out(judged, tmp_path / "r", judged="any") == {"unjudged": 1, "suggested_drop": 1}
 
