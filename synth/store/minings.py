@@ -78,12 +78,12 @@ def minable(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> list[Mi
     ]
 
 
-# Which run mined a sample last, also where it found nothing: its negatives stand, those of earlier runs are history.
+# Which run mined a revision last, also where it found nothing: its negatives stand, those of earlier runs are history.
 # Ids of runs are in the order of time.
 LATEST_MINING = """
-SELECT sample_id, max(run_id) AS run_id FROM (
-    SELECT sample_id, run_id FROM mined UNION ALL SELECT sample_id, run_id FROM negative WHERE origin = 'mined'
-) GROUP BY sample_id
+SELECT revision_id, max(run_id) AS run_id FROM (
+    SELECT revision_id, run_id FROM mined UNION ALL SELECT revision_id, run_id FROM negative WHERE origin = 'mined'
+) GROUP BY revision_id
 """
 Status = Literal["full", "widened", "short", "none"]
 MOST_CANDIDATES = 20  # that fell, kept of a sample for which negatives are wanting

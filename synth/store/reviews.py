@@ -39,7 +39,8 @@ class Queue(StrEnum):
 FLAGGED = f"""
 WITH latest AS ({LATEST_MINING}),
 flagged AS (
-    SELECT DISTINCT n.sample_id, n.text_id FROM negative n JOIN latest USING (sample_id, run_id) WHERE len(n.flags) > 0
+    SELECT DISTINCT n.sample_id, n.text_id FROM negative n JOIN latest USING (revision_id, run_id)
+    WHERE len(n.flags) > 0
 ),
 found AS (
     SELECT n.sample_id, n.revision_id, n.text_id, n.flags,
@@ -244,9 +245,11 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[UU
     rows = cursor.execute(
         "SELECT n.revision_id, n.text_id, n.miners, n.flags, n.relaxed, n.negative_id, n.origin, n.rank, n.score,"
         " n.positive_score, n.relevance, n.positive_relevance, n.positive_similarity, n.overlap FROM negative n"
+        " LEFT JOIN (SELECT revision_id, max(run_id) AS run_id FROM mined"
+        " WHERE revision_id IN (SELECT unnest($ids::UUID[])) GROUP BY 1) m ON m.revision_id = n.revision_id"
         f" WHERE n.rowid IN ({ROWS.format(table='negative')})"
-        " QUALIFY n.origin <> 'mined'"
-        " OR n.run_id = max(n.run_id) FILTER (n.origin = 'mined') OVER (PARTITION BY n.revision_id)"
+        " QUALIFY n.origin <> 'mined' OR n.run_id >= coalesce(m.run_id, n.run_id)"
+        " AND n.run_id = max(n.run_id) FILTER (n.origin = 'mined') OVER (PARTITION BY n.revision_id)"
         " ORDER BY n.origin = 'labelled', n.negative_id",
         {"ids": ids},
     ).fetchall()

@@ -97,7 +97,7 @@ SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.posit
 FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
 SEMI JOIN text t ON t.text_id = n.text_id
 ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
-LEFT JOIN latest l ON l.sample_id = n.sample_id
+LEFT JOIN latest l ON l.revision_id = n.revision_id
 WHERE (n.origin <> 'mined' OR n.run_id = l.run_id) AND (
     $judged = '' OR j.decided_kind = 'human' OR j.task = 'classification' OR EXISTS (
         SELECT 1 FROM judgement g

@@ -30,6 +30,12 @@ class Revision:
     content: Retrieval
     negatives: list[Mined] = field(default_factory=list)
     mined_by: set[UUID] = field(default_factory=set)
+    last_turn: int = 0  # of mining, also of one that found nothing
+
+    def latest(self) -> list[Mined]:
+        """What the latest mining found."""
+        turn = max([each.turn for each in self.negatives], default=0)
+        return [each for each in self.negatives if each.turn == max(turn, self.last_turn)]
 
 
 @dataclass
@@ -67,12 +73,9 @@ class Sample:
         return {text for (_, _, text), verdict in last.items() if verdict in DROPPING}
 
     def kept_negatives(self) -> list[Mined]:
-        """Of each text the latest mining, without what is dropped or became a positive."""
-        head, latest = self.head(), dict[str, Mined]()
-        for each in sorted(head.negatives, key=lambda mined: mined.turn):
-            latest[each.text] = each
-        gone = self.dropped() | set(head.content.positives)
-        return [each for text, each in latest.items() if text not in gone]
+        """What the latest mining found, without what is dropped or became a positive."""
+        gone = self.dropped() | set(self.head().content.positives)
+        return [each for each in self.head().latest() if each.text not in gone]
 
     def judged_by(self, reviewer: str) -> bool:
         head = self.head().revision_id

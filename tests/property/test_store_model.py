@@ -267,6 +267,7 @@ class StoreAndModel(RuleBasedStateMachine):
             rows = [Mined(text, rank, scores[rank], 0.5, self.turn) for rank, text in enumerate(texts, start=1)]
             sample.head().negatives += rows
             sample.head().mined_by.add(key)
+            sample.head().last_turn = self.turn
             negatives = tuple(
                 Negative(each.sample_id, each.revision_id, text_id(n.text), "mined", n.rank, n.score, n.positive_score)
                 for n in rows
@@ -289,7 +290,7 @@ class StoreAndModel(RuleBasedStateMachine):
         )
         assert [card.sample_id for card in given] == self.model.cards(queue, who, limit, ids)
         for card in given:
-            negatives = self.model.samples[card.sample_id].head().negatives
+            negatives = self.model.samples[card.sample_id].head().latest()
             assert {each.text for each in card.negatives} == {each.text for each in negatives}
 
     @precondition(lambda self: self.model.release(MAX_NEGATIVES))
