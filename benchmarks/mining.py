@@ -97,7 +97,8 @@ def scaled(base_VD: Floats, size: int, queries: int) -> tuple[Floats, Floats]:
         other = near[one, rng.integers(1, 6, number)]
         share = rng.random((number, 1), np.float32)
         mixed = share * base_VD[one] + (1 - share) * base_VD[other]
-        return unit(mixed + noise * rng.standard_normal(mixed.shape, np.float32) / np.sqrt(mixed.shape[1]))
+        spread = np.float32(noise / mixed.shape[1] ** 0.5)
+        return unit(mixed + spread * rng.standard_normal(mixed.shape, np.float32))
 
     return between(queries, 0.3), between(size, 0.3)
 
