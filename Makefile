@@ -72,7 +72,7 @@ $(LAKE)/.installed: pyproject.toml | install
 FAISS_GPU := $(CURDIR)/.venv/faiss-gpu
 NO_GPU := CUDA_VISIBLE_DEVICES= PYTHONPATH=$(FAISS_GPU)
 faiss-gpu: install $(FAISS_GPU)/.installed
-	$(NO_GPU) python -c 'from mining.search import load_faiss as load; print("GPUs:", load().get_num_gpus()); load().GpuIndexFlat'
+	$(NO_GPU) python -c 'from mining.faiss_library import load_faiss as load; print("GPUs:", load().get_num_gpus()); load().GpuIndexFlat'
 	$(NO_GPU) $(PYTEST) -m 'not slow' tests/mining tests/synth/stages/test_mine*.py \
 	  --ignore tests/mining/test_encode.py --ignore tests/mining/test_rerank.py
 

@@ -112,7 +112,8 @@ def search(query_ND: Floats, corpus_MD: Floats, suffix: str) -> Figures:
     """Every way in turns, the best of each counted: others on the machine come and go."""
     import torch
 
-    from mining.search import Searcher, load_faiss
+    from mining.faiss_library import load_faiss
+    from mining.search import Searcher
 
     faiss = load_faiss()
     ways: dict[str, Callable[[], object]] = {

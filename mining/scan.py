@@ -1,27 +1,27 @@
 """
-Scans of a corpus, shard by shard: in tiles with torch, or by FAISS, which hands over what it cannot prove.
+Scan of a corpus in tiles with torch, shard by shard.
 
 Shapes: N queries, M corpus rows, D dimensions, k results of a query, P pairs of a query and a row.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, repeat
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mining.search import Floats, Found, Rows
-from mining.tiles import BLOCK_ROWS, MOST_WAITING, NUMBERS, Block, Pairs, Tile
+from mining.threads import Threads, side_by_side
+from mining.tiles import BLOCK_ROWS, MOST_ABOVE, MOST_WAITING, NUMBERS, Block, Tile
 
 # Rows and queries of a tile. On a CPU its scores (8 MB in bf16) stay in the last cache; a GPU needs more to be busy.
 TILE_CPU, TILE_GPU = (4096, 1024), (65536, 4096)
 MOST_RESULTS = 1 << 21  # results that are kept for the queries that pass over the corpus together
-FLAT_QUERIES = 4096  # FAISS leaves BLAS below 128,000 numbers in a block of queries, and is then 8 times as slow
-SPARE = 16  # rows that FAISS is asked for beyond the results
-FLAT_MOST = 2048  # FAISS on a GPU gives no more rows of a query; on a CPU tiles are faster from there on
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,15 @@ def scan_tiles(wanted: Wanted, shards: Shards, device: str, precision: str) -> F
     """
     found = Found.none(len(wanted.query_ND), wanted.k)
     everything = np.arange(len(wanted.query_ND))
-    with _exact_products():
-        for chosen in _spans(everything, wanted.k):
-            _pass(wanted, chosen, shards, device, precision, found, dense=False)
-        for chosen in _spans(everything[found.num_capped_N < 0], wanted.k):
-            _pass(wanted, chosen, shards, device, "fp32", found, dense=True)
+    with _exact_products(), side_by_side(device) as threads:
+        for chosen in spans(everything, wanted.k):
+            _pass(wanted, chosen, shards, device, precision, threads, found, dense=False)
+        for chosen in spans(everything[found.num_capped_N < 0], wanted.k):
+            _pass(wanted, chosen, shards, device, "fp32", threads, found, dense=True)
     return found
 
 
-def _spans(queries: Rows, k: int) -> Iterator[Rows]:
+def spans(queries: Rows, k: int) -> Iterator[Rows]:
     """Queries that pass over the corpus together."""
     span = min(1 << 17, max(16, MOST_RESULTS // k))
     span -= span % TILE_CPU[1] if span > TILE_CPU[1] else 0
@@ -81,33 +81,75 @@ def _spans(queries: Rows, k: int) -> Iterator[Rows]:
 
 
 def _pass(
-    wanted: Wanted, chosen: Rows, shards: Shards, device: str, precision: str, found: Found, *, dense: bool
+    wanted: Wanted,
+    chosen: Rows,
+    shards: Shards,
+    device: str,
+    precision: str,
+    threads: Threads,
+    found: Found,
+    *,
+    dense: bool,
 ) -> None:
     """Scan for some queries and fill their places; the number of capped rows is -1 for those that gave up."""
     height, width = TILE_CPU if device == "cpu" else TILE_GPU
+    width = min(width, -(-len(chosen) // threads.number))
     parts = [chosen[start : start + width] for start in range(0, len(chosen), width)]
     blocks = []
     for part in parts:
         some = wanted.some(part)
         blocks.append(some.block(device, some.masks(device), precision, dense=dense))
+    rooms: SimpleQueue[Tensor] = SimpleQueue()
+    for _ in range(min(threads.number, len(blocks))):
+        rooms.put(torch.empty(height * width, dtype=NUMBERS[precision][0], device=device))
+
+    def sample(block: Block, tile: Tile) -> None:
+        room = rooms.get()
+        block.sample(tile, room, by_block=by_block)
+        rooms.put(room)
+
+    def look(block: Block, tile: Tile) -> None:
+        room = rooms.get()
+        block.look(tile, room)
+        rooms.put(room)
+        _relieve(block, wanted.k * max(block.num_queries, 32), row_MD, first_row)
+
+    def settle(block: Block) -> None:
+        block.narrow()
+        block.settle(row_MD, first_row)
+
     # The first floor is the k-th of the highest scores of blocks: of hardly more blocks than results it is a low one.
-    first = min(8 * height, max(height, -(-4 * wanted.k * BLOCK_ROWS // height) * height))
-    room_TB = torch.empty(first, min(width, len(chosen)), dtype=NUMBERS[precision][0], device=device)
+    enough = min(8 * height, max(height, -(-4 * wanted.k * BLOCK_ROWS // height) * height))
     for first_row, shard_MD in shards:
         row_MD = shard_MD.to(device, torch.float32)
-        start = 0
-        while start < len(row_MD):
-            end = start + (first if first_row + start == 0 else height)
-            tile = Tile.of(row_MD[start:end], first_row + start, precision)
-            for block in blocks:
-                block.look(tile, room_TB)
-                _relieve(block, wanted.k * max(block.num_queries, 32), row_MD, first_row)
-            start = end
-        for block in blocks:
-            block.narrow()
-            block.settle(row_MD, first_row)
+        sampled = []
+        if first_row == 0:
+            sampled = list(_tiles(row_MD[:enough], 0, height, precision, threads))
+            by_block = len(row_MD[:enough]) // BLOCK_ROWS * (1 - MOST_ABOVE) >= wanted.k
+            for tile in sampled:
+                threads.each(sample, blocks, repeat(tile))
+            threads.each(Block.begin, blocks)
+        rest = sum(len(tile.low_TD) for tile in sampled)
+        for tile in chain(sampled, _tiles(row_MD[rest:], first_row + rest, height, precision, threads)):
+            threads.each(look, blocks, repeat(tile))
+        threads.each(settle, blocks)
     for part, block in zip(parts, blocks, strict=True):
-        _write(found, part, block)
+        write(found, part, block)
+
+
+def _tiles(row_MD: Tensor, first_row: int, height: int, precision: str, threads: Threads) -> Iterator[Tile]:
+    """The tiles of these rows, each made while the one before it is looked at."""
+
+    def make(start: int) -> Future[Tile]:
+        return threads.pool.submit(Tile.of, row_MD[start : start + height], first_row + start, precision)
+
+    starts = range(0, len(row_MD), height)
+    coming = [make(start) for start in starts[:1]]
+    for start in starts:
+        tile = coming.pop().result()
+        if start + height < len(row_MD):
+            coming.append(make(start + height))
+        yield tile
 
 
 def _relieve(block: Block, results: int, row_MD: Tensor, first_row: int) -> None:
@@ -118,77 +160,11 @@ def _relieve(block: Block, results: int, row_MD: Tensor, first_row: int) -> None
             block.settle(row_MD, first_row)
 
 
-def _write(found: Found, queries: Rows, block: Block) -> None:
+def write(found: Found, queries: Rows, block: Block) -> None:
     found.scores_Nk[queries] = torch.where(block.row_Bk >= 0, block.score_Bk, torch.nan).cpu().numpy()
     found.rows_Nk[queries] = block.row_Bk.cpu().numpy()
     found.num_capped_N[queries] = torch.where(block.given_up_B, -1, block.num_capped_B).cpu().numpy()
     found.num_above_N[queries] = block.num_above_B.cpu().numpy()
-
-
-def scan_flat(wanted: Wanted, shards: Shards, device: str, precision: str, faiss: Any) -> tuple[Found, Rows]:
-    """
-    Scan with FAISS: more rows than results are fetched, masked and capped ones left out, the others scored exactly.
-
-    Returns what was found, and the queries of which it cannot be proved (a row that was not fetched could belong).
-    """
-    found = Found.none(len(wanted.query_ND), wanted.k)
-    unproved = np.zeros(len(wanted.query_ND), dtype=bool)
-    depth_N = np.array([wanted.k + SPARE + len(rows) for rows in wanted.masked], dtype=np.int64)
-    depth_N = 1 << np.ceil(np.log2(depth_N)).astype(np.int64)  # few different ones: one long list slows no other query
-    for depth in np.unique(depth_N):
-        queries = np.flatnonzero(depth_N == depth)
-        if depth > FLAT_MOST:
-            unproved[queries] = True
-            continue
-        for start in range(0, len(queries), FLAT_QUERIES):
-            part = queries[start : start + FLAT_QUERIES]
-            unproved[part] = _flat_block(wanted.some(part), part, shards, int(depth), device, precision, faiss, found)
-    return found, np.flatnonzero(unproved)
-
-
-def _flat_block(
-    wanted: Wanted,
-    part: Rows,
-    shards: Shards,
-    depth: int,
-    device: str,
-    precision: str,
-    faiss: Any,
-    found: Found,
-) -> Any:
-    """Search for some queries and fill their places. Returns (B,) which of them are not proved."""
-    query_M, row_M = wanted.masks(device)
-    masked = (query_M << 40) + row_M
-    block = wanted.block(device, (query_M, row_M), precision, dense=False)
-    left_B = torch.full((len(part),), -torch.inf, device=device)  # no row that was left out scores above this
-    for first_row, shard_MD in shards:
-        row_MD = shard_MD.to(device, torch.float32)
-        fetched = min(depth, len(row_MD))
-        tile = Tile.of(row_MD, first_row, precision)
-        score_BF, row_BF = _nearest(block, tile, fetched, faiss)
-        query_P = torch.arange(len(part), device=device).repeat_interleave(fetched)
-        pairs = Pairs(query_P, row_BF.reshape(-1) + first_row, score_BF.reshape(-1))
-        block.add(pairs[~torch.isin((pairs.query_P << 40) + pairs.row_P, masked)])
-        block.settle(row_MD, first_row)
-        if fetched < len(row_MD):
-            left_B = torch.maximum(left_B, block.most(score_BF[:, -1], tile))
-    _write(found, part, block)
-    return (~block.proves(left_B)).cpu().numpy()
-
-
-def _nearest(block: Block, tile: Tile, number: int, faiss: Any) -> tuple[Tensor, Tensor]:
-    """Scores and rows (of the tile) of the largest products with each query."""
-    low_BD, metric = block.low_BD(), faiss.METRIC_INNER_PRODUCT
-    if not low_BD.is_cuda:
-        score_BF, row_BF = faiss.knn(low_BD.numpy(), tile.low_TD.numpy(), number, metric=metric)
-        return torch.from_numpy(score_BF), torch.from_numpy(row_BF)
-    import faiss.contrib.torch_utils  # teaches knn_gpu torch's tensors, bf16 among them
-
-    resources = faiss.StandardGpuResources()
-    found: tuple[Tensor, Tensor] = faiss.knn_gpu(
-        resources, low_BD, tile.low_TD, number, metric=metric, device=low_BD.get_device()
-    )
-    return found
 
 
 @contextmanager

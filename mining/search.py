@@ -6,19 +6,16 @@ keep that contract: tiles of a matrix product (torch), and FAISS. Shapes: N quer
 k results of a query.
 """
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from importlib.metadata import Distribution
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mining import MiningError
+from mining.faiss_library import faiss_gpus, faiss_is_there, load_faiss
 
 if TYPE_CHECKING:
     from mining.scan import Shards, Wanted
@@ -29,7 +26,6 @@ Corpus = NDArray[Any] | Sequence[NDArray[Any]]
 
 LONGEST = 1e15  # of a vector: products of longer ones may pass what float32 holds
 SHARD_NUMBERS = 400_000_000  # numbers of a corpus that are looked at together: 1.6 GB of float32
-INSTALL = "pip install 'skiff-embeddings[cpu]' (or [gpu])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +155,8 @@ class Searcher:
         return found
 
     def _on_device(self, wanted: "Wanted", shards: "Shards", device: str) -> Found:
-        from mining.scan import scan_flat, scan_tiles
+        from mining.flat import scan_flat
+        from mining.scan import scan_tiles
 
         if self.backend == "torch":
             return scan_tiles(wanted, shards, device, self.precision)
@@ -195,11 +192,11 @@ def load_searcher(*, device: str = "auto", precision: str = "auto", backend: str
     devices = tuple("cpu" if each.device == "mps" else each.device for each in hardware)  # no float64 there
     chosen, on_gpu = hardware[0].precision, devices[0] != "cpu"
     if backend == "auto":
-        able = _faiss_gpus() if on_gpu else _is_there() and chosen == "fp32"
+        able = faiss_gpus() if on_gpu else faiss_is_there() and chosen == "fp32"
         backend = "faiss" if able else "torch"
     if backend == "faiss":
         load_faiss()  # now, not after hours of encoding
-        if on_gpu and not _faiss_gpus():
+        if on_gpu and not faiss_gpus():
             raise MiningError("FAISS sees no GPU: search with torch, or on the cpu, or install the gpu extra")
         if not on_gpu and chosen == "bf16":
             return Searcher(backend, devices, "fp32", "FAISS multiplies no bf16 on a CPU")
@@ -220,7 +217,7 @@ def pair_scores(left_ND: Floats, right_ND: Floats) -> Floats:
     """(N,) inner products of the rows of two (N, D) arrays, computed as a search computes its scores."""
     import torch
 
-    from mining.tiles import exact_scores
+    from mining.pairs import exact_scores
 
     each_N = torch.arange(len(left_ND))
     left, right = (torch.tensor(np.asarray(side, np.float32)) for side in (left_ND, right_ND))
@@ -247,61 +244,3 @@ def _shards(corpus: Corpus) -> "Shards":
         shards += [(first + start, tensor[start : start + step]) for start in range(0, len(array), step)]
         first += len(array)
     return shards
-
-
-def load_faiss() -> Any:
-    """The module. Raises MiningError with the remedy where it is missing or damaged, or lacks a library."""
-    import torch  # noqa: F401  # before FAISS: the other order has crashed where both bring CUDA libraries
-
-    folder = _faiss_folder()
-    if folder is None:
-        raise MiningError(f"FAISS is not installed: {INSTALL}, or search with torch")
-    try:
-        import faiss
-    except (ImportError, RuntimeError, OSError) as error:
-        [reason, *_] = str(error).splitlines() or [type(error).__name__]
-        raise MiningError(f"FAISS cannot be imported ({reason}): {_mending(_owners(folder))}") from error
-    return faiss
-
-
-def _faiss_gpus() -> int:
-    """How many GPUs FAISS sees. Where there is none, its functions for all GPUs make an index that ends the process."""
-    return int(load_faiss().get_num_gpus()) if _is_there() else 0
-
-
-def _is_there() -> bool:
-    """Whether FAISS is installed; raises as `_faiss_folder` does."""
-    return _faiss_folder() is not None
-
-
-def _faiss_folder() -> Path | None:
-    """
-    The folder that the module would be imported from; None where FAISS is not installed.
-
-    Raises:
-        MiningError: its distributions have damaged each other. They all hold the same module: of two in one folder the
-            later overwrites the earlier, and the removal of one takes the files of both. One in a folder that goes
-            before that of another does no harm.
-    """
-    spec = find_spec("faiss")
-    found = Path(spec.origin).parents[1] if spec and spec.origin else None  # no origin: a folder without a module
-    for folder in [found] if found else map(Path, sys.path):
-        names = _owners(folder)
-        if len(names) > 1:
-            raise MiningError(f"{' and '.join(names)} have overwritten each other in {folder}: {_mending(names)}")
-        if names and not found:
-            raise MiningError(
-                f"{names[0]} in {folder} has lost its files, perhaps to another's removal: {_mending(names)}"
-            )
-    return found
-
-
-def _owners(folder: Path) -> list[str]:
-    """Names of the distributions in a folder that say the module is theirs."""
-    found = [Distribution.at(path) for path in folder.glob("faiss*.dist-info")]
-    return sorted(each.name for each in found if "faiss/__init__.py" in (each.read_text("RECORD") or ""))
-
-
-def _mending(names: Sequence[str]) -> str:
-    """Without the removal pip would take what is there for installed, or put another over it."""
-    return f"pip uninstall -y {' '.join(names)}, then {INSTALL}" if names else INSTALL

@@ -10,44 +10,24 @@ Shapes: N queries, B queries of a block, T rows of a tile, G blocks of rows in i
 P pairs of a query and a row.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mining import MiningError
+from mining.pairs import Pairs, exact_scores, kth_scores, ranked, true_places
 from mining.search import LONGEST
 
 BLOCK_ROWS = 64  # rows whose scores are passed over, or looked at, together
 MOST_WAITING = 1 << 20  # pairs that wait for their second look: 24 MB
 MOST_UNSURE = 512  # pairs of a query that low precision cannot place above or below its cap or mark
 MOST_ABOVE = 1 / 8  # of the first tile's blocks hold a score above the cap or mark: then looking at blocks is no saving
-RESCORE_NUMBERS = 1 << 20  # float64 numbers multiplied at once: 8 MB
 NUMBERS = {"bf16": (torch.bfloat16, torch.int16), "fp32": (torch.float32, torch.int32)}
 ROUNDING = {"bf16": 2.0**-8, "fp32": 2.0**-23}  # of a score, at most: twice the relative error of one rounding
 SINGLE = 2.0**-24  # relative error of one rounding to float32
 TINIEST = 2.0**-120  # processors take smaller products, and terms, for 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """P pairs of a query (its place in the block) and a row of the corpus, with the score that the tile gave them."""
-
-    query_P: Tensor
-    row_P: Tensor
-    score_P: Tensor
-
-    def __getitem__(self, chosen: Tensor) -> "Pairs":
-        return Pairs(self.query_P[chosen], self.row_P[chosen], self.score_P[chosen])
-
-    def __len__(self) -> int:
-        return len(self.query_P)
-
-    @staticmethod
-    def joined(parts: "Sequence[Pairs]") -> "Pairs":
-        """The pairs of several, in their order; at least one."""
-        return Pairs(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Pairs)))
+UNSQUARED = 2.0**-62  # squares of smaller numbers are lost in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +51,7 @@ class Tile:
                 f"row {row} of the corpus has a number that is not finite, or is longer than {LONGEST:g}: encode it"
                 " again, or normalise it"
             )
-        lost = 0.0 if low_TD.dtype == row_TD.dtype else float(lengths(row_TD - low_TD).max())
+        lost = 0.0 if low_TD.dtype == row_TD.dtype else float(lengths(low_TD.float().sub_(row_TD)).max())
         return Tile(first_row, low_TD, longest, lost)
 
 
@@ -104,8 +84,8 @@ class Block:
         self._masked_query_M, self._masked_row_M = masked
         self._float, self._integer = NUMBERS[precision]
         self._rounding = ROUNDING[precision]
-        self._low_DB = query_BD.to(self._float).T.contiguous()
-        self._lost_B = lengths(query_BD - self._low_DB.T)
+        self.low_BD = query_BD.to(self._float)
+        self._lost_B = lengths(query_BD - self.low_BD)
         self._length_B = lengths(query_BD)
         self._counts = bool((cap_B.isfinite() | mark_B.isfinite()).any())
         num, device = len(query_BD), query_BD.device
@@ -117,28 +97,43 @@ class Block:
         self.num_above_B = torch.zeros(num, dtype=torch.int64, device=device)
         self.given_up_B = torch.zeros(num, dtype=torch.bool, device=device)
         self._num_unsure_B = torch.zeros(num, dtype=torch.int64, device=device)
+        self._sampled: list[Tensor] = []  # (B, at most k) of each tile that was sampled
+        self._share_above: list[Tensor] = []  # (B,) of its blocks of rows, that may hold a score above the cap or mark
         self._fresh: list[Pairs] = []  # may be results
         self._near_cap: list[Pairs] = []  # may be results, or capped
         self._near_mark: list[Pairs] = []
-        self._begun = False
 
-    def look(self, tile: Tile, room_TB: Tensor) -> None:
-        """Multiply a tile and keep what is worth a second look. `room_TB` has at least its rows, in its precision."""
-        num_rows = len(tile.low_TD)
-        height = -(-num_rows // BLOCK_ROWS) * BLOCK_ROWS
-        score_TB = room_TB[:height, : len(self._query_BD)]
-        torch.mm(tile.low_TD, self._low_DB, out=score_TB[:num_rows])
-        score_TB[num_rows:] = -torch.inf
-        self._mask(score_TB, tile.first_row, num_rows)
-        error_B = self._error_of(tile)
-        self._error_B = torch.maximum(self._error_B, error_B)
+    def sample(self, tile: Tile, room: Tensor, *, by_block: bool) -> None:
+        """Multiply a tile for `begin` alone: to see how high its scores are, of blocks of rows or of all rows."""
+        score_BT, error_B = self._product(tile, room)
         if self._dense:
-            self._count_all(score_TB, tile, error_B)
-        score_GRB = score_TB.view(-1, BLOCK_ROWS, score_TB.shape[1])
-        highest_GB = score_GRB.view(self._integer).amax(dim=1)
-        if not self._begun:
-            self._begin(score_TB, highest_GB, error_B)
-        found, lowest_B = self._found(score_GRB, highest_GB, tile.first_row, error_B)
+            score_BT.masked_fill_(self._may_be_capped(score_BT, error_B), -torch.inf)
+        highest_BG = self._highest(score_BT)
+        highest_BG = torch.where(highest_BG >= 0, highest_BG.view(self._float).float(), -torch.inf)
+        if self._counts and not self._dense:
+            ceiling_B = torch.minimum(self._cap_B, self._mark_B)
+            above_BG = self._high(highest_BG) + error_B[:, None] >= ceiling_B[:, None]
+            self._share_above.append(above_BG.float().mean(dim=1))
+        value_BV = highest_BG if by_block else score_BT.float()
+        value_BV = value_BV.masked_fill(self._may_be_capped(value_BV, error_B), -torch.inf)
+        self._sampled.append(value_BV.topk(min(self.k, value_BV.shape[1]), dim=1).values)
+
+    def begin(self) -> None:
+        """A first floor from what was sampled: the k-th highest. Queries whose cap or mark lies deep give up."""
+        if self._share_above:
+            self.given_up_B |= torch.stack(self._share_above).mean(dim=0) > MOST_ABOVE
+        best = torch.cat(self._sampled, dim=1)
+        if best.shape[1] >= self.k:
+            kth_B = best.topk(self.k, dim=1).values[:, -1]
+            self._raise_floor(kth_B.isfinite(), kth_B[kth_B.isfinite()])
+        self._sampled, self._share_above = [], []
+
+    def look(self, tile: Tile, room: Tensor) -> None:
+        """Multiply a tile and keep what is worth a second look. `room` has place for its scores."""
+        score_BT, error_B = self._product(tile, room)
+        if self._dense:
+            self._count_all(score_BT, tile, error_B)
+        found, lowest_B = self._found(score_BT, tile.first_row, error_B)
         if self._counts and not self._dense:
             found = self._counted(found, lowest_B, error_B)
         self._fresh.append(found)
@@ -153,10 +148,6 @@ class Block:
     def num_queries(self) -> int:
         """B."""
         return len(self._query_BD)
-
-    def low_BD(self) -> Tensor:
-        """The queries in the precision of the tiles."""
-        return self._low_DB.T.contiguous()
 
     def most(self, score_B: Tensor, tile: Tile) -> Tensor:
         """(B,) what a row of the tile can score at most if the product says this."""
@@ -176,12 +167,10 @@ class Block:
         if not self._fresh:
             return
         fresh = Pairs.joined(self._fresh)
-        order, start_B, number_B = _ranked(fresh, len(self._query_BD), torch.empty(0, dtype=torch.int64))
-        enough_B = number_B >= self.k
-        kth_B = fresh.score_P[order[(start_B + self.k - 1)[enough_B]]]
-        self._raise_floor(enough_B, kth_B)
+        enough_B, kth_E = kth_scores(fresh, self.num_queries, self.k)
+        self._raise_floor(enough_B, kth_E)
         lowest_B = (self._floor_B - self._error_B).to(self._float).float()
-        self._fresh = [fresh[fresh.score_P >= lowest_B[fresh.query_P]]]
+        self._fresh = [fresh[fresh.score_P >= lowest_B.index_select(0, fresh.query_P)]]
 
     def settle(self, row_MD: Tensor, first_row: int) -> None:
         """Score exactly what waits, all of it in these float32 rows of the corpus, and keep the k best."""
@@ -200,7 +189,7 @@ class Block:
         held = self.row_Bk >= 0
         held_query_P = held.nonzero()[:, 0]
         every = Pairs.joined([Pairs(held_query_P, self.row_Bk[held], self.score_Bk[held]), exact[~capped_P]])
-        order, start_B, _ = _ranked(every, len(self._query_BD), every.row_P)
+        order, start_B = ranked(every, self.num_queries)
         every = every[order]
         place_P = torch.arange(len(every), device=order.device) - start_B[every.query_P]
         every, place_P = every[place_P < self.k], place_P[place_P < self.k]
@@ -209,42 +198,45 @@ class Block:
         kth_B = self.score_Bk[:, -1]
         self._floor_B = torch.maximum(self._floor_B, kth_B)
 
+    def _product(self, tile: Tile, room: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of whole blocks of rows (least of what is masked, or no row), and (B,) how far they may be off."""
+        num_rows = len(tile.low_TD)
+        height = -(-num_rows // BLOCK_ROWS) * BLOCK_ROWS
+        score_BT = room[: height * self.num_queries].view(self.num_queries, height)
+        torch.mm(self.low_BD, tile.low_TD.T, out=score_BT[:, :num_rows])
+        score_BT[:, num_rows:] = -torch.inf
+        self._mask(score_BT, tile.first_row, num_rows)
+        error_B = self._error_of(tile)
+        self._error_B = torch.maximum(self._error_B, error_B)
+        return score_BT, error_B
+
+    def _highest(self, score_BT: Tensor) -> Tensor:
+        """(B, G) of each block of rows, as integers."""
+        return score_BT.view(self.num_queries, -1, BLOCK_ROWS).view(self._integer).amax(dim=2)
+
+    def _may_be_capped(self, score_BV: Tensor, error_B: Tensor) -> Tensor:
+        return self._high(score_BV) + error_B[:, None] >= self._cap_B[:, None]
+
     def _error_of(self, tile: Tile) -> Tensor:
         """(B,) how far a product in this tile may be from the exact one, its own rounding (`_rounding`) left out."""
-        dimension = len(self._low_DB)
+        dimension = self.low_BD.shape[1]
         summing = (dimension + 4) * SINGLE * tile.longest * self._length_B
         flushed = dimension * TINIEST * (1 + tile.longest + self._length_B)  # what is too small may be taken for 0
         lost_B = self._lost_B * (tile.longest + tile.lost) + self._length_B * tile.lost
         error_B = 1.01 * (lost_B + summing + flushed)  # and what rounding does to this bound
         return error_B.float()
 
-    def _mask(self, score_TB: Tensor, first_row: int, num_rows: int) -> None:
+    def _mask(self, score_BT: Tensor, first_row: int, num_rows: int) -> None:
         bounds = torch.tensor([first_row, first_row + num_rows], device=self._masked_row_M.device)
         start, end = torch.searchsorted(self._masked_row_M, bounds).tolist()
-        score_TB[self._masked_row_M[start:end] - first_row, self._masked_query_M[start:end]] = -torch.inf
-
-    def _begin(self, score_TB: Tensor, highest_GB: Tensor, error_B: Tensor) -> None:
-        """A floor from the first tile: the k-th highest of its blocks, or of its scores where blocks are too few."""
-        self._begun = True
-        highest_GB = torch.where(highest_GB >= 0, highest_GB.view(self._float).float(), -torch.inf)
-        if self._counts and not self._dense:
-            ceiling_B = torch.minimum(self._cap_B, self._mark_B)
-            above_GB = highest_GB * (1 + self._rounding) + error_B >= ceiling_B
-            self.given_up_B |= above_GB.float().mean(dim=0) > MOST_ABOVE
-        for value_VB in (highest_GB, score_TB):
-            missing_B = ~self._floor_B.isfinite() & ~self.given_up_B
-            if len(value_VB) >= self.k and bool(missing_B.any()):
-                value_VB = value_VB[:, missing_B].float()
-                may_be_capped_VB = self._high(value_VB) + error_B[missing_B] >= self._cap_B[missing_B]
-                value_VB = value_VB.masked_fill(may_be_capped_VB, -torch.inf).T.contiguous()
-                self._raise_floor(missing_B, value_VB.topk(self.k, dim=1).values[:, -1])
+        score_BT[self._masked_query_M[start:end], self._masked_row_M[start:end] - first_row] = -torch.inf
 
     def _raise_floor(self, chosen_B: Tensor, kth_B: Tensor) -> None:
         """The k-th best of some queries scores this in a tile: exactly, no less than this without its error."""
         least_B = self._low(kth_B) - self._error_B[chosen_B]
         self._floor_B[chosen_B] = torch.maximum(self._floor_B[chosen_B], least_B)
 
-    def _found(self, score_GRB: Tensor, highest_GB: Tensor, first_row: int, error_B: Tensor) -> tuple[Pairs, Tensor]:
+    def _found(self, score_BT: Tensor, first_row: int, error_B: Tensor) -> tuple[Pairs, Tensor]:
         """Pairs that may be results or must be counted, and the (B,) score below which none can be a result."""
         result_B = (self._floor_B - error_B).to(self._float)
         lowest_B = result_B
@@ -252,14 +244,18 @@ class Block:
             lowest_B = torch.minimum(lowest_B, (self._mark_B - error_B).to(self._float))
         lowest_B = lowest_B.masked_fill(self.given_up_B, torch.inf)
         bits_B = torch.where(lowest_B > 0, lowest_B.view(self._integer), torch.iinfo(self._integer).min)
-        group_P, query_P = (highest_GB >= bits_B).nonzero(as_tuple=True)
-        score_PR = score_GRB[group_P, :, query_P]
-        at_P, place_P = (score_PR.view(self._integer) >= bits_B[query_P, None]).nonzero(as_tuple=True)
-        row_P = first_row + group_P[at_P] * BLOCK_ROWS + place_P
-        found = Pairs(query_P[at_P], row_P, score_PR[at_P, place_P].float())
-        lowest_B = lowest_B.float()
-        worth_P = (found.score_P >= lowest_B[found.query_P]) & (found.score_P > -torch.inf)
-        return found[worth_P], result_B.float()
+        highest_BG = self._highest(score_BT)
+        query_P, group_P = true_places(highest_BG >= bits_B[:, None])
+        block_P = query_P * highest_BG.shape[1] + group_P
+        score_PR = score_BT.view(-1, BLOCK_ROWS).index_select(0, block_P)
+        at_P, place_P = true_places(score_PR.view(self._integer) >= bits_B.index_select(0, query_P)[:, None])
+        row_P = first_row + group_P.index_select(0, at_P) * BLOCK_ROWS + place_P
+        score_P = score_PR.view(-1).index_select(0, at_P * BLOCK_ROWS + place_P)
+        found = Pairs(query_P.index_select(0, at_P), row_P, score_P.float())
+        if not bool((lowest_B > 0).all()):  # else integers have decided it
+            worth_P = (found.score_P >= lowest_B.float()[found.query_P]) & (found.score_P > -torch.inf)
+            found = found[worth_P]
+        return found, result_B.float()
 
     def _counted(self, found: Pairs, result_B: Tensor, error_B: Tensor) -> Pairs:
         """Count what surely lies above the cap or the mark, put aside what may; the rest that may be results."""
@@ -276,22 +272,22 @@ class Block:
         self.given_up_B |= self._num_unsure_B > MOST_UNSURE
         return found[(most_P < cap_P) & (found.score_P >= result_B[found.query_P])]
 
-    def _count_all(self, score_TB: Tensor, tile: Tile, error_B: Tensor) -> None:
+    def _count_all(self, score_BT: Tensor, tile: Tile, error_B: Tensor) -> None:
         """Count what surely lies above the cap or the mark, put aside what may, and take both out of the tile."""
         slack_B = error_B + (2 * self._rounding * tile.longest * self._length_B).float()
-        above_TB = score_TB > self._mark_B + slack_B
-        self.num_above_B += above_TB.sum(dim=0)
-        near_TB = (score_TB > self._mark_B - slack_B) & ~above_TB
-        self._near_mark.append(self._pairs(near_TB, score_TB, tile.first_row))
-        capped_TB = score_TB > self._cap_B + slack_B
-        self.num_capped_B += capped_TB.sum(dim=0)
-        maybe_TB = score_TB >= self._cap_B - slack_B
-        self._near_cap.append(self._pairs(maybe_TB & ~capped_TB, score_TB, tile.first_row))
-        score_TB.masked_fill_(maybe_TB, -torch.inf)
+        above_BT = score_BT > (self._mark_B + slack_B)[:, None]
+        self.num_above_B += above_BT.sum(dim=1)
+        near_BT = (score_BT > (self._mark_B - slack_B)[:, None]) & ~above_BT
+        self._near_mark.append(self._pairs(near_BT, score_BT, tile.first_row))
+        capped_BT = score_BT > (self._cap_B + slack_B)[:, None]
+        self.num_capped_B += capped_BT.sum(dim=1)
+        maybe_BT = score_BT >= (self._cap_B - slack_B)[:, None]
+        self._near_cap.append(self._pairs(maybe_BT & ~capped_BT, score_BT, tile.first_row))
+        score_BT.masked_fill_(maybe_BT, -torch.inf)
 
-    def _pairs(self, chosen_TB: Tensor, score_TB: Tensor, first_row: int) -> Pairs:
-        row_P, query_P = chosen_TB.nonzero(as_tuple=True)
-        return Pairs(query_P, row_P + first_row, score_TB[row_P, query_P].float())
+    def _pairs(self, chosen_BT: Tensor, score_BT: Tensor, first_row: int) -> Pairs:
+        query_P, row_P = true_places(chosen_BT)
+        return Pairs(query_P, row_P + first_row, score_BT[query_P, row_P].float())
 
     def _low(self, score: Tensor) -> Tensor:
         return score - self._rounding * score.abs()
@@ -308,35 +304,9 @@ class Block:
 
 
 def lengths(row_TD: Tensor) -> Tensor:
-    """(T,) float64: in float32, squares of very large and very small numbers are lost."""
-    length_T: Tensor = torch.linalg.vector_norm(row_TD, dim=1, dtype=torch.float64)
+    """(T,) of float32 rows, in float32: no less than they are, and hardly more."""
+    dimension = row_TD.shape[1]
+    length_T: Tensor = torch.linalg.vector_norm(row_TD, dim=1)
+    length_T *= 1 + (dimension + 8) * SINGLE
+    length_T += dimension**0.5 * UNSQUARED
     return length_T
-
-
-def exact_scores(query_BD: Tensor, query_P: Tensor, row_MD: Tensor, row_P: Tensor) -> Tensor:
-    """(P,) float32: inner products of chosen rows of two float32 tensors, computed in float64 and rounded."""
-    score_P = torch.empty(len(query_P), device=query_BD.device)
-    step = max(1, RESCORE_NUMBERS // max(1, row_MD.shape[1]))
-    query_BD = query_BD.double()
-    for start in range(0, len(query_P), step):
-        part = slice(start, start + step)
-        product_PD = row_MD.index_select(0, row_P[part]).double()
-        score_P[part] = product_PD.mul_(query_BD.index_select(0, query_P[part])).sum(dim=1)
-    return score_P
-
-
-def _ranked(pairs: Pairs, num_queries: int, row_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """
-    The order of pairs by query and falling score, equal scores by row if rows are given; for each query where its own
-    begin, (B,), and how many there are, (B,).
-    """
-    bits_P = (pairs.score_P + 0.0).view(torch.int32).long()  # 0 and -0 are equal
-    rising_P = torch.where(bits_P >= 0, bits_P, -(bits_P & 0x7FFFFFFF))
-    key_P = (pairs.query_P << 33) - rising_P
-    if len(row_P):
-        by_row_P = torch.argsort(row_P)
-        order_P = by_row_P[torch.argsort(key_P[by_row_P], stable=True)]
-    else:
-        order_P = torch.argsort(key_P)
-    number_B = torch.bincount(pairs.query_P, minlength=num_queries)
-    return order_P, number_B.cumsum(dim=0) - number_B, number_B

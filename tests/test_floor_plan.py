@@ -38,7 +38,7 @@ LAYERS = (
 ABOVE_ALL = {"screen", "settings", "units"}  # they know the records alone
 OWNERS = {
     "duckdb": ("synth/store/",),
-    "faiss": ("mining/search.py", "mining/scan.py"),
+    "faiss": ("mining/faiss_library.py", "mining/flat.py"),
     "streamlit": ("review_app/",),
     "openai": ("synth/llm/",),
     "aiohttp": ("synth/llm/",),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mining import MiningError
+from mining.faiss_library import load_faiss
 from mining.hardware import Hardware
-from mining.search import load_faiss, load_searcher
+from mining.search import load_searcher
 from tests.conftest import REPOSITORY
 
 UNINSTALL = "pip uninstall -y"
@@ -163,7 +164,9 @@ def python(*arguments: str, path: str) -> str:
 
 
 def test_torch_is_imported_before_faiss() -> None:
-    code = "import json, sys; from mining.search import load_faiss; load_faiss(); print(json.dumps(list(sys.modules)))"
+    code = (
+        "import json, sys; from mining.faiss_library import load_faiss; load_faiss(); print(json.dumps([*sys.modules]))"
+    )
     modules = json.loads(python("-c", code, path=os.environ.get("PYTHONPATH", "")))
     assert modules.index("torch") < modules.index("faiss")
 
@@ -176,7 +179,8 @@ def test_where_faiss_was_never_installed_torch_searches(tmp_path: Path) -> None:
     code = """
 import numpy as np
 from mining import MiningError
-from mining.search import load_faiss, load_searcher
+from mining.faiss_library import load_faiss
+from mining.search import load_searcher
 for precision in ("bf16", "fp32"):
     searcher = load_searcher(device="cpu", precision=precision)
     _, rows = searcher.search(np.eye(3, 8, dtype=np.float32), np.eye(8, dtype=np.float32), 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mining import MiningError, scan, search
+from mining import MiningError, flat, scan, search
 from mining.search import Floats, Found, Searcher, describe_search, load_searcher, pair_scores
 
 SEARCHERS = [
@@ -138,7 +138,7 @@ def test_queries_that_pass_over_the_corpus_in_turns_are_all_answered(monkeypatch
     wanted = expected(queries, corpus, 7)
     monkeypatch.setattr(scan, "TILE_CPU", (32, 8))
     monkeypatch.setattr(scan, "MOST_RESULTS", 100)
-    monkeypatch.setattr(scan, "FLAT_QUERIES", 8)
+    monkeypatch.setattr(flat, "PART", 8)
     for searcher in SEARCHERS:
         scores, rows = searcher.search(queries, corpus, 7)
         assert (rows == wanted[1]).all() and (scores == wanted[0]).all()
