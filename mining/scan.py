@@ -19,7 +19,8 @@ from mining.search import Floats, Found, Rows
 from mining.threads import Threads, side_by_side
 from mining.tiles import BLOCK_ROWS, MOST_ABOVE, MOST_WAITING, NUMBERS, Block, Tile
 
-# Rows and queries of a tile. On a CPU its scores (8 MB in bf16) stay in the last cache; a GPU needs more to be busy.
+# Rows (whole blocks of them) and queries of a tile. On a CPU its scores (8 MB in bf16) stay in the last cache; a GPU
+# needs more to be busy.
 TILE_CPU, TILE_GPU = (4096, 1024), (65536, 4096)
 MOST_RESULTS = 1 << 21  # results that are kept for the queries that pass over the corpus together
 

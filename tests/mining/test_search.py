@@ -136,7 +136,7 @@ def test_queries_that_pass_over_the_corpus_in_turns_are_all_answered(monkeypatch
     rng = np.random.default_rng(0)
     queries, corpus = unit(rng, 50), unit(rng, 100)
     wanted = expected(queries, corpus, 7)
-    monkeypatch.setattr(scan, "TILE_CPU", (32, 8))
+    monkeypatch.setattr(scan, "TILE_CPU", (64, 8))
     monkeypatch.setattr(scan, "MOST_RESULTS", 100)
     monkeypatch.setattr(flat, "PART", 8)
     for searcher in SEARCHERS:
