@@ -58,7 +58,7 @@ def join(
     lists = [(survey.rows_QK, survey.scores_QK, survey.ranks_QK("retrieval"), survey.ranks_QK(window.ranks))]
     for listed in others:
         lists.append(_below_cap(listed, survey, window, scores_of))
-    rows_QC, _, _ = fuse([rows for rows, _, _, _ in lists])
+    rows_QC, _, _ = fuse([_closed_up(rows) for rows, _, _, _ in lists])  # all by rank among survivors
     ranks_QCS = np.zeros((*rows_QC.shape, len(lists)), dtype=np.int64)
     window_QCS = np.zeros_like(ranks_QCS)
     own_QCS = np.full(ranks_QCS.shape, np.nan, dtype=np.float32)
@@ -89,6 +89,11 @@ def _below_cap(
     ranks_QL = np.where(there_QL, np.arange(1, rows_QL.shape[1] + 1), 0)
     surviving_QL = np.where(there_QL, there_QL.cumsum(axis=1), 0)
     return rows_QL, listed.scores_QL, ranks_QL, ranks_QL if window.ranks == "retrieval" else surviving_QL
+
+
+def _closed_up(rows_QL: Rows) -> Rows:
+    """The lists without gaps, in their order."""
+    return np.take_along_axis(rows_QL, np.argsort(rows_QL < 0, axis=1, kind="stable"), axis=1)
 
 
 def _places(wanted_QC: Rows, rows_QL: Rows) -> Rows:

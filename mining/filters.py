@@ -21,6 +21,7 @@ RANKS = ("retrieval", "survivors")
 CHOICES = ("random", "top", "softmax")
 RULES = ("window", "cap")
 POSITIVES = ("lowest", "highest", "each")
+LEAST_TEMPERATURE = 1e-6  # scores have no more digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,10 @@ class Window:
         for name in ("absolute_margin", "absolute_cap"):
             if (value := getattr(self, name)) is not None and not abs(value) < LARGEST:
                 raise MiningError(f"{name} is {value}: scores are from -1 to 1")
-        if not 0 < self.temperature < np.inf:
-            raise MiningError(f"temperature is {self.temperature}: give a number above 0")
+        if not LEAST_TEMPERATURE <= self.temperature < np.inf:
+            raise MiningError(
+                f"temperature is {self.temperature}: give {LEAST_TEMPERATURE} or more (choice = top has no chance)"
+            )
         for name, value, known in (("ranks", self.ranks, RANKS), ("choice", self.choice, CHOICES)):
             if value not in known:
                 raise MiningError(f"{name} is {value!r}: use {' or '.join(known)}")

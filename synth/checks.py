@@ -149,13 +149,20 @@ def repeated(text: str, earlier: Set[str]) -> str | None:
 
 
 _NO_WORD = re.compile(r"[^a-z0-9]+")
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
 
 
 def same_as(text: str) -> str:
     """Equal for texts that differ only in case, punctuation, width of characters and white space."""
     if text.isascii():
         return _NO_WORD.sub("", text.lower())
-    return "".join(char for char in folded(text) if char.isalnum() or unicodedata.category(char)[0] == "M")
+    return _BETWEEN_WORDS.sub(_marks, folded(text))
+
+
+def _marks(between: re.Match[str]) -> str:
+    """Combining marks belong to the word before them."""
+    text = between.group()
+    return "" if text.isascii() else "".join(char for char in text if unicodedata.category(char)[0] == "M")
 
 
 def leaked(text: str, passage: str) -> str | None:

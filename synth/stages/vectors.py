@@ -1,12 +1,13 @@
 """Vectors of texts, of which the cache has those encoded before; and what mining refuses, as an error of the user's."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mining import MiningError
-from synth.records import UserError, text_id
+from synth.records import SkiffError, UserError, text_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def mining_errors() -> Iterator[None]:
-    """What mining refuses, as an error of the user's."""
+    """What mining refuses, as an error of the user's; a disk that is full is none."""
     try:
         yield
     except MiningError as error:
-        raise UserError(str(error)) from None
+        cause = error.__cause__
+        is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (SkiffError if is_full else UserError)(str(error)) from None
 
 
 def vectors_of(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +16,16 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+def _column(values: list[Any]) -> list[Any]:
+    """The values as Arrow takes them."""
+    kinds = set(map(type, values))
+    if UUID in kinds:
+        values = [None if value is None else str(value) for value in values]
+    if list in kinds or tuple in kinds:
+        inner = set(map(type, chain.from_iterable(value for value in values if value is not None)))
+        if inner & {UUID, list, tuple}:
+            values = [None if value is None else _column(list(value)) for value in values]
+    return values
 
 
 def first(cursor: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
@@ -46,8 +51,9 @@ def readable(cursor: duckdb.DuckDBPyConnection, table: pyarrow.Table, name: str)
 @contextmanager
 def batch(cursor: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]], name: str = "batch") -> Iterator[None]:
     """Make the rows readable as the table `name` for the time of the block. All rows must have the same keys."""
-    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
-    with readable(cursor, pyarrow.Table.from_pylist(plain), name):
+    rows = list(rows)
+    columns = {key: _column([row[key] for row in rows]) for key in (rows[0] if rows else ())}
+    with readable(cursor, pyarrow.Table.from_pydict(columns), name):
         yield
 
 

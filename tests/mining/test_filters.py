@@ -46,6 +46,7 @@ def test_the_lowest_or_the_highest_positive_counts_and_a_query_without_one_is_re
         ({"absolute_cap": math.nan}, "absolute_cap is nan"),
         ({"absolute_cap": -1e300}, "absolute_cap is -1e.300: scores are from -1 to 1"),
         ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": 1e-300}, "temperature is 1e-300"),
         ({"choice": "best"}, "choice is 'best': use random or top or softmax"),
         ({"ranks": "all"}, "ranks is 'all': use retrieval or survivors"),
         ({"relax": ("window", "margin")}, "relax names 'margin': window and cap can be relaxed"),

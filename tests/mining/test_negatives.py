@@ -295,3 +295,10 @@ def test_the_encoder_s_cap_holds_for_what_other_miners_found() -> None:
     assert 2 not in inside
     assert {11, 10} <= set(inside)
     np.testing.assert_allclose(mined.scores_QN[0], [0.35, 0.4])
+
+
+def test_lists_are_joined_by_rank_among_what_lies_below_the_cap() -> None:
+    window = Window(rank_min=1, rank_max=12, num_negatives=2, choice="top")
+    # Rows 0 to 6 are capped. Of the others the encoder has 7 first, 8 second, 9 third; the other miner 9, then 8.
+    _, inside = joined([[0, 1, 2, 3, 4, 5, 9, 8]], window, positive=0.62)
+    assert inside[:3] == [9, 8, 7]

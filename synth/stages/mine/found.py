@@ -27,6 +27,23 @@ class Row:
     places: Sequence[int]  # of these positives' vectors
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A negative of a row, as the tables of the choice have it."""
+
+    row: int  # of the corpus
+    rank: int
+    score: float
+    relaxed: str
+    ranks: Sequence[int]  # by each miner
+    own_scores: Sequence[float]
+    candidate: int  # its place among the joined candidates; -1 where it is none of them
+    similarity: float  # the highest cosine with a positive
+
+
+RELAXED: dict[str, tuple[RelaxedRule, ...]] = {"window": ("window",), "cap": ("cap",)}
+
+
 @dataclass(frozen=True)
 class Block:
     """What was searched for together, and what is known of it; R rows, P positives, M passages, D dimensions."""
@@ -45,16 +62,49 @@ class Block:
         of_sample: dict[int, list[int]] = {}
         for row, each in enumerate(self.rows):
             of_sample.setdefault(each.number, []).append(row)
-        return [self._mined(rows) for rows in of_sample.values()]
+        chosen = self._chosen()
+        return [self._mined(rows, chosen) for rows in of_sample.values()]
 
-    def _mined(self, rows: Sequence[int]) -> Mined:
+    def _chosen(self) -> list[list[_Chosen]]:
+        """The negatives of each row. Out of whole tables: to read them number by number takes many times as long."""
+        choice = self.choice
+        tables = zip(
+            choice.rows_QN.tolist(),
+            choice.ranks_QN.tolist(),
+            choice.scores_QN.tolist(),
+            choice.relaxed_QN.tolist(),
+            choice.ranks_QNS.tolist(),
+            choice.own_scores_QNS.tolist(),
+            choice.places_QN.tolist(),
+            self._similarities().tolist(),
+            strict=True,
+        )
+        return [[_Chosen(*each) for each in zip(*of_row, strict=True) if each[0] >= 0] for of_row in tables]
+
+    def _similarities(self) -> "NDArray[np.float32]":
+        """(R, N) the highest cosine of a negative with one of its row's positives; -1 where there is no negative."""
+        import numpy as np
+
+        from mining.search import pair_scores
+
+        rows_RN = self.choice.rows_QN
+        highest_RN = np.full(rows_RN.shape, -1, dtype=np.float32)
+        row_P, place_P = np.nonzero(rows_RN >= 0)
+        number_P = np.array([len(self.rows[row].places) for row in row_P.tolist()], dtype=np.int64)
+        if len(row_P):
+            passage_X = np.repeat(rows_RN[row_P, place_P], number_P)
+            positive_X = np.concatenate([np.asarray(self.rows[row].places) for row in row_P.tolist()])
+            score_X = pair_scores(self.positive_PD[positive_X], self.corpus_MD[passage_X])
+            highest_RN[row_P, place_P] = np.maximum.reduceat(score_X, np.cumsum(number_P) - number_P)
+        return highest_RN
+
+    def _mined(self, rows: Sequence[int], chosen: Sequence[Sequence[_Chosen]]) -> Mined:
         choice, survey = self.choice, self.choice.survey
         found: dict[object, Negative] = {}
         for row in rows:
-            for place in range(choice.rows_QN.shape[1]):
-                if choice.rows_QN[row, place] >= 0:
-                    negative = self._negative(row, place)
-                    found.setdefault(negative.text_id, negative)
+            for each in chosen[row]:
+                negative = self._negative(row, each)
+                found.setdefault(negative.text_id, negative)
         outcomes = [choice.outcome(row).value for row in rows]
         fallen: dict[str, int] = {}
         for row in rows:
@@ -80,40 +130,31 @@ class Block:
             ),
         )
 
-    def _negative(self, row: int, place: int) -> Negative:
-        choice, of_row, sample = self.choice, self.rows[row], self.rows[row].sample
-        passage = self.corpus[int(choice.rows_QN[row, place])]
-        vector_D = self.corpus_MD[int(choice.rows_QN[row, place])]
-        similarity = float((self.positive_PD[list(of_row.places)] @ vector_D).max())
+    def _negative(self, row: int, chosen: _Chosen) -> Negative:
+        of_row, sample = self.rows[row], self.rows[row].sample
+        passage = self.corpus[chosen.row]
         shared = max(overlap(passage.text, positive) for positive in of_row.positives)
-        candidate = int(choice.places_QN[row, place])
-        relevance, of_positive = self._relevances(row, candidate)
-        flags: list[NegativeFlag] = ["near_positive"] if similarity >= self.settings.near_positive else []
+        relevance, of_positive = self._relevances(row, chosen.candidate)
+        flags: list[NegativeFlag] = ["near_positive"] if chosen.similarity >= self.settings.near_positive else []
         flags += ["near_duplicate"] if shared >= self.settings.near_duplicate else []
         if relevance is not None and of_positive is not None:
             flags += ["above_reranker"] if relevance >= of_positive else []
-        rules: dict[str, tuple[RelaxedRule, ...]] = {"window": ("window",), "cap": ("cap",)}
+        by_miner = zip(self.names, chosen.ranks, chosen.own_scores, strict=True)
         return Negative(
             sample.sample_id,
             sample.revision_id,
             passage.text_id,
             "mined",
-            int(choice.ranks_QN[row, place]) or int(min(rank for rank in choice.ranks_QNS[row, place] if rank)),
-            float(choice.scores_QN[row, place]),
-            float(choice.survey.positive_scores_Q[row]),
-            miners=tuple(
-                FoundBy(name, int(rank), float(score))
-                for name, rank, score in zip(
-                    self.names, choice.ranks_QNS[row, place], choice.own_scores_QNS[row, place], strict=True
-                )
-                if rank
-            ),
+            chosen.rank or min(rank for rank in chosen.ranks if rank),
+            chosen.score,
+            float(self.choice.survey.positive_scores_Q[row]),
+            miners=tuple(FoundBy(name, rank, score) for name, rank, score in by_miner if rank),
             relevance=relevance,
             positive_relevance=of_positive,
-            positive_similarity=similarity,
+            positive_similarity=chosen.similarity,
             overlap=shared,
             flags=tuple(flags),
-            relaxed=rules.get(str(choice.relaxed_QN[row, place]), ()),
+            relaxed=RELAXED.get(chosen.relaxed, ()),
         )
 
     def _relevances(self, row: int, candidate: int) -> tuple[float | None, float | None]:

@@ -19,6 +19,7 @@ class Masks:
 
     def __init__(self, corpus: Sequence[Passage]) -> None:
         self._row_of = {passage.text_id: row for row, passage in enumerate(corpus)}
+        self._row_of_text = {passage.text: row for row, passage in enumerate(corpus)}  # spares most texts their id
         self._rows_of_title: dict[str, list[int]] = {}
         self._rows_like: dict[str, list[int]] = {}  # by the text without case, punctuation and width
         self._like: list[str] = []  # of each row
@@ -35,14 +36,22 @@ class Masks:
         import numpy as np
 
         ids = [*sample.graded, *([sample.seed_id] if sample.seed_id else [])]
-        rows = [row for each in ids if each in self._row_of for row in self._rows_like[self._like[self._row_of[each]]]]
+        found = [self._row_of[each] for each in ids if each in self._row_of]
+        rows: list[int] = []
         for text in (*sample.answers, sample.query):
-            rows += [row] if (row := self._row_of.get(text_id(text))) is not None else []
-            rows += self._rows_like.get(same, []) if (same := same_as(text)) else []
+            if (row := self._row(text)) is not None:
+                found.append(row)
+            elif same := same_as(text):
+                rows += self._rows_like.get(same, [])
+        rows += [row for each in found for row in self._rows_like[self._like[each]]]
         query = normalise(sample.query)
         if query:
             rows += self._rows_of_title.get(query, [])
         return np.array(rows, dtype=np.int64)
+
+    def _row(self, text: str) -> int | None:
+        row = self._row_of_text.get(text)
+        return self._row_of.get(text_id(text)) if row is None else row
 
     def repeated(self, candidates: "Candidates") -> "NDArray[np.bool_]":
         """(Q, C) the candidates that say the same as one before them in their query's list."""
