@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mining import MiningError
 from mining.encode_batches import Window, batches, window_of
 from mining.model_facts import ModelFacts, model_digest
+from mining.model_loading import loading
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -220,20 +221,7 @@ def load_model(name: str, path: str) -> "SentenceTransformer":
         MiningError: it is no model that can be read.
     """
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with loading(name, "an embedding model"):
         return SentenceTransformer(path, device="cpu", model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MiningError(
-            f"{name!r} cannot be loaded as an embedding model ({reason}): give a folder saved by sentence-transformers "
-            "or transformers, or the name of a package or hub repository that holds one"
-        ) from error
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

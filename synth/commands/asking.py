@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar
 
 import typer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from synth.stages.asking.plan import Asking, Plan
     from synth.stages.asking.watch import Watch
     from synth.stages.asking.work import Outcome
+    from synth.store.connection import Store
     from synth.workspace import Workspace
 
 BaseUrlOption = Annotated[str | None, typer.Option(help="OpenAI-compatible server, over synth.toml's.")]
@@ -57,6 +58,8 @@ BatchOption = Annotated[
 
 P = TypeVar("P", bound="Plan[Any, Any]")
 O = TypeVar("O", bound="Outcome")  # noqa: E741 (of Outcome)
+P_contra = TypeVar("P_contra", bound="Plan[Any, Any]", contravariant=True)
+O_co = TypeVar("O_co", bound="Outcome", covariant=True)
 
 
 def asking_of(
@@ -64,14 +67,34 @@ def asking_of(
 ) -> "Asking | None":
     """Which servers a workspace asks. Raises UserError for ceilings or batches where none is configured."""
     from synth.llm.ceilings import Ceilings
+
+    if llm is not None:
+        return asking_at(opened, llm, ceilings, in_batches=in_batches)
+    if in_batches or ceilings != Ceilings():
+        raise UserError("batches and ceilings are for an LLM: name base_url and model in [llm] of synth.toml")
+    return None
+
+
+def asking_at(opened: "Workspace", llm: "LLMConfig", ceilings: "Ceilings", *, in_batches: bool = False) -> "Asking":
+    """The same where servers are configured. Raises UserError for a ceiling in money where no price is stated."""
     from synth.stages.asking.plan import Asking
 
-    if llm is None:
-        if in_batches or ceilings != Ceilings():
-            raise UserError("batches and ceilings are for an LLM: name base_url and model in [llm] of synth.toml")
-        return None
     ceilings.check_prices(llm.endpoints, batch=in_batches, settings=opened.config.llm)
     return Asking(llm, opened.journal, ceilings, opened.batches, in_batches)
+
+
+class Running(Protocol[P_contra, O_co]):
+    """What carries out a plan."""
+
+    def __call__(
+        self, store: "Store", plan: P_contra, *, watch: "Watch", stop: asyncio.Event
+    ) -> Coroutine[Any, Any, O_co]: ...
+
+
+class Foretelling(Protocol[P_contra]):
+    """What tells what the rest of a plan takes; `seed` is that of the draw of prompts."""
+
+    def __call__(self, store: "Store", plan: P_contra, *, seed: int) -> "Forecast": ...
 
 
 @dataclass(frozen=True)
@@ -81,9 +104,9 @@ class Job(Generic[P, O]):
 
     Args:
         name: of the command.
-        run: of a plan like it, watched and stoppable.
-        forecast: what the rest of a plan like it takes.
-        made: what a run made, a line each; `told` the same for machines.
+        run: of this plan, or of one like it.
+        forecast: of this plan, or of one like it.
+        made: what a run of the plan made, a line each; `told`: what machines are told beside the outcome.
         can_sample: some seeds can be asked first, to measure what the others will take.
         again: the command that goes on where this run ends.
     """
@@ -91,10 +114,10 @@ class Job(Generic[P, O]):
     name: str
     opened: "Workspace"
     plan: P
-    run: "Callable[[P, Watch, asyncio.Event], Coroutine[Any, Any, O]]"
-    forecast: "Callable[[P], Forecast]"
-    made: Callable[[O], Iterable[str]]
-    told: Callable[[O], Mapping[str, object]] = lambda outcome: {}
+    run: Running[P, O]
+    forecast: Foretelling[P]
+    made: Callable[[O, P], Iterable[str]]
+    told: Callable[[], Mapping[str, object]] = dict
     can_sample: bool = False
     again: str = SAME
     as_json: bool = False
@@ -103,14 +126,14 @@ class Job(Generic[P, O]):
         """Run, show how it goes with a note above it, and print the outcome; what follows is the command's to say."""
         outcome = self._shown(self.plan, note or self._estimated())
         if self.as_json:
-            print_json({**outcome_json(outcome, self.plan), **self.told(outcome)})
+            print_json({**outcome_json(outcome, self.plan), **self.told()})
         else:
             self._tell(outcome)
         return outcome
 
     def _tell(self, outcome: O, error: str = "") -> None:
         say_filled(f"engine: {self.plan.engine}")
-        tell_outcome(outcome, self.plan, self.made(outcome), error)
+        tell_outcome(outcome, self.plan, self.made(outcome, self.plan), error)
 
     def tell_ended(self, outcome: O) -> None:
         """Print why a run ended early, what it did not come to, and what does."""
@@ -119,7 +142,10 @@ class Job(Generic[P, O]):
     def _estimated(self) -> str:
         if self.plan.asking is None or not self.plan.seeds:
             return ""
-        return estimated(self.forecast(self.plan), can_sample=self.can_sample)
+        return estimated(self._forecast(self.plan), can_sample=self.can_sample)
+
+    def _forecast(self, plan: P) -> "Forecast":
+        return self.forecast(self.opened.store, plan, seed=0)
 
     def _shown(self, plan: P, note: str) -> O:
         from synth.commands.stopping import run_stoppable, stopping_line
@@ -138,10 +164,13 @@ class Job(Generic[P, O]):
                 self._show(plan, watch, stack)
                 if note:
                     watch.note(note)
-                return run_stoppable(lambda stop: self.run(plan, watch, stop.event), on_first=stopping)
+                store = self.opened.store
+                return run_stoppable(
+                    lambda stop: self.run(store, plan, watch=watch, stop=stop.event), on_first=stopping
+                )
         except SkiffError as error:  # what was stored and paid before it
             if self.as_json:
-                of_run = {**outcome_json(outcomes[0], plan), **self.told(outcomes[0])} if outcomes else None
+                of_run = {**outcome_json(outcomes[0], plan), **self.told()} if outcomes else None
                 told = of_run or paid_json(watch.usage(), plan)
                 print_json(told | {"error": str(error), "exit_code": error.exit_code})
             elif outcomes:
@@ -182,7 +211,7 @@ class Job(Generic[P, O]):
                 "without an LLM nothing is asked, and nothing costs: name base_url and model in [llm] of synth.toml, or"
                 " leave --dry-run out"
             )
-        found = self.forecast(self.plan)
+        found = self._forecast(self.plan)
         if sample is not None:
             self._tell_sample(sample, found)
             return
@@ -207,14 +236,14 @@ class Job(Generic[P, O]):
         chosen = sampled(store, self.plan, sample, seed=0)
         asked = self._shown(replace(self.plan, seeds=chosen), "")
         rest = remaining(store, self.plan, chosen)
-        after = self.forecast(rest)
+        after = self._forecast(rest)
         over = passed(store, rest, after)
         if self.as_json:
-            of_sample = {**outcome_json(asked, self.plan), **self.told(asked)}
+            of_sample = {**outcome_json(asked, self.plan), **self.told()}
             print_json(asdict(after) | {"before": asdict(before.estimate), "sample": of_sample, "passed": over})
         else:
             say_filled(f"asked for a sample of {counted(len(chosen), self.plan.of.kind[:-1])}")
-            tell_outcome(asked, self.plan, self.made(asked))
+            tell_outcome(asked, self.plan, self.made(asked, self.plan))
             if asked.ended:
                 say_filled(asked.ended)
             say_filled(f"the rest: {estimated(after, can_sample=self.can_sample)}")

@@ -1,10 +1,9 @@
 """`synth generate`, and `synth runs retry`, which asks again for what got no reply."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,8 +28,6 @@ from synth.records import Task, UserError
 from synth.screen import say, warn
 
 if TYPE_CHECKING:
-    from synth.stages.asking.forecast import Forecast
-    from synth.stages.asking.watch import Watch
     from synth.stages.generate.plan import GeneratePlan
     from synth.stages.generate.run import Generated
     from synth.workspace import Workspace
@@ -160,16 +157,9 @@ def _job(
     from synth.stages.generate.forecast import forecast
     from synth.stages.generate.run import generate_samples
 
-    def run(plan: "GeneratePlan", watch: "Watch", stop: asyncio.Event) -> Coroutine[Any, Any, "Generated"]:
-        return generate_samples(opened.store, plan, watch=watch, stop=stop)
-
-    def foretold(plan: "GeneratePlan") -> "Forecast":
-        return forecast(opened.store, plan, seed=0)
-
-    def made(outcome: "Generated") -> Iterator[str]:
-        return _made(outcome, plan)
-
-    return Job("generate", opened, plan, run, foretold, made, can_sample=True, again=again, as_json=as_json)
+    return Job(
+        "generate", opened, plan, generate_samples, forecast, _made, can_sample=True, again=again, as_json=as_json
+    )
 
 
 def _carry_out(job: "Job[GeneratePlan, Generated]", note: str = "") -> None:

@@ -1,10 +1,9 @@
 """`synth judge`: grades of passages by an LLM or a cross-encoder."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +17,7 @@ from synth.commands.asking import (
     MaxTokensOption,
     ModelOption,
     SampleOption,
+    asking_at,
     leave,
 )
 from synth.commands.figures import counted
@@ -26,8 +26,6 @@ from synth.records import UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
-    from synth.stages.asking.forecast import Forecast
-    from synth.stages.asking.watch import Watch
     from synth.stages.judge.encoder import EncoderPlan
     from synth.stages.judge.plan import JudgePlan
     from synth.stages.judge.run import Judged
@@ -139,11 +137,8 @@ def judge(
         raise UserError(
             "no judge is named: give base_url and model in [llm] of synth.toml, or a cross-encoder with --encoder"
         )
-    from synth.stages.asking.plan import Asking
-
     ceilings = Ceilings(max_cost, max_tokens, max_requests)
-    ceilings.check_prices(llm.endpoints, batch=batch, settings=opened.config.llm)
-    asking = Asking(replace(llm, temperature=temperature), opened.journal, ceilings, opened.batches, batch)
+    asking = asking_at(opened, replace(llm, temperature=temperature), ceilings, in_batches=batch)
     plan = plan_judge(opened.store, asking, source or [], seed=seed, limit=limit, again=again, scope=scope)
     job = _job(opened, plan, as_json=as_json)
     if dry_run:
@@ -197,21 +192,16 @@ def _job(opened: "Workspace", plan: "JudgePlan", *, as_json: bool) -> "Job[Judge
     from synth.stages.judge.forecast import forecast_judge
     from synth.stages.judge.run import judge_samples
 
-    def run(plan: "JudgePlan", watch: "Watch", stop: asyncio.Event) -> Coroutine[Any, Any, "Judged"]:
-        return judge_samples(opened.store, plan, watch=watch, stop=stop)
-
-    def foretold(plan: "JudgePlan") -> "Forecast":
-        return forecast_judge(opened.store, plan, seed=0)
-
-    def made(outcome: "Judged") -> Iterator[str]:
-        if plan.nothing:
-            yield plan.nothing
-        yield f"graded {counted(outcome.num_judgements, 'passage')} of {counted(outcome.num_done, 'sample')}"
-
-    def told(outcome: "Judged") -> dict[str, object]:
+    def told() -> dict[str, object]:
         return _said(opened, plan.judge.names)
 
-    return Job("judge", opened, plan, run, foretold, made, told, can_sample=True, as_json=as_json)
+    return Job("judge", opened, plan, judge_samples, forecast_judge, _made, told, can_sample=True, as_json=as_json)
+
+
+def _made(outcome: "Judged", plan: "JudgePlan") -> Iterator[str]:
+    if plan.nothing:
+        yield plan.nothing
+    yield f"graded {counted(outcome.num_judgements, 'passage')} of {counted(outcome.num_done, 'sample')}"
 
 
 def _said(opened: "Workspace", names: Sequence[str]) -> dict[str, object]:

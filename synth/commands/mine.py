@@ -1,21 +1,24 @@
 """`synth mine`: options become settings and one run; what it did goes to the screen."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synth.commands.figures import counted
 from synth.commands.mine_labels import mine_labels
 from synth.commands.screens import MAX_SEED, JsonOption, SourceOption, WorkspaceOption, print_json, print_table
 from synth.records import Task, UserError
-from synth.screen import progress, say
+from synth.screen import progress, say, warn
 
 if TYPE_CHECKING:
+    from synth.stages.mine.forecast import MineForecast
     from synth.stages.mine.run import MineOutcome
 
 MAX_RANK = 10**6
+FORECAST_COLUMNS = ("source", "samples", "passages", "ranks", "texts to encode")
 STATUSES = {
     "full": "all negatives from the window of ranks",
     "widened": "too few in the window below the cap, so a rule was given up for some (they are marked)",
@@ -57,11 +60,14 @@ def mine(
         Task, typer.Option(help="Whose samples; of classification and sts see docs/mining-labels.md.")
     ] = Task.RETRIEVAL,
     source: SourceOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="At most so many samples; the same command again goes on.")
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="sentence-transformers model (folder, hub name, package), folder of vectors, or model of [mine]'s"
-            " base_url."
+            help="sentence-transformers model (folder, hub name, package) or folder of vectors. With [mine]'s base_url"
+            " the name of a model there, unless it is a folder or a package here."
         ),
     ] = None,
     miner: Annotated[
@@ -93,6 +99,12 @@ def mine(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Of the random choice in the window.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or several by commas: cuda:0,cuda:1.")] = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Tell what would be mined, in which corpora and with what; encode and store nothing."
+        ),
+    ] = False,
     workspace: WorkspaceOption = Path("."),
     as_json: JsonOption = False,
 ) -> None:
@@ -100,13 +112,15 @@ def mine(
     Find hard negatives for retrieval samples: exact search in their source's corpus, a window of ranks and a cap
     relative to the positive's score. Positives, the seed passage and duplicates are never negatives.
 
-    Every option but --task, --source and --device can stand in [mine] of synth.toml, with more; docs/mining.md tells
-    all.
+    Every option but --task, --source, --limit, --device and --dry-run can stand in [mine] of synth.toml, with
+    more; docs/mining.md tells all.
 
     Example: synth mine --encoder BAAI/bge-m3 --miner dense --miner bm25 --rank-min 5
     """
+    from synth.stages.mine.forecast import forecast_mine
     from synth.stages.mine.plan import plan_mine
     from synth.stages.mine.run import mine_negatives
+    from synth.stages.mine.settings import set_aside, with_options
     from synth.workspace import Workspace
 
     opened = Workspace.open(workspace)
@@ -124,11 +138,18 @@ def mine(
         "seed": seed,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    settings = replace(opened.config.mine, **given)
+    settings = with_options(opened.config.mine, given)
+    if note := set_aside(opened.config.mine, settings):
+        warn(note)
     if task is not Task.RETRIEVAL:
-        mine_labels(opened, task, settings, list(given), source or [], device=device, as_json=as_json)
+        asked = [*given, *(["limit"] if limit else []), *(["dry_run"] if dry_run else [])]
+        mine_labels(opened, task, settings, asked, source or [], device=device, as_json=as_json)
         return
-    plan = plan_mine(opened.store, settings, source or [], opened.embeddings, device=device)
+    plan = plan_mine(opened.store, settings, source or [], opened.embeddings, device=device, limit=limit)
+    if dry_run:
+        found = forecast_mine(plan)
+        print_json(asdict(found)) if as_json else _tell_forecast(found)
+        return
     outcome = mine_negatives(opened.store, plan, steps=progress)
     if as_json:
         print_json(asdict(outcome))
@@ -142,11 +163,32 @@ def _rules(relax: "list[Relax]") -> list[str]:
     return [each.value for each in relax if each is not Relax.NOTHING]
 
 
+def _tell_forecast(found: "MineForecast") -> None:
+    from synth.commands.mining_settings import settings_line
+
+    _tell_means(found)
+    say(settings_line(found.settings))
+    if not found.num_samples:
+        say("nothing is left to mine: what there is was mined with these settings already")
+        return
+    rows = [
+        (each.source, each.num_samples, each.num_passages, f"{each.rank_min} to {each.rank_max}", each.num_to_encode)
+        for each in found.sources
+    ]
+    print_table(FORECAST_COLUMNS, rows)
+    left = f"; beyond --limit {found.num_left:,} are left" if found.num_left else ""
+    say(f"{counted(found.num_samples, 'sample')} would be mined{left}")
+
+
+def _tell_means(found: "MineForecast | MineOutcome") -> None:
+    say(f"encoder: {found.encoder}")
+    say(f"search: {found.search}")
+    if found.reranker:
+        say(f"reranker: {found.reranker}")
+
+
 def _tell(outcome: "MineOutcome", workspace: Path) -> None:
-    say(f"encoder: {outcome.encoder}")
-    say(f"search: {outcome.search}")
-    if outcome.reranker:
-        say(f"reranker: {outcome.reranker}")
+    _tell_means(outcome)
     say(f"stored {outcome.num_negatives} negatives for {outcome.num_samples} samples")
     for status, number in sorted(outcome.statuses.items()):
         say(f"{number} {status}: {STATUSES[status]}")

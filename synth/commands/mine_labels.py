@@ -85,7 +85,7 @@ def _tell_classes(outcome: "ClassOutcome", workspace: Path) -> None:
     for note in outcome.notes:
         say(note)
     if outcome.num_samples:
-        say(f"next: synth report {outcome.run_id} -w {workspace}")
+        say(f"next: synth runs show {outcome.run_id} -w {workspace}")
 
 
 def _tell_boundaries(outcome: "BoundaryOutcome", workspace: Path) -> None:

@@ -30,6 +30,7 @@ from synth.commands.mining_words import (
     score_lines,
     score_rows,
     score_sorts,
+    shrunk_lines,
     sort_title,
     wanting_lines,
     wanting_title,
@@ -78,6 +79,7 @@ def _outcome(found: MiningReport) -> Iterator[str]:
     yield from paragraphs([outcome_line(found.outcome)])
     if rows := outcome_rows(found):
         yield table(OUTCOME_COLUMNS, rows)
+    yield from paragraphs(shrunk_lines(found))
     yield from paragraphs(filter(None, [fallen_line(found)]))
     if rows := fallen_rows(found):
         yield table(FALLEN_COLUMNS, rows, num_words=2)
@@ -139,7 +141,7 @@ def _shares(found: FalseNegatives) -> Iterator[str]:
     """The share of each band as a bar, its outline up to the upper end of the interval."""
     bars = {
         band_name(each): Bar(each.share, f"{each.share:.1%}, up to {each.high:.1%}", each.high)
-        for each in found.bands
+        for each in [*found.bands, *found.others]
         if each.share is not None and each.high is not None
     }
     if bars:

@@ -17,12 +17,13 @@ NOTES_AND_TEXT = (2, 5)  # shares of the width
 
 def tell(found: "MiningReport") -> None:
     """All of it."""
-    from synth.commands.mining_words import OUTCOME_COLUMNS, outcome_line, outcome_rows, run_lines
+    from synth.commands.mining_words import OUTCOME_COLUMNS, outcome_line, outcome_rows, run_lines, shrunk_lines
 
     tell_lines(run_lines(found))
     tell_lines(["", outcome_line(found.outcome)])
     if rows := outcome_rows(found):
         print_table(OUTCOME_COLUMNS, rows)
+    tell_lines(shrunk_lines(found))
     _tell_fallen(found)
     if found.scores is not None:
         _tell_scores(found, found.scores)

@@ -1,9 +1,10 @@
 """The report of a mine run in words and numbers, as the screen and the page both have it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synth.commands.figures import counted, duration
+from synth.commands.mining_settings import changes_line, settings_line, spaced
 from synth.commands.report_words import NOT_FORESEEN, above_share, middle, score_row
 from synth.stages.report.figures import Histogram
 from synth.stages.report.mining import (
@@ -16,7 +17,7 @@ from synth.stages.report.mining import (
     Step,
 )
 from synth.store.mined_before import Side
-from synth.store.mining_report import DEEP, DeepPositive, FoundNegative, MinedSample, Wanting
+from synth.store.mining_report import DEEP, FIRST_MINER, DeepPositive, FoundNegative, MinedSample, Wanting
 
 Rows = list[tuple[object, ...]]
 STATUSES = ("full", "widened", "short", "none")
@@ -26,7 +27,6 @@ BAND_COLUMNS = ("ranks", "negatives", "judged", "false", "share", "95% confidenc
 FLAG_COLUMNS = ("negatives that are", "number", "of all")
 BEFORE_COLUMNS = ("of these samples", "before", "now")
 ALL = "all"
-UNTOLD = {"encoder", "api_key_env"}  # settings: the encoder has a line of its own, and a key is nobody's result
 POSITIVE = "positive"
 FLAGS = {
     "near_positive": "near a positive",
@@ -51,13 +51,8 @@ def run_lines(found: MiningReport) -> Iterator[str]:
     if found.reason or found.status == "failed":
         yield found.reason or NOT_FORESEEN
     yield found.device or found.model
-    settings = [
-        f"{_spaced(name)} {_told(value)}"
-        for name, value in found.settings.items()
-        if name not in UNTOLD and value is not None and value is not False and value not in ("", [], {})
-    ]
-    if settings:
-        yield ", ".join(settings)
+    if found.settings:
+        yield settings_line(found.settings)
     yield from (_step(each, found.device) for each in found.steps)
 
 
@@ -76,6 +71,15 @@ def outcome_rows(found: MiningReport) -> Rows:
         (each.source, each.num_samples, *(each.statuses.get(name, 0) for name in STATUSES), each.num_negatives)
         for each in found.sources
     ]
+
+
+def shrunk_lines(found: MiningReport) -> Iterator[str]:
+    """In which sources the window of ranks was another than that asked for."""
+    for each in found.sources:
+        if each.shrunk is not None:
+            first, last = each.shrunk.rank_min, each.shrunk.rank_max
+            corpus = counted(each.shrunk.num_passages, "passage")
+            yield f"{each.source}: ranks {first} to {last}, since its corpus has only {corpus}"
 
 
 def fallen_line(found: MiningReport) -> str:
@@ -185,17 +189,20 @@ def false_lines(found: MiningReport) -> Iterator[str]:
 
 
 def judged_title(found: FalseNegatives) -> str:
-    """Whose word it is."""
-    return f"false negatives by rank, in the eyes of {found.judged_by}"
+    """Whose word it is, and whose ranks they are."""
+    return f"false negatives by rank in the list of {FIRST_MINER}, in the eyes of {found.judged_by}"
 
 
 def band_rows(found: FalseNegatives) -> list[tuple[str, ...]]:
     """Of each band of ranks and of all, by BAND_COLUMNS."""
-    return [*(_band_row(band_name(each), each) for each in found.bands), _band_row(ALL, found.all_ranks)]
+    bands = [*found.bands, *found.others]
+    return [*(_band_row(band_name(each), each) for each in bands), _band_row(ALL, found.all_ranks)]
 
 
 def band_name(each: Band) -> str:
-    """Its ranks in words."""
+    """Its ranks in words, or who found what has no rank of the first miner."""
+    if each.found_by:
+        return f"only {each.found_by}"
     return f"{each.first} and deeper" if each.last is None else f"{each.first} to {each.last}"
 
 
@@ -213,8 +220,8 @@ def flag_line(found: MiningReport) -> str:
 
 def flag_rows(found: MiningReport) -> Rows:
     """Negatives by flag, and those that a rule was given up for, by FLAG_COLUMNS."""
-    told = [(FLAGS.get(name, _spaced(name)), num) for name, num in found.flags.items()]
-    told += [(RELAXED.get(name, _spaced(name)), num) for name, num in found.relaxed.items()]
+    told = [(FLAGS.get(name, spaced(name)), num) for name, num in found.flags.items()]
+    told += [(RELAXED.get(name, spaced(name)), num) for name, num in found.relaxed.items()]
     return [(name, num, f"{num / found.outcome.num_negatives:.1%}") for name, num in told]
 
 
@@ -232,11 +239,13 @@ def positive_name(each: MinedSample) -> str:
 
 def negative_notes(each: FoundNegative) -> list[str]:
     """Where a negative stands, who found it, and why it should be looked at."""
-    notes = [f"negative, rank {each.rank:,}, score {each.score:z.2f}"]
+    names = [miner["miner"] for miner in each.miners]
+    by = "" if FIRST_MINER in names or not names else f" by {' or '.join(names)}"
+    notes = [f"negative, rank {each.rank:,}{by}, score {each.score:z.2f}"]
     if each.miners:
         notes.append(", ".join(_miner(miner) for miner in each.miners))
     notes += [_flag(name, each) for name in each.flags]
-    notes += [f"relaxed: {_spaced(name)}" for name in each.relaxed]
+    notes += [f"relaxed: {spaced(name)}" for name in each.relaxed]
     return notes
 
 
@@ -248,11 +257,14 @@ def before_lines(found: MiningReport) -> Iterator[str]:
     runs = ", ".join(str(each) for each in before.run_ids)
     by = f"{', '.join(before.encoders)} ({'run' if len(before.run_ids) == 1 else 'runs'} {runs})"
     yield f"mined before by {by}: {before.num_samples:,} of these samples"
+    yield changes_line(before.changes)
     if before.before.num_negatives:
+        others = before.num_kept - before.num_nearer - before.num_farther - before.num_same
+        unranked = f", {others:,} not found by {FIRST_MINER} both times" if others else ""
         yield (
             f"of {counted(before.before.num_negatives, 'negative')} before, {before.num_kept:,}"
             f" ({before.num_kept / before.before.num_negatives:.1%}) were found now as well: {before.num_nearer:,}"
-            f" nearer by rank, {before.num_farther:,} farther, {before.num_same:,} at the same rank"
+            f" nearer by rank, {before.num_farther:,} farther, {before.num_same:,} at the same rank{unranked}"
         )
     if list(before.encoders) != [found.model]:
         yield "the scores of two encoders are on two scales: compare distances within one, not scores"
@@ -277,7 +289,7 @@ def before_rows(found: MiningReport) -> list[tuple[str, str, str]]:
 
 def fall_words(reason: str) -> str:
     """Why a candidate fell."""
-    return FALLS.get(reason, _spaced(reason))
+    return FALLS.get(reason, spaced(reason))
 
 
 def _measured(side: Side, field: str, how: str) -> str:
@@ -299,7 +311,7 @@ def _flag(name: str, each: FoundNegative) -> str:
             return f"{each.overlap:.0%} of words in common with a positive"
         case "above_reranker" if each.relevance is not None and each.positive_relevance is not None:
             return f"reranker {each.relevance:.2f}, positive {each.positive_relevance:.2f}"
-    return _spaced(name)
+    return spaced(name)
 
 
 def _miner(miner: Mapping[str, Any]) -> str:
@@ -320,15 +332,3 @@ def _step(each: Step, device: str) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _told(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " and ".join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "yes" if value is True else str(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synth.commands.asking import asking_of
 from synth.commands.screens import JsonOption, SourceOption, WorkspaceOption, print_json, print_table
 from synth.records import Task, UserError
 from synth.screen import cell, console, new_table, say, show
@@ -113,12 +114,10 @@ def recipes_show(
 
 def _next(opened: "Workspace", recipe: "Recipe", source: Sequence[str] | None, language: str) -> "Seed":
     from synth.llm.ceilings import Ceilings
-    from synth.stages.asking.plan import Asking
     from synth.stages.generate.messages import first_seed
     from synth.stages.generate.plan import Wanted
 
-    llm = opened.llm(base_url=None, model=None)
-    asking = Asking(llm, opened.journal, Ceilings(), opened.batches) if llm else None
+    asking = asking_of(opened, opened.llm(base_url=None, model=None), Ceilings())
     wanted = Wanted(
         recipe.task, recipe.operation, tuple(source or ()), language=language, limit=1, recipes=opened.recipes
     )

@@ -1,9 +1,8 @@
 """`synth relabel`: the positive of a generated sample moves to the passage that answers its query best."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,8 +23,6 @@ from synth.records import UserError
 from synth.screen import progress, say
 
 if TYPE_CHECKING:
-    from synth.stages.asking.forecast import Forecast
-    from synth.stages.asking.watch import Watch
     from synth.stages.relabel.plan import RelabelPlan
     from synth.stages.relabel.run import RelabelOutcome
     from synth.workspace import Workspace
@@ -105,19 +102,10 @@ def _job(opened: "Workspace", plan: "RelabelPlan", *, as_json: bool) -> "Job[Rel
     from synth.stages.generate.forecast import forecast
     from synth.stages.relabel.run import relabel_samples
 
-    def run(plan: "RelabelPlan", watch: "Watch", stop: asyncio.Event) -> Coroutine[Any, Any, "RelabelOutcome"]:
-        return relabel_samples(opened.store, plan, watch=watch, stop=stop)
-
-    def foretold(plan: "RelabelPlan") -> "Forecast":
-        return forecast(opened.store, plan, seed=0)
-
-    def made(outcome: "RelabelOutcome") -> Iterator[str]:
-        return _made(outcome, plan)
-
-    def told(outcome: "RelabelOutcome") -> dict[str, object]:
+    def told() -> dict[str, object]:
         return {"encoder": plan.device, "search": plan.search}
 
-    return Job("relabel", opened, plan, run, foretold, made, told, as_json=as_json)
+    return Job("relabel", opened, plan, relabel_samples, forecast, _made, told, as_json=as_json)
 
 
 def _made(outcome: "RelabelOutcome", plan: "RelabelPlan") -> Iterator[str]:

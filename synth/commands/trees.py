@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from synth.commands.figures import counted
+from synth.commands.mining_settings import unusual
 from synth.screen import cell, console
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
         why = each["reason"] and f"({each['reason']})"
         found = " ".join(filter(None, (each["status"], why)))
         rank = None if each["positive_rank"] is None else f"the positive ranks {each['positive_rank']}"
-        of = f"mined by {each['miner']}, run {_brief(each['run_id'])}: {found}"
+        settings = unusual(each["settings"] or {})
+        by = f"mined by {each['miner']}{f' ({settings})' if settings else ''}"
+        of = f"{by}, run {_brief(each['run_id'])}: {found}"
         fell = ", ".join(f"{number} {why}" for why, number in (each["fallen"] or {}).items())
         _add_candidates(_add(below, _joined(of, rank, fell and f"fell: {fell}")), each["candidates"])
     for number, each in enumerate(latest, start=1):

@@ -5,35 +5,24 @@ by what is to be done about it. Importing this file imports openai, which takes 
 What a server says is hostile input: whatever comes out of here is finite numbers in the shape that was asked for.
 """
 
-import asyncio
 import base64
-import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal
 
-import aiohttp
-import httpx2
 import numpy as np
 import openai
 import orjson
 from numpy.typing import NDArray
-from yarl import URL
 
-from synth.llm.client import proxy_for
-from synth.llm.completion import Reader
 from synth.llm.config import Endpoint
-from synth.llm.faults import Fault, Rejected, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.faults import Fault, Rejected, Transient, Unusable
 from synth.llm.journal import MOST_TOKENS
-from synth.llm.ratelimits import retry_after
+from synth.llm.openai_client import OpenAIClient
 
 VectorFormat = Literal["base64", "float"]
 
-CONNECT_SECONDS = 15.0
 MOST_BYTES = 256 << 20  # of one reply: 128 vectors of 16,384 numbers, written out in full, are 50 MB
-_KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
 # llama.cpp says so with a 500: a text of more tokens than its physical batch
 _TOO_LONG = "too large to process"
 
@@ -46,54 +35,13 @@ class Embedded:
     tokens: int
 
 
-class _Client(openai.DefaultAioHttpClient):
-    """Reads at most MOST_BYTES of an answer."""
-
-    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        response = await super().send(request, stream=True, **options)
-        content = bytearray()
-        try:
-            async with aclosing(response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    content += chunk
-                    if len(content) > MOST_BYTES:
-                        raise Unusable(f"an answer of more than {MOST_BYTES >> 20} MB")
-        finally:
-            await response.aclose()
-        headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        return httpx2.Response(response.status_code, headers=headers, content=bytes(content), request=request)
-
-
-class EmbeddingClient:
+class EmbeddingClient(OpenAIClient):
     """One server, one key ("" for none). Open it with `async with`."""
 
     def __init__(self, endpoint: Endpoint, key: str, *, dimensions: int | None, timeout_seconds: float) -> None:
-        self.reader = Reader(key)
+        super().__init__(endpoint, key, silent_seconds=timeout_seconds, most_bytes=MOST_BYTES)
         self._model, self._dimensions, self._timeout_seconds = endpoint.model, dimensions, timeout_seconds
         self._headers = {} if key else {"Authorization": openai.Omit()}
-        proxy = proxy_for(URL(endpoint.base_url))
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",  # the package wants one
-            base_url=endpoint.base_url,
-            timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
-            max_retries=0,
-            http_client=_Client(
-                follow_redirects=False,  # it would carry texts to a server that nobody configured
-                trust_env=False,
-                proxy=str(proxy) if proxy else None,
-                verify=ssl.create_default_context(),
-            ),
-        )
-        # Of the environment the package takes these two; asked for chat, a server is not told of them either.
-        self._client.organization = self._client.project = None
-
-    async def __aenter__(self) -> "EmbeddingClient":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        await self._client.close()
 
     async def post(self, texts: Sequence[str], vector_format: VectorFormat) -> Embedded:
         """
@@ -109,7 +57,7 @@ class EmbeddingClient:
         Raises:
             Transient, TimedOut, Refused, Unreachable, Rejected, Unusable: see each.
         """
-        async with self._asking():
+        async with self._asking(self._timeout_seconds):
             answer = await self._client.embeddings.with_raw_response.create(
                 model=self._model,
                 input=list(texts),
@@ -120,40 +68,15 @@ class EmbeddingClient:
             content = answer.content
         return self._read(content, len(texts))
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):  # of the whole: a server may drip a byte at a time
-                yield
-        except TimeoutError:
-            raise TimedOut(f"no whole answer within {self._timeout_seconds:g} s") from None
-        except openai.APIStatusError as error:
-            raise self._fault(error) from None
-        except openai.APIConnectionError as error:
-            raise self._broken(error.__cause__ or error) from None
-        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, ConnectionError) as error:
-            raise self._broken(error) from None
-
     def _fault(self, error: openai.APIStatusError) -> Fault:
-        fault = self.reader.fault(
-            error.status_code,
-            error.body or "",
-            reason=error.message,
-            seconds=retry_after(error.response.headers),
-        )
+        fault = super()._fault(error)
         if isinstance(fault, Transient) and _TOO_LONG in str(fault):
             return Rejected(str(fault), error.status_code, alone=True, kind="too_long")
         return fault
 
     def _broken(self, error: BaseException) -> Fault:
-        # The transport reports a refused or broken connection as a timeout: what it was is in the cause.
-        origin = error.__cause__ or error
-        said = self.reader.line(str(origin) or type(origin).__name__)
-        if isinstance(origin, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable(said)
-        if isinstance(origin, aiohttp.SocketTimeoutError):
-            return TimedOut("no answer in time")
-        return Transient(f"the connection broke: {said}", "reset", paid=True)
+        fault = super()._broken(error)
+        return Transient(f"the connection broke: {fault}", "reset", paid=True) if fault.cause == "reset" else fault
 
     def _read(self, content: bytes, num_texts: int) -> Embedded:
         try:

@@ -65,6 +65,13 @@ def open_encoder(settings: EncoderSettings, folder: Path, *, device: str, precis
     )
 
 
+def is_here(name: str) -> bool:
+    """Whether an encoder's name is that of a folder on this machine, or of a package that is to carry a model."""
+    from mining.model_folder import resolve_model
+
+    return name.startswith("package:") or Path(resolve_model(name)).is_dir()
+
+
 def spending(encoder: "Encoder") -> str:
     """What a server was asked for an encoder so far, in one line; "" where no server is."""
     return str(getattr(encoder, "spent", ""))

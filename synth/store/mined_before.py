@@ -1,11 +1,12 @@
 """Two minings of the same samples, with other settings or another encoder: what changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from synth.store.connection import Store
-from synth.store.mining_report import DEEP
+from synth.store.mining_report import DEEP, FOUND_BY_OTHERS
 from synth.store.sample_history import read_rows
 
 # The mining of the same revisions before this one that has most of them in common, the latest of those with as many.
@@ -17,8 +18,13 @@ WHERE e.created_at < m.created_at
 GROUP BY e.stage_key ORDER BY num DESC, max(e.created_at) DESC LIMIT 1
 """
 ENCODERS = "SELECT DISTINCT model FROM run WHERE run_id IN (SELECT unnest($ids::UUID[])) ORDER BY model"
-# Both minings of what they have in common, and the negatives of both, once each.
-BOTH = """
+# The runs of one mining may differ in what decides no negative, such as the search: the last one counts.
+CONFIGS = """
+SELECT config FROM run WHERE run_id = $id OR run_id = (SELECT max(id) FROM (SELECT unnest($ids::UUID[]) AS id))
+ORDER BY run_id = $id
+"""
+# Both minings of what they have in common, and the negatives of both, once each, with their rank by the first miner.
+BOTH = f"""
 WITH shared AS (
     SELECT m.revision_id FROM mined m SEMI JOIN (FROM mined WHERE stage_key = $key) e ON e.revision_id = m.revision_id
     WHERE m.run_id = $id
@@ -28,7 +34,7 @@ mining AS MATERIALIZED (
     FROM mined SEMI JOIN shared USING (revision_id) WHERE run_id = $id OR stage_key = $key
 ),
 found AS MATERIALIZED (
-    SELECT g.time, n.revision_id, n.text_id, min(n.rank) AS rank,
+    SELECT g.time, n.revision_id, n.text_id, min(CASE WHEN {FOUND_BY_OTHERS} = '' THEN n.rank END) AS rank,
            min(CASE WHEN isfinite(n.score) THEN n.score END) AS score, min(n.positive_score) AS positive_score
     FROM mining g JOIN negative n ON n.revision_id = g.revision_id AND n.run_id = g.run_id AND n.original_id IS NULL
     GROUP BY ALL
@@ -78,16 +84,27 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A setting that two runs have, each with another value."""
+
+    name: str
+    before: Any
+    now: Any
+
+
+@dataclass(frozen=True, slots=True)
 class MinedBefore:
     """
-    The earlier mining of `num_samples` samples of a run, by whose encoders and in which runs, and both sides of it. Of
-    its negatives `num_kept` were found anew: `num_nearer` at a better rank, `num_farther` at a worse one, `num_same` at
-    the same one.
+    The earlier mining of `num_samples` samples of a run, by whose encoders and in which runs, the settings that differ
+    from those of its last run (none: the weights of a model do, or the precision), and both sides of it. Of its
+    negatives `num_kept` were found anew: `num_nearer` at a better rank, `num_farther` at a worse one, `num_same` at the
+    same one; the others have a rank by the first miner on one side at most.
     """
 
     encoders: Sequence[str]
     run_ids: Sequence[UUID]
     num_samples: int
+    changes: Sequence[Change]
     before: Side
     now: Side
     num_kept: int
@@ -106,6 +123,14 @@ def mined_before(store: Store, run_id: UUID) -> MinedBefore | None:
         values = {"id": run_id, "key": earlier["stage_key"]}
         before, now = (Side(**row) for row in read_rows(cursor, SIDES, **values))
         [kept] = read_rows(cursor, KEPT, **values)
-        encoders = read_rows(cursor, ENCODERS, ids=[str(each) for each in earlier["run_ids"]])
+        ids = [str(each) for each in earlier["run_ids"]]
+        encoders = read_rows(cursor, ENCODERS, ids=ids)
+        configs = [row["config"] or {} for row in read_rows(cursor, CONFIGS, id=run_id, ids=ids)]
     names = [row["model"] for row in encoders]
-    return MinedBefore(names, earlier["run_ids"], earlier["num"], before, now, **kept)
+    changes = _changes(configs[0], configs[-1])
+    return MinedBefore(names, earlier["run_ids"], earlier["num"], changes, before, now, **kept)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """A setting that one of them does not know is of another version, and no change."""
+    return [Change(name, before[name], now[name]) for name in now if name in before and before[name] != now[name]]

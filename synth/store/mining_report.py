@@ -12,6 +12,7 @@ from synth.store.sample_history import Row, read_rows
 
 DEEP = 50  # the rank below which a positive makes a bad pair (KaLM-Embedding: filter_topk 50)
 REVIEWERS = "reviewers"
+FIRST_MINER = "dense"  # whose ranks and scores negatives have; where it did not find one, the rank is another miner's
 # An edit that leaves the query takes negatives along, under the run that found them: those count once.
 OF_RUN = "negative n WHERE n.run_id = $id AND n.original_id IS NULL"
 # A step may be taken many times: the last one tells the most memory.
@@ -65,6 +66,11 @@ SELECT lowest AS score FROM ({POSITIVE_SCORES}) WHERE isfinite(lowest)
 ORDER BY sha256($seed::VARCHAR || revision_id::VARCHAR) LIMIT $limit
 """
 FOUND_BY = "coalesce(nullif(array_to_string(list_sort([m.miner FOR m IN n.miners]), ' and '), ''), n.origin)"
+# Who found a negative that the first miner did not find; "" if that did, or nothing is known of miners.
+FOUND_BY_OTHERS = f"""
+(CASE WHEN coalesce(len(n.miners), 0) = 0 OR list_contains([m.miner FOR m IN n.miners], '{FIRST_MINER}') THEN ''
+     ELSE {FOUND_BY} END)
+"""
 DRAWN_NEGATIVES = f"""
 SELECT {FOUND_BY} AS found_by, n.score, n.positive_score FROM {OF_RUN} AND isfinite(n.score)
 ORDER BY sha256($seed::VARCHAR || n.negative_id::VARCHAR) LIMIT $limit
@@ -77,10 +83,13 @@ UNION ALL
 SELECT 'flagged', '', count(*) FROM {OF_RUN} AND len(n.flags) > 0
 ORDER BY of, num DESC, name
 """
-# By rank, how many negatives each judge graded and how many of them it takes for answers, at least in part (grade 2);
-# and what people said, who judge all that they leave in a sample that they approve.
+# By rank and, where the first miner did not find them, by who did: how many negatives each judge graded and how many of
+# them it takes for answers, at least in part (grade 2); and what people said, who judge all that they leave in a sample
+# that they approve.
 JUDGED = f"""
-WITH found AS (SELECT n.sample_id, n.text_id, n.rank, n.created_at FROM {OF_RUN}),
+WITH found AS (
+    SELECT n.sample_id, n.text_id, n.rank, {FOUND_BY_OTHERS} AS found_by, n.created_at FROM {OF_RUN}
+),
 graded AS (
     SELECT judge, sample_id, text_id, grade FROM judgement SEMI JOIN found USING (sample_id, text_id)
     QUALIFY row_number() OVER (
@@ -97,17 +106,21 @@ approval AS (
     GROUP BY sample_id
 ),
 said AS (
-    SELECT 'judge ' || g.judge AS judged_by, f.rank, g.grade >= 2 AS is_false
+    SELECT 'judge ' || g.judge AS judged_by, f.rank, f.found_by, g.grade >= 2 AS is_false
     FROM found f JOIN graded g USING (sample_id, text_id) WHERE g.grade IS NOT NULL
     UNION ALL
-    SELECT '{REVIEWERS}', f.rank, coalesce(w.is_false, false)
+    SELECT '{REVIEWERS}', f.rank, f.found_by, coalesce(w.is_false, false)
     FROM found f LEFT JOIN word w USING (sample_id, text_id) LEFT JOIN approval a USING (sample_id)
     WHERE w.text_id IS NOT NULL OR f.created_at <= a.last_at
 )
-SELECT judged_by, rank, count(*) AS num, count(*) FILTER (is_false) AS num_false FROM said
-GROUP BY ALL ORDER BY judged_by, rank
+SELECT judged_by, found_by, rank, count(*) AS num, count(*) FILTER (is_false) AS num_false FROM said
+GROUP BY ALL ORDER BY judged_by, found_by, rank
 """
-RANKS = f"SELECT n.rank, count(*) AS num FROM {OF_RUN} GROUP BY ALL ORDER BY n.rank"
+RANKS = f"SELECT {FOUND_BY_OTHERS} AS found_by, n.rank, count(*) AS num FROM {OF_RUN} GROUP BY ALL ORDER BY ALL"
+# A run encodes the corpus of one source after the other, in the order of their names.
+CORPORA = """
+SELECT number AS num_passages FROM run_step WHERE run_id = $id AND step = 'encode passages' ORDER BY created_at
+"""
 DRAWN = f"""
 SELECT m.sample_id, m.revision_id, m.status, m.positive_rank, m.lowest AS positive_score, r.query,
        r.positives[1] AS positive, len(r.positives) AS num_positives
@@ -189,13 +202,21 @@ class MinedSample:
 def mining_counts(store: Store, run_id: UUID) -> Row:
     """
     The mine run as a row of the view `runs`, with what it did and found, each a list of rows: `steps`, `outcomes` (by
-    source and status), `fallen` (by source and reason), `flags`, `ranks` (negatives by rank), `judged` (by who judged
-    and rank); and `positives`, one row.
+    source and status), `fallen` (by source and reason), `flags`, `ranks` (negatives by rank and, where the first miner
+    did not find them, who did), `judged` (the same by who judged) and `corpora` (passages, in the order of sources'
+    names); and `positives`, one row.
     """
     with store.read() as cursor:
         [run] = read_rows(cursor, "FROM runs WHERE run_id = $id", id=run_id)
         [positives] = read_rows(cursor, POSITIVE_RANKS, id=run_id)
-        lists = {"steps": STEPS, "outcomes": OUTCOMES, "fallen": FALLEN, "flags": FLAGS, "ranks": RANKS}
+        lists = {
+            "steps": STEPS,
+            "outcomes": OUTCOMES,
+            "fallen": FALLEN,
+            "flags": FLAGS,
+            "ranks": RANKS,
+            "corpora": CORPORA,
+        }
         found = {name: read_rows(cursor, sql, id=run_id) for name, sql in {**lists, "judged": JUDGED}.items()}
     return {**run, **found, "positives": positives}
 

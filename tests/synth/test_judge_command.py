@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from synth.records import Verdict
 from synth.workspace import Workspace
 from tests.batch_server import BatchServer
 from tests.chat_server import Messages
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder
 from tests.synth.conftest import Run
 from tests.synth.serving import Served
 from tests.synth.stages.judging import GRADES, SAMPLES, by_the_rule, fill, grades, shown
@@ -38,11 +37,8 @@ def filled(workspace: Workspace, served: Served) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield save_cross_encoder(tmp_path_factory.mktemp("model") / "tiny")
-    torch.set_num_threads(before)
+def model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> str:
+    return save_cross_encoder(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_the_screen_tells_the_grades_what_they_cost_and_what_follows(synth: Run, served: Served) -> None:

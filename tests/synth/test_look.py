@@ -138,6 +138,28 @@ def test_show_tells_how_a_negative_was_found_and_which_candidates_fell(
     assert lines[at + 4] == "2 more that fell"
 
 
+def test_show_tells_minings_apart_by_their_encoder_and_the_settings_that_are_not_the_default(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    for model, config in (
+        ("small", {"encoder": "small", "rank_min": 10, "relax": ["window"], "absolute_cap": None}),
+        ("large", {"encoder": "large", "rank_min": 5, "miners": ["dense", "bm25"], "relax": [], "reranker": HOSTILE}),
+    ):
+        with runs.recorded(workspace.store, "mine", config, model=model) as run, workspace.store.write() as cursor:
+            of = {"sample_id": sample, "revision_id": sample, "created_at": now(), "run_id": run.run_id}
+            insert(cursor, "mined", [of | {"status": "full", "reason": ""}])
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    plain, other = (line for line in lines if line.startswith("mined by"))
+    assert plain.startswith("mined by small, run ")
+    assert (
+        other.startswith("mined by large (miners dense and bm25, rank min 5, relax none, reranker ")
+        and "\x1b" not in other
+    )
+    told = json.loads(synth("show", sample, "--json", "-w", root)[1])["minings"]
+    assert [each["settings"]["rank_min"] for each in told] == [10, 5]
+
+
 @pytest.mark.parametrize(
     ("settled", "told"),
     [

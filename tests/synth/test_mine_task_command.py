@@ -48,7 +48,7 @@ def test_negatives_of_other_classes_are_told_with_what_was_set_aside_and_left_ou
         "1 samples not mined: a held-out set has the text too",
         lines[-1],
     ]
-    assert lines[-1].startswith("next: synth report ")
+    assert lines[-1].startswith("next: synth runs show ")  # a report is of retrieval samples alone
 
 
 def test_the_boundary_of_each_source_is_told(synth: Run, encoder: str) -> None:
@@ -84,6 +84,8 @@ def test_both_outcomes_are_one_line_of_json(synth: Run, encoder: str) -> None:
         (("classification", "--rank-min", 2), "--rank-min does not go with --task classification"),
         (("classification", "--miner", "dense"), "--miner does not go with --task classification"),
         (("sts", "--rerank", "model"), "--rerank does not go with --task sts"),
+        (("sts", "--limit", 5), "--limit does not go with --task sts"),
+        (("classification", "--dry-run"), "--dry-run does not go with --task classification"),
     ],
 )
 def test_what_is_for_retrieval_alone_is_refused_in_one_line(

@@ -20,6 +20,7 @@ from tests.synth.conftest import Run
 from tests.synth.stages.mining_runs import (
     BIRDS,
     BOATS,
+    CONFIG,
     PASSAGES,
     a_mine_run,
     asked,
@@ -70,7 +71,7 @@ def test_the_run_its_settings_its_steps_and_its_outcome_are_told(synth: Run, run
     code, out, _ = synth("report")
     rows = rows_of(out)
     assert code == 0 and re.fullmatch(rf"mine {run_id}: done in \d+\.\d s", rows[0])
-    assert rows[1:3] == ["small on cpu in bf16", "num negatives 4, rank min 10"]
+    assert rows[1:3] == ["small on cpu in bf16", "settings: the defaults"]
     assert re.fullmatch(r"encode queries: 3 in \d+\.\d s; peak memory 90 MB", rows[3])
     assert "3 samples: 1 full, 1 widened, 1 none; 3 negatives" in rows
     assert "birds 1 0 0 0 1 0" in rows and "boats 2 1 1 0 0 3" in rows
@@ -108,7 +109,8 @@ def test_false_negatives_are_told_by_rank_or_how_to_learn_of_them(
     graded(workspace.store, sample, (10, 2), (11, 0), judge="big")
     out = synth("report")[1]
     rows = rows_of(out)
-    assert "false negatives by rank, in the eyes of judge big" in rows and "nobody judged" not in out
+    title = "false negatives by rank in the list of dense, in the eyes of judge big"
+    assert title in rows and "nobody judged" not in out
     assert "6 to 10 1 1 1 100.0% 20.7% to 100.0%" in rows and "31 to 50 1 0 0" in rows
     assert "all 3 2 1 50.0% 9.5% to 90.5%" in rows
 
@@ -120,14 +122,58 @@ def test_an_earlier_mining_of_the_same_samples_is_held_against_it(
     samples = {each.query: each for each in minings.minable(workspace.store, UUID(int=1))}
     one = samples["who rows?"]
     a_mine_run(
-        workspace.store, mined(one, negative(one, 7, 0.5, of=10), negative(one, 12), positive_rank=2), encoder="trained"
+        workspace.store,
+        mined(one, negative(one, 7, 0.5, of=10), negative(one, 12), positive_rank=2),
+        encoder="trained",
+        config={**CONFIG, "encoder": "trained", "rank_min": 5},
     )
     rows = rows_of(synth("report")[1])
     assert f"mined before by small (run {run_id}): 1 of these samples" in rows
+    assert "settings that are not the default: rank min 5" in rows
+    assert "settings that differ: encoder small before, trained now; rank min 10 before, 5 now" in rows
     kept = "of 2 negatives before, 1 (50.0%) were found now as well: 1 nearer by rank, 0 farther, 0 at the same rank"
     assert kept in rows and "mean rank of the positive 1.0 2.0" in rows
     assert "mean distance below the positive 0.375 0.250" in rows
     assert "the scores of two encoders are on two scales: compare distances within one, not scores" in rows
+
+
+def test_a_mining_of_the_same_settings_by_other_weights_is_said_to_be_one(
+    synth: Run, workspace: Workspace, run_id: UUID
+) -> None:
+    samples = {each.query: each for each in minings.minable(workspace.store, UUID(int=1))}
+    a_mine_run(workspace.store, mined(samples["who rows?"]), encoder="trained")
+    assert "no setting differs: a model has other weights than before, or another precision" in synth("report")[1]
+
+
+def test_what_only_another_miner_found_has_a_row_of_its_own(
+    synth: Run, workspace: Workspace, run_id: UUID, tmp_path: Path
+) -> None:
+    [one] = asked(workspace.store, "who dives?")
+    a_mine_run(workspace.store, mined(one, negative(one, 12), negative(one, 3, miners=(FoundBy("bm25", 3, 9.5),))))
+    graded(workspace.store, one, (3, 2), (12, 0))
+    out = synth("report")[1]
+    rows = rows_of(out)
+    assert "negative, rank 12, score 0.50" in out and "negative, rank 3 by bm25, score" in " ".join(rows)
+    assert "11 to 20 1 1 0 0.0% 0.0% to 79.3%" in rows and "only bm25 1 1 1 100.0% 20.7% to 100.0%" in rows
+    assert synth("report", "--html", tmp_path / "report.html")[0] == 0
+    assert "<td>only bm25</td>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    [by_judge] = json.loads(synth("report", "--json")[1])["false_negatives"]
+    assert [band["found_by"] for band in by_judge["others"]] == ["bm25"]
+
+
+def test_a_window_that_shrank_is_told_on_the_screen_and_in_a_page(
+    synth: Run, workspace: Workspace, run_id: UUID, tmp_path: Path
+) -> None:
+    [bird] = asked(workspace.store, "who sings?", source=BIRDS)
+    with runs.recorded(workspace.store, "mine", CONFIG) as run:
+        with run.step("encode passages", 8):
+            pass
+        with workspace.store.write() as cursor:
+            minings.add_mined(cursor, UUID(int=2), run.run_id, [mined(bird)])
+    told = "birds: ranks 1 to 4, since its corpus has only 8 passages"
+    assert told in rows_of(synth("report")[1])
+    assert synth("report", "--html", tmp_path / "report.html")[0] == 0
+    assert told in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_kind_and_what_is_about_generate_runs_choose_which_run_is_the_last(

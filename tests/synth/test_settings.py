@@ -1,7 +1,8 @@
 """Settings: what is unknown, missing or of the wrong type is named with its place."""
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import pytest
 
 from synth.records import UserError
 from synth.settings import CONFIG, read_toml, record_of
+from synth.stages.mine.settings import MineSettings
 from synth.workspace import TEMPLATE, Workspace
 
 
@@ -246,6 +248,18 @@ def test_making_a_workspace_again_keeps_what_is_there(tmp_path: Path) -> None:
     Workspace.create(tmp_path)
     (tmp_path / CONFIG).write_text("[mine]\nencoder = 'mine'\n")
     assert Workspace.create(tmp_path).config.mine.encoder == "mine"
+
+
+def test_the_settings_file_that_init_writes_names_every_setting_of_mine_with_its_default(tmp_path: Path) -> None:
+    Workspace.create(tmp_path)
+    table = (tmp_path / CONFIG).read_text().partition("[mine]\n")[2]
+    stated = "\n".join(re.findall(r"^# (\w+ = .*)$", table, re.MULTILINE))
+    (tmp_path / CONFIG).write_text(f"[mine]\n{stated}\n")
+    found, usual = asdict(Workspace.open(tmp_path).config.mine), asdict(MineSettings())
+    assert re.findall(r"^\w+", stated, re.MULTILINE) == list(usual)
+    no_default = {"dimensions", "query_instruction", "passage_instruction", "max_length", "absolute_cap"}
+    examples = no_default | {"base_url", "miners", "reranker"}
+    assert {name for name in usual if found[name] != usual[name]} == examples
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"what?", b"one\ntwo"])

@@ -5,32 +5,24 @@ The files and batches of an OpenAI-compatible server, through the openai package
 Nothing is sent twice by itself: a batch that is made twice is paid for twice, and only the desk can find out.
 """
 
-import asyncio
 import math
 import re
-import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
-import aiohttp
-import httpx2
 import openai
-from yarl import URL
 
 from synth.llm.batch.files import LARGEST
-from synth.llm.client import proxy_for
-from synth.llm.completion import Reader
 from synth.llm.config import Endpoint
-from synth.llm.faults import Fault, TimedOut, Transient, Unreachable, Unusable
+from synth.llm.faults import Transient, Unusable
 from synth.llm.journal import MOST_BYTES, MOST_NAME
+from synth.llm.openai_client import OpenAIClient
 
 NOT_OF_THIS_API = "no batch"  # the cause of the fault: a proxy speaks, or a server that has a page for every address
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-CONNECT_SECONDS = 15.0
 CALL_SECONDS = 60.0  # of a call that carries no file, from sending to the whole answer
 FILE_SECONDS = 7200.0  # of an upload or a download
 _SILENT_SECONDS = 120.0  # at most so long without a byte in the middle of a file
@@ -69,54 +61,11 @@ class Seen:
         return self.status in ENDED
 
 
-class _Client(openai.DefaultAioHttpClient):
-    """Reads at most MOST_BYTES of an answer, except of a file that is being downloaded."""
-
-    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        response = await super().send(request, stream=True, **options)
-        if stream and response.is_success:
-            return response
-        content = bytearray()
-        try:
-            async with aclosing(response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    content += chunk
-                    if len(content) > MOST_BYTES:
-                        raise Unusable(f"an answer of more than {MOST_BYTES >> 20} MB")
-        finally:
-            await response.aclose()
-        kind = [(b"content-type", response.headers.get("content-type", "").encode())]
-        return httpx2.Response(response.status_code, headers=kind, content=bytes(content), request=request)
-
-
-class BatchServer:
+class BatchServer(OpenAIClient):
     """One server, one key ("" for none). Open it with `async with`. Every call raises the faults of faults.py."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
-        self.reader = Reader(key)
-        proxy = proxy_for(URL(endpoint.base_url))
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",  # the package wants one; a server that needs none takes any
-            base_url=endpoint.base_url,
-            timeout=httpx2.Timeout(_SILENT_SECONDS, connect=CONNECT_SECONDS),
-            max_retries=0,
-            http_client=_Client(
-                follow_redirects=False,  # it would carry texts to a server that nobody configured
-                trust_env=False,
-                proxy=str(proxy) if proxy else None,
-                verify=ssl.create_default_context(),
-            ),
-        )
-        # Of the environment the package takes these two; asked online, a server is not told of them either.
-        self._client.organization = self._client.project = None
-
-    async def __aenter__(self) -> "BatchServer":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        await self._client.close()
+        super().__init__(endpoint, key, silent_seconds=_SILENT_SECONDS, most_bytes=MOST_BYTES)
 
     async def upload(self, file: BinaryIO, name: str) -> tuple[str, float]:
         """Send a file of requests. Returns its id, and when it came by the server's clock."""
@@ -184,29 +133,11 @@ class BatchServer:
     @asynccontextmanager
     async def _asking(self, seconds: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(seconds):  # of the whole: a server may drip a byte at a time
+            async with super()._asking(seconds):
                 yield
-        except TimeoutError:
-            raise TimedOut(f"no whole answer within {seconds:g} s") from None
-        except openai.APIStatusError as error:
-            raise self.reader.fault(error.status_code, error.body or "", reason=error.message) from None
-        except openai.APIConnectionError as error:
-            raise self._broken(error.__cause__ or error) from None
-        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, ConnectionError) as error:
-            raise self._broken(error) from None
         # what becomes of an answer in the package if it is no JSON, or JSON of another shape than it expects
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise self._not_of_this_api(error) from None
-
-    def _broken(self, error: BaseException) -> Fault:
-        # The transport reports a refused or broken connection as a timeout: what it was is in the cause.
-        origin = error.__cause__ or error
-        said = self.reader.line(str(origin) or type(origin).__name__)
-        if isinstance(origin, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unreachable(said)
-        if isinstance(origin, aiohttp.SocketTimeoutError):
-            return TimedOut("no answer in time")
-        return Transient(said, "reset", paid=True)
 
     def _seen(self, found: Any) -> Seen:
         """The openai package does not check what it gets: any value may be of any kind, or missing."""

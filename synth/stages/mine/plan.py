@@ -34,6 +34,7 @@ class MinePlan:
     stage_key: UUID
     pending: Mapping[str, Sequence[Minable]]
     corpora: Mapping[str, Sequence[Passage]]
+    num_left: int  # samples that are not done, beyond the limit
     notes: list[str]  # told at the end
 
     @property
@@ -43,7 +44,13 @@ class MinePlan:
 
 
 def plan_mine(
-    store: Store, settings: MineSettings, names: Sequence[str], folder: Path, *, device: str = "auto"
+    store: Store,
+    settings: MineSettings,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    device: str = "auto",
+    limit: int | None = None,
 ) -> MinePlan:
     """
     Choose encoders, reranker and search, and find the retrieval samples to train on that these settings have not mined.
@@ -52,6 +59,7 @@ def plan_mine(
         names: of sources; none means all.
         folder: where vectors and relevances are cached.
         device: of models and of the search: auto, cpu, cuda, or several devices by commas.
+        limit: the most samples; the first that are not done, source by source.
 
     Raises UserError for an unknown source, a model that cannot be had, or settings that make no sense.
     """
@@ -74,12 +82,18 @@ def plan_mine(
                 "reranker": reranker.fingerprint if reranker else "",
             },
         )
+    undone = minings.minable(store, key, names)
+    chosen = undone[:limit]
+    num_left = len(undone) - len(chosen)
+    if num_left:
+        are = "sample is" if num_left == 1 else "samples are"
+        notes.append(f"{num_left:,} {are} left; the same command goes on from here")
     pending: dict[str, list[Minable]] = {}
-    for sample in minings.minable(store, key, names):
+    for sample in chosen:
         pending.setdefault(sample.source, []).append(sample)
     corpora = sources.corpora(store, sorted(pending)) if pending else {}
     vectors = Vectors(encoder, folder, notes)
-    return MinePlan(settings, vectors, others, searcher, reranker, folder, key, pending, corpora, notes)
+    return MinePlan(settings, vectors, others, searcher, reranker, folder, key, pending, corpora, num_left, notes)
 
 
 def window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
@@ -91,9 +105,8 @@ def window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
     from mining.filters import Window
 
     rank_min, rank_max = settings.rank_min, settings.rank_max
-    if corpus_size is not None and corpus_size < 2 * rank_max:
-        rank_min = max(1, rank_min * corpus_size // (2 * rank_max))
-        rank_max = max(rank_min + settings.num_negatives - 1, settings.rank_max * corpus_size // (2 * rank_max))
+    if corpus_size is not None:
+        rank_min, rank_max = settings.ranks_in(corpus_size)
     return Window(
         rank_min=rank_min,
         rank_max=rank_max,

@@ -1,11 +1,14 @@
 """What is mined, and how: [mine] of synth.toml with the options of `synth mine` laid over it."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from synth.records import UserError
+from synth.stages.encoders import is_here
 
 DENSE, LEXICAL = "dense", "bm25"
+OF_A_SERVER = ("base_url", "api_key_env", "dimensions", "query_instruction", "passage_instruction")
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,48 @@ class MineSettings:
                 raise UserError(f"{name} is {getattr(self, name):g}: give 0 to 1")
         return self
 
+    def ranks_in(self, corpus_size: int) -> tuple[int, int]:
+        """The best and the worst rank asked for; in a corpus of less than twice that depth, shrunk in proportion."""
+        rank_min, rank_max = self.rank_min, self.rank_max
+        if corpus_size >= 2 * rank_max:
+            return rank_min, rank_max
+        best = max(1, rank_min * corpus_size // (2 * rank_max))
+        return best, max(best + self.num_negatives - 1, rank_max * corpus_size // (2 * rank_max))
+
     @property
     def of_result(self) -> dict[str, Any]:
         """What decides the negatives beside encoders and reranker, which have fingerprints of their own."""
         left_out = {"encoder", "base_url", "api_key_env", "dimensions", "query_instruction", "passage_instruction"}
         left_out |= {"max_length", "precision", "search", "miners", "reranker", "near_positive", "near_duplicate"}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
+
+
+def with_options(settings: MineSettings, options: Mapping[str, Any]) -> MineSettings:
+    """
+    The settings with options laid over them. An `encoder` among these that is on this machine is meant even where
+    a server is configured: then what is stated of the server's model does not count.
+    """
+    if settings.base_url and "encoder" in options and is_here(options["encoder"]):
+        usual = MineSettings()
+        settings = replace(settings, **{name: getattr(usual, name) for name in OF_A_SERVER})
+    return replace(settings, **options)
+
+
+def set_aside(stated: MineSettings, settings: MineSettings) -> str:
+    """What was stated of a server's model and does not count in these settings, in one line; "" if nothing was."""
+    if settings.base_url or not stated.base_url:
+        return ""
+    names = [name for name in OF_A_SERVER if getattr(stated, name) != getattr(settings, name)]
+    what = f"what [mine] in synth.toml states of a server's model ({', '.join(names)}) does not count"
+    return f"the encoder {settings.encoder} is on this machine: {what}"
+
+
+def not_default(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings that a run was stored with, those that are not today's defaults."""
+    usual = asdict(MineSettings())
+    return {name: value for name, value in config.items() if name not in usual or value != usual[name]}
+
+
+def settings_of(config: Mapping[str, Any]) -> MineSettings:
+    """The settings that a run was stored with; today's defaults for what it does not know."""
+    return MineSettings(**{each.name: config[each.name] for each in fields(MineSettings) if each.name in config})

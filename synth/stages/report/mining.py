@@ -1,11 +1,12 @@
 """What became of a mine run: which samples got negatives, why candidates fell, how near all lies, and what is false."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from synth.stages.mine.settings import settings_of
 from synth.stages.report.figures import Histogram, histogram, shared_edges
 from synth.stages.report.leak import wilson
 from synth.store import mining_report
@@ -31,10 +32,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The window of ranks in a corpus that is too small for that asked for."""
+
+    num_passages: int
+    rank_min: int
+    rank_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceOutcome:
     """
     The samples that were mined, of a source or (`source` is "") of all: by status (full, widened, short, none), with
-    the candidates they had (None: not stored) and how many of these fell for which reason.
+    the candidates they had (None: not stored) and how many of these fell for which reason. `shrunk` is None where the
+    window was that asked for, or nothing is known of the corpus.
     """
 
     source: str
@@ -43,6 +54,7 @@ class SourceOutcome:
     num_negatives: int
     num_candidates: int | None
     fallen: Mapping[str, int]
+    shrunk: Shrunk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +95,9 @@ class MiningScores:
 @dataclass(frozen=True, slots=True)
 class Band:
     """
-    Negatives of the ranks `first` to `last` (None: and all beyond), how many of them were judged, how many of these are
-    false negatives, and with 95 % confidence between which shares that lies. `share` is None where none was judged.
+    Negatives of the ranks `first` to `last` (None: and all beyond) in the list of the first miner, or those that only
+    `found_by` found; how many of them were judged, how many of these are false negatives, and with 95 % confidence
+    between which shares that lies. `share` is None where none was judged.
     """
 
     first: int
@@ -95,14 +108,19 @@ class Band:
     share: float | None
     low: float | None
     high: float | None
+    found_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FalseNegatives:
-    """What one judge, or reviewers, found to be false negatives: by band of ranks, and of all ranks."""
+    """
+    What one judge, or reviewers, found to be false negatives: by band of ranks, of `others` that the first miner did
+    not find, and of all.
+    """
 
     judged_by: str
     bands: Sequence[Band]
+    others: Sequence[Band]
     all_ranks: Band
 
 
@@ -142,7 +160,7 @@ def mining_report_of(store: Store, run_id: UUID, *, seed: int) -> MiningReport:
     """What became of the mine run; `seed` draws examples and, of very many, scores."""
     told = mining_report.mining_counts(store, run_id)
     reasons, short = mining_report.wanting(store, run_id, num_reasons=NUM_REASONS, limit=NUM_WANTING, seed=seed)
-    sources = _outcomes(told["outcomes"], told["fallen"])
+    sources = _with_windows(_outcomes(told["outcomes"], told["fallen"]), told)
     ranks = told["positives"]
     flags = {of: {row["name"]: row["num"] for row in told["flags"] if row["of"] == of} for of in ("flag", "relaxed")}
     return MiningReport(
@@ -187,19 +205,29 @@ def false_negatives(ranks: Sequence[Mapping[str, Any]], judged: Sequence[Mapping
     How many of the negatives that somebody judged are false, for each who judged.
 
     Args:
-        ranks: of all negatives, `num` of each `rank`.
-        judged: who (`judged_by`) judged `num` of each `rank`, and found `num_false` of them false.
+        ranks: of all negatives, `num` of each `rank` and `found_by` ("": the rank is the first miner's).
+        judged: who (`judged_by`) judged `num` of these, and found `num_false` of them false.
     """
     found = []
     for name in dict.fromkeys(row["judged_by"] for row in judged):
         rows = [row for row in judged if row["judged_by"] == name]
-        bands = [_band(first, last, ranks, rows) for first, last in RANK_BANDS]
-        found.append(FalseNegatives(name, [band for band in bands if band.num], _band(1, None, ranks, rows)))
+        bands = [_band(_of_miner(ranks, ""), _of_miner(rows, ""), first, last) for first, last in RANK_BANDS]
+        miners = [miner for miner in dict.fromkeys(row["found_by"] for row in ranks) if miner]
+        others = [_band(_of_miner(ranks, miner), _of_miner(rows, miner), found_by=miner) for miner in miners]
+        found.append(FalseNegatives(name, [band for band in bands if band.num], others, _band(ranks, rows)))
     return found
 
 
+def _of_miner(rows: Sequence[Mapping[str, Any]], found_by: str) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["found_by"] == found_by]
+
+
 def _band(
-    first: int, last: int | None, ranks: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]
+    ranks: Sequence[Mapping[str, Any]],
+    judged: Sequence[Mapping[str, Any]],
+    first: int = 1,
+    last: int | None = None,
+    found_by: str = "",
 ) -> Band:
     def within(rows: Sequence[Mapping[str, Any]], name: str) -> int:
         return sum(row[name] for row in rows if row["rank"] >= first and (last is None or row["rank"] <= last))
@@ -207,7 +235,7 @@ def _band(
     num_judged, num_false = within(judged, "num"), within(judged, "num_false")
     share = num_false / num_judged if num_judged else None
     low, high = (None, None) if share is None else wilson(share, num_judged)
-    return Band(first, last, within(ranks, "num"), num_judged, num_false, share, low, high)
+    return Band(first, last, within(ranks, "num"), num_judged, num_false, share, low, high, found_by)
 
 
 def _outcomes(outcomes: Sequence[Mapping[str, Any]], fallen: Sequence[Mapping[str, Any]]) -> list[SourceOutcome]:
@@ -225,6 +253,20 @@ def _outcomes(outcomes: Sequence[Mapping[str, Any]], fallen: Sequence[Mapping[st
                 fallen={row["reason"]: row["num"] for row in fallen if row["source"] == name},
             )
         )
+    return found
+
+
+def _with_windows(sources: Sequence[SourceOutcome], told: Mapping[str, Any]) -> list[SourceOutcome]:
+    """The sources with the windows that were smaller than asked for; a run that failed may have encoded one more."""
+    settings = settings_of(told["config"] or {})
+    sizes = [row["num_passages"] for row in told["corpora"]]
+    if len(sizes) != len(sources) and (told["status"] == "done" or len(sizes) != len(sources) + 1):
+        return list(sources)
+    found = []
+    for each, size in zip(sources, sizes, strict=False):
+        window = settings.ranks_in(size)
+        is_smaller = window != (settings.rank_min, settings.rank_max)
+        found.append(replace(each, shrunk=Shrunk(size, *window) if is_smaller else None))
     return found
 
 

@@ -2,13 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,20 +18,14 @@ from synth.store.console import query
 from synth.store.judgements import Scope
 from tests.chat_server import ChatServer
 from tests.conftest import REPOSITORY
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder
 from tests.synth.stages.judging import GRADES, SAMPLES, by_the_rule, fill, plan, run
 from tests.synth.stages.releasing import give_negatives, judge
 
 ALDER, ELM, CHINESE = SAMPLES
 USUAL = Thresholds(0.1, 0.5, 0.9)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

