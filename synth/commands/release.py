@@ -23,6 +23,13 @@ class Verdicts(StrEnum):
     POLICY = "policy"
 
 
+class FlaggedNegatives(StrEnum):
+    """What becomes of negatives that mining flagged."""
+
+    KEEP = "keep"
+    LEAVE_OUT = "leave_out"
+
+
 class FormatName(StrEnum):
     """The formats of `synth release export`."""
 
@@ -60,6 +67,18 @@ def release_create(
     max_negatives: Annotated[
         int | None, typer.Option(min=0, max=1000, help="At most so many negatives of each sample.")
     ] = None,
+    flagged_negatives: Annotated[
+        FlaggedNegatives | None,
+        typer.Option(help="Keep negatives that mining flagged, or leave out those that no person has kept by name."),
+    ] = None,
+    mining: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Take the mined negatives of this mining, not each sample's latest: the id of a mine run, or the end"
+            " of it that `synth runs` shows, or `last`.",
+        ),
+    ] = None,
     exclude_source: Annotated[
         list[str] | None, typer.Option(help="Nothing of this source; may be given repeatedly.")
     ] = None,
@@ -87,6 +106,8 @@ def release_create(
         judged=judged,
         generated_share=generated_share,
         max_negatives=max_negatives,
+        flagged_negatives=flagged_negatives and flagged_negatives.value,
+        mining=mining,
         exclude_sources=tuple(exclude_source) if exclude_source else None,
         seed=seed,
     )
@@ -135,6 +156,7 @@ def release_show(release: ReleaseArgument, workspace: WorkspaceOption = Path("."
 
     Example: synth release show first
     """
+    from synth.stages.datasheet import shown_setting
     from synth.stages.release_files import find_folder, read_manifest
 
     folder = find_folder(release, workspace / "releases")
@@ -144,7 +166,7 @@ def release_show(release: ReleaseArgument, workspace: WorkspaceOption = Path("."
         return
     say(f"release {manifest['name']} of {manifest.get('created_at')}: {folder}")
     say(f"digest: {manifest['digest']}")
-    policy = [(key, "none" if value in ("", []) else value) for key, value in manifest["policy"].items()]
+    policy = [(key, shown_setting(key, value)) for key, value in manifest["policy"].items()]
     print_table(["policy", "value"], policy)
     print_table(["what", "count"], list(manifest["counts"].items()))
     _print_left_out(manifest.get("left_out"), manifest.get("overlaps"))
@@ -173,6 +195,7 @@ def release_diff(
 
     Example: synth release diff first second
     """
+    from synth.stages.datasheet import shown_setting
     from synth.stages.release_diff import compare_releases
     from synth.stages.release_files import find_folder
 
@@ -183,7 +206,13 @@ def release_diff(
         return
     say(f"from {difference.a} to {difference.b}")
     print_table(["change", "samples"], list(difference.totals.items()))
-    _print_rows([{"setting": key, "before": old, "after": new} for key, (old, new) in difference.policy.items()])
+    columns = ("before", "after")
+    _print_rows(
+        [
+            {"setting": key} | {name: shown_setting(key, value) for name, value in zip(columns, both, strict=True)}
+            for key, both in difference.policy.items()
+        ]
+    )
     _print_rows(difference.counts)
     _print_rows(difference.rows)
 

@@ -27,6 +27,13 @@ LEFT_OUT = {
     "too_few_negatives": "left with too few negatives",
 }
 
+UNSTATED = {"mining": "the latest of each sample"}  # what it means that a setting is empty, where not "none"
+
+
+def shown_setting(key: str, value: Any) -> Any:
+    """A policy's setting as people read it: an empty one by what it means."""
+    return UNSTATED.get(key, "none") if value in ("", []) else value
+
 
 def datasheet(manifest: Mapping[str, Any]) -> str:
     """The card's text."""
@@ -38,7 +45,7 @@ def datasheet(manifest: Mapping[str, Any]) -> str:
         "tells whether it did.",
         _table(["what", "count"], [[key, value] for key, value in counts.items()]),
         "## Policy",
-        _table(["setting", "value"], [[key, code(_shown(value))] for key, value in manifest["policy"].items()]),
+        _table(["setting", "value"], [[key, code(_shown(key, value))] for key, value in manifest["policy"].items()]),
         "## What was left out",
         "Of the samples to train on, by the first reason that holds.",
         _table(["reason", "samples"], [[LEFT_OUT[key], number] for key, number in left_out.items()])
@@ -101,8 +108,9 @@ def _counted(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _shown(value: Any) -> str:
-    return (", ".join(value) if isinstance(value, list) else str(value)) or "none"
+def _shown(key: str, value: Any) -> str:
+    shown = shown_setting(key, value)
+    return ", ".join(shown) if isinstance(shown, list) else str(shown)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,13 +1,14 @@
 """What came, went and changed between two releases, from their folders alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from synth.records import Task
 from synth.stages.release_files import read_manifest, samples_file
 from synth.store.comparison import compare
+from synth.store.release_policy import ReleasePolicy
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,10 @@ def compare_releases(a: Path, b: Path, *, rows: bool) -> Difference:
     """
     before, after = read_manifest(a), read_manifest(b)
     totals, counts, listed = compare(_files(a), _files(b), rows=rows)
+    defaults = asdict(ReleasePolicy())  # of what one lacks: whoever adds a setting lets it be as it was before
     settings = sorted(before["policy"].keys() | after["policy"].keys())
-    changed = {
-        key: (before["policy"].get(key), after["policy"].get(key))
-        for key in settings
-        if before["policy"].get(key) != after["policy"].get(key)
-    }
+    both = {key: tuple(each["policy"].get(key, defaults.get(key)) for each in (before, after)) for key in settings}
+    changed = {key: (old, new) for key, (old, new) in both.items() if old != new}
     number = {row["change"]: row["num_samples"] for row in totals}
     kinds = ("added", "removed", "changed", "negatives", "same")
     return Difference(

@@ -6,7 +6,7 @@ negatives chosen. Nothing is written yet but the choice, into a working folder.
 import json
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import UUID
@@ -24,10 +24,11 @@ from synth.overlaps import (
 from synth.records import Task, Use, UserError, is_plain_name, text_id
 from synth.stages.datasheet import LEFT_OUT
 from synth.stages.release_files import digest_of
-from synth.store import judgements, releases, selection, suggestions
+from synth.store import judgements, releases, selection
 from synth.store.conditions import matching_samples
 from synth.store.connection import Store
 from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
+from synth.store.release_mining import find_mining
 from synth.store.release_policy import ReleasePolicy
 from synth.store.releases import HeldOut
 from synth.store.sources import read_corpora
@@ -58,19 +59,22 @@ class Plan:
     left_out: dict[str, int]
     overlaps: list[dict[str, Any]]  # samples left out as contaminated, by evaluation set and kind
     composition: dict[str, list[dict[str, Any]]]
-    negatives_left_out: int  # of the samples that the policy takes, on the word of its judges or for want of it
+    unused: dict[str, int]  # what `chosen_left_out` counts
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples by task, negatives and held-out sets; with judges, the negatives left out on their account."""
+        """Samples by task, negatives, held-out sets, and what the policy has left out of the samples' negatives."""
         tasks = {row["task"]: row["num_samples"] for row in self.composition["task"]}
         negatives = sum(row["num_negatives"] for row in self.composition["negatives"])
         names = {each.name for each in self.held_out}
+        leaves_out_flagged = self.policy.flagged_negatives == "leave_out"
         return {
             **{task.value: tasks.get(task, 0) for task in Task},
             "negatives": negatives,
             "held_out_sets": len(names),
-            **({"negatives_left_out_by_judges": self.negatives_left_out} if self.policy.judged else {}),
+            **({"negatives_left_out_by_judges": self.unused["by_judges"]} if self.policy.judged else {}),
+            **({"negatives_left_out_as_flagged": self.unused["flagged"]} if leaves_out_flagged else {}),
+            **({"samples_not_mined": self.unused["samples_not_mined"]} if self.policy.mining else {}),
         }
 
 
@@ -78,18 +82,15 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     """
     Choose what a release of this policy holds; the choice is left in `work`, an empty folder.
 
-    Raises UserError if the condition is wrong, the judge that the policy names has judged nothing, a held-out source
-    has a name that no file can have, or nothing is left.
+    Raises UserError if the condition is wrong, the judge that the policy names has judged nothing or its mining mined
+    nothing, a held-out source has a name that no file can have, or nothing is left.
     """
     _check_judge(store, policy.judged)
+    mining = find_mining(store, policy.mining) if policy.mining else None
+    policy = replace(policy, mining=str(mining.run_id)) if mining else policy  # whatever it was called by
     matching = matching_samples(store, policy.where) if policy.where else None
     with store.read() as cursor:
-        left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, work))
-        by_judges = (
-            suggestions.num_negatives_left_out(cursor, work / selection.SAMPLES, work / selection.NEGATIVES)
-            if policy.judged
-            else 0
-        )
+        left_out: Counter[str] = Counter(selection.select(cursor, policy, matching, mining, work))
         held_out = releases.held_out(cursor)
         carried = [each for each in held_out if each.name not in policy.exclude_sources]
         for each in carried:
@@ -110,9 +111,10 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     digest = digest_of(selection.chosen_lines(work))
     compared_with = sorted({each.name for each in held_out}) if policy.contamination else []
     overlaps = _overlap_counts(store, found)
+    unused = selection.chosen_left_out(work)
     sources = _of_release(cards, {row["source"] for row in composition["source"]}, {each.name for each in carried})
     return Plan(
-        work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition, by_judges
+        work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition, unused
     )
 
 

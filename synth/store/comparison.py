@@ -56,7 +56,8 @@ def compare(a: Mapping[str, Path], b: Mapping[str, Path], *, rows: bool) -> tupl
     ):
         try:
             for name, files in (("a", a), ("b", b)):
-                connection.execute(f"CREATE TEMP TABLE {name} AS {SIDE.format(rows=_union(files))}", _paths(files))
+                side = SIDE.format(rows=_union(connection, files))
+                connection.execute(f"CREATE TEMP TABLE {name} AS {side}", _paths(files))
             connection.execute(COMPARED)
         except duckdb.Error as error:
             reason = str(error).split("\n", 1)[0]
@@ -71,14 +72,22 @@ def _paths(files: Mapping[str, Path]) -> Sequence[str]:
     return [str(path) for path in files.values()]
 
 
-def _union(files: Mapping[str, Path]) -> str:
+def _union(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> str:
     hashes = "list_transform(negatives, lambda n: md5_number(n.text))"
     columns = "sample_id::VARCHAR AS sample_id, revision_id::VARCHAR AS revision_id, content_hash, dataset, operation"
     parts = [
         f"SELECT {columns}, '{task}' AS task,"
-        f" {hashes if task == 'retrieval' else '[]::UHUGEINT[]'} AS negatives"
+        f" {hashes if _has_negatives(connection, task, path) else '[]::UHUGEINT[]'} AS negatives"
         " FROM read_parquet(?, hive_partitioning = false)"
-        for task in files
+        for task, path in files.items()
     ]
     none = f"SELECT {columns}, '' AS task, []::UHUGEINT[] AS negatives FROM (SELECT '' AS sample_id, '' AS revision_id,"
     return " UNION ALL ".join([*parts, f"{none} '' AS content_hash, '' AS dataset, '' AS operation) WHERE false"])
+
+
+def _has_negatives(connection: duckdb.DuckDBPyConnection, task: str, path: Path) -> bool:
+    """Whether a task's file holds negatives; of texts with a class, one made before classes were mined does not."""
+    if task != "classification":
+        return task == "retrieval"
+    names = connection.execute("SELECT name FROM parquet_schema(?)", [str(path)]).fetchall()
+    return ("negatives",) in names

@@ -30,6 +30,8 @@ class ReleasePolicy:
     max_negatives: int = 4  # of each sample
     min_negatives: int = 0  # of each retrieval sample
     generated_share: float = 0.30  # at most this share of a sample's negatives was written by an LLM, never all
+    flagged_negatives: Literal["keep", "leave_out"] = "keep"  # those of retrieval samples that mining flagged
+    mining: str = ""  # the run of `synth mine` whose mining gives the mined negatives; "" each sample's latest
     seed: int = 0  # of the draw among generated negatives, and of the search for near-duplicates
 
     def __post_init__(self) -> None:

@@ -18,28 +18,18 @@ import pyarrow
 
 from synth.records import StoreError
 from synth.store.connection import Store
-from synth.store.minings import LATEST_MINING
 from synth.store.overlaps import STANDING_SIMILAR
+from synth.store.release_mining import Mining
+from synth.store.release_negatives import LEFT_OUT, NAMED, OFFERED, left_out_counts
 from synth.store.release_policy import ReleasePolicy
-from synth.store.reviews import DROPPED
 
 # Every file is read without hive_partitioning: a folder above it called `name=value` would else be a column.
 MEMORY = "2GB"  # of the choices; what needs more goes by way of the disk
 # Files of the working folder.
 SAMPLES = "samples.parquet"  # what the policy takes of the store, with the texts that are asked
-NEGATIVES = "negatives.parquet"  # theirs that nobody objects to
+NEGATIVES = "negatives.parquet"  # theirs that no reviewer objects to, and what else may be said against each
 CANDIDATES = "candidates.parquet"  # those that may be chosen
 CHOSEN = "chosen.parquet"  # the release: one row a sample, in the order of content, with its chosen negatives
-# What the judges whose word the policy asks for would leave out, but for what a person said otherwise of; with "all",
-# what every judge would that graded it.
-LEFT_OUT = """
-SELECT s.sample_id, s.revision_id, s.text_id, s.negative_id IS NULL AS is_positive
-FROM suggestions s JOIN (
-    SELECT revision_id, text_id, count(DISTINCT judge) AS num_judges FROM judgement GROUP BY ALL
-) g USING (revision_id, text_id)
-WHERE NOT s.is_overruled AND $judged IN ('any', 'all', s.judge)
-GROUP BY ALL HAVING $judged <> 'all' OR count(DISTINCT s.judge) = any_value(g.num_judges)
-"""
 # Why a sample to train on is left out, the first that holds; null for what is taken. The keys stand in the manifest.
 JUDGED = f"""
 CREATE TEMP TABLE judged AS
@@ -64,7 +54,8 @@ LEFT JOIN (SELECT DISTINCT revision_id FROM ({LEFT_OUT}) WHERE is_positive) o ON
 WHERE st.declared_use = 'train'
 """
 SELECTED = f"""
-WITH alike AS (
+WITH named AS ({NAMED}),
+alike AS (
     SELECT o.revision_id, {{
         'field': o.field, 'eval_source_id': o.eval_source_id, 'eval_id': o.eval_id, 'value': o.value
     }} AS similar_to
@@ -75,37 +66,15 @@ SELECT j.sample_id, j.revision_id, j.task, j.decided_kind, j.num_approvals, r.co
        s.name AS dataset, s.licence, r.operation, r.method, r.model, b.operation AS made_by,
        r.query, r.text1, r.text2, r.text, r.label, r.score, r.instruction,
        list_transform(r.positives, lambda t: text_id_of(t)) AS positive_ids,
-       CASE WHEN j.task = 'classification' THEN text_id_of(r.text) END AS class_text_id, i.similar_to
+       CASE WHEN j.task = 'classification' THEN text_id_of(r.text) END AS class_text_id, i.similar_to,
+       coalesce(j.task = $mining_task AND m.revision_id IS NULL, false) AS is_unmined
 FROM judged j JOIN revision r ON r.revision_id = j.revision_id
 JOIN revision b ON b.sample_id = j.sample_id AND b.number = 1 JOIN source s ON s.source_id = j.source_id
-LEFT JOIN alike i ON i.revision_id = j.revision_id
+LEFT JOIN alike i ON i.revision_id = j.revision_id LEFT JOIN named m ON m.revision_id = j.revision_id
 WHERE j.reason IS NULL
 """
-# The negatives of what is taken that no reviewer objects to, nor a judge whose word the policy asks for; those of
-# samples that people approved need none, nor do texts of other classes. Of those mined the latest mining's alone: what
-# it did not take an earlier one must not bring back. Of texts of other classes, mining sets aside (with a flag) what
-# says nearly the same as the text: its class is in doubt.
-OFFERED = f"""
-WITH dropped AS (
-    {DROPPED}
-    UNION
-    SELECT sample_id, text_id FROM ({LEFT_OUT}) WHERE NOT is_positive
-),
-latest AS ({LATEST_MINING})
-SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score,
-       j.task = 'classification' AND coalesce(len(n.flags), 0) > 0 AS is_aside
-FROM negative n JOIN judged j ON j.revision_id = n.revision_id AND j.reason IS NULL
-SEMI JOIN text t ON t.text_id = n.text_id
-ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id
-LEFT JOIN latest l ON l.revision_id = n.revision_id
-WHERE (n.origin <> 'mined' OR n.run_id = l.run_id) AND (
-    $judged = '' OR j.decided_kind = 'human' OR j.task = 'classification' OR EXISTS (
-        SELECT 1 FROM judgement g
-        WHERE g.revision_id = n.revision_id AND g.text_id = n.text_id AND $judged IN ('any', 'all', g.judge)
-    )
-)
-"""
-# A text counts once, as what people labelled before what was mined. No more of a sample's are kept than can be chosen.
+# A text counts once, as what people labelled before what was mined; flagged by one miner it is flagged, but for people.
+# No more of a sample's are kept than can be chosen.
 # Generated ones are drawn by lot. Of a text with a class they are texts of samples of the same release, of the same
 # source and of another class: the class of others nobody approved.
 CANDIDATE = """
@@ -115,17 +84,18 @@ WITH of_class AS (
     WHERE s.task = 'classification' GROUP BY ALL HAVING count(DISTINCT s.label) = 1
 ),
 latest AS (
-    SELECT * FROM read_parquet($negatives, hive_partitioning = false) QUALIFY row_number() OVER (
+    SELECT * REPLACE (bool_or(is_flagged) OVER (PARTITION BY sample_id, text_id) AS is_flagged)
+    FROM read_parquet($negatives, hive_partitioning = false) WHERE NOT by_judges QUALIFY row_number() OVER (
         PARTITION BY sample_id, text_id ORDER BY origin = 'labelled' DESC, negative_id DESC
     ) = 1
 )
-SELECT l.* EXCLUDE (is_aside), CASE WHEN l.origin = 'generated' THEN
+SELECT l.* EXCLUDE (is_aside, is_flagged, by_judges), CASE WHEN l.origin = 'generated' THEN
            sha256($seed::VARCHAR || s.content_hash::VARCHAR || l.text_id::VARCHAR) END AS lot,
        s.made_by = 'long-short' AS is_alone
 FROM latest l JOIN read_parquet($samples, hive_partitioning = false) s ON s.sample_id = l.sample_id
 LEFT JOIN of_class c ON s.task = 'classification' AND c.dataset = s.dataset AND c.text_id = l.text_id
 WHERE CASE WHEN s.task = 'classification' THEN c.label <> s.label AND NOT l.is_aside
-           ELSE NOT list_contains(s.positive_ids, l.text_id) END
+           ELSE NOT list_contains(s.positive_ids, l.text_id) AND (l.origin = 'labelled' OR NOT l.is_flagged) END
 QUALIFY row_number() OVER (
     PARTITION BY l.sample_id, l.origin = 'generated'
     ORDER BY l.origin = 'labelled' DESC, lot, l.rank NULLS FIRST, l.text_id
@@ -229,11 +199,16 @@ def _copy(cursor: duckdb.DuckDBPyConnection, query: str, path: Path, parameters:
 
 
 def select(
-    cursor: duckdb.DuckDBPyConnection, policy: ReleasePolicy, matching: pyarrow.Table | None, folder: Path
+    cursor: duckdb.DuckDBPyConnection,
+    policy: ReleasePolicy,
+    matching: pyarrow.Table | None,
+    mining: Mining | None,
+    folder: Path,
 ) -> dict[str, int]:
     """
     Write what the policy takes to `folder`: SAMPLES and NEGATIVES. `matching` (sample_id, revision_id) are the samples
-    that meet the policy's condition; one that was edited since does not. Returns how many samples are left out, by why.
+    that meet the policy's condition; one that was edited since does not. `mining` is the one that the policy names.
+    Returns how many samples are left out, by why.
     """
     none = pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in ("sample_id", "revision_id")})
     cursor.register("matching", none if matching is None else matching)
@@ -244,8 +219,10 @@ def select(
     finally:
         cursor.unregister("matching")
     try:
-        _copy(cursor, SELECTED, folder / SAMPLES, {})
-        _copy(cursor, OFFERED, folder / NEGATIVES, {"judged": policy.judged})
+        named = {"mining": mining and mining.stage_key, "mining_task": mining and mining.task}
+        _copy(cursor, SELECTED, folder / SAMPLES, named)
+        stated_of_negatives = {"judged": policy.judged, "flagged_negatives": policy.flagged_negatives}
+        _copy(cursor, OFFERED, folder / NEGATIVES, named | stated_of_negatives)
         counted = cursor.execute("SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1")
         return dict(counted.fetchall())
     finally:
@@ -304,6 +281,13 @@ def choose(folder: Path, policy: ReleasePolicy, excluded: Sequence[UUID]) -> int
 
 def _ids(sample_ids: Sequence[UUID]) -> pyarrow.Table:
     return pyarrow.table({"sample_id": pyarrow.array([str(each) for each in sample_ids], pyarrow.string())})
+
+
+def chosen_left_out(folder: Path) -> dict[str, int]:
+    """What `left_out_counts` counts of the samples of CHOSEN."""
+    files = {"samples": SAMPLES, "negatives": NEGATIVES, "chosen": CHOSEN}
+    with _scratch(folder) as scratch:
+        return left_out_counts(scratch, {name: folder / file for name, file in files.items()})
 
 
 def chosen_lines(folder: Path) -> Iterator[str]:

@@ -5,13 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from uuid import UUID
 
-import duckdb
-
 from synth.store.connection import Store
-from synth.store.reviews import DROPPED
 
 # What the view `suggestions` is made of: tables, and views in this order.
 WITH_SAMPLES = ("judgement", "sample_state", "revision", "negative", "review")
@@ -28,23 +24,6 @@ class Suggestion:
     grade: int
     reason: str
     relevance: float | None
-
-
-def num_negatives_left_out(cursor: duckdb.DuckDBPyConnection, samples: Path, negatives: Path) -> int:
-    """
-    How many negatives of a release's `samples` are left out on the word of judges, or for want of it: those that no
-    reviewer dropped and that are not among the `negatives` that it may choose of (files of synth/store/selection.py).
-    """
-    rows = cursor.execute(
-        f"WITH dropped AS ({DROPPED}) SELECT count(DISTINCT (n.sample_id, n.text_id)) FROM negative n"
-        " SEMI JOIN read_parquet($samples, hive_partitioning = false) s ON s.revision_id = n.revision_id"
-        " SEMI JOIN text t ON t.text_id = n.text_id"
-        " ANTI JOIN dropped d ON d.sample_id = n.sample_id AND d.text_id = n.text_id"
-        " ANTI JOIN read_parquet($negatives, hive_partitioning = false) o"
-        " ON o.sample_id = n.sample_id AND o.text_id = n.text_id",
-        {"samples": str(samples), "negatives": str(negatives)},
-    ).fetchall()
-    return int(rows[0][0])
 
 
 def suggestion_counts(store: Store, names: Sequence[str]) -> dict[str, int]:

@@ -3,17 +3,19 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from synth.cli import main
 from synth.commands.release import FormatName
-from synth.records import Verdict
+from synth.records import Negative, Verdict, key_of, text_id
 from synth.stages.export import FORMATS
-from synth.store import sources
+from synth.store import minings, sources
 from synth.workspace import Workspace
 from tests.review_app.seeding import grade
+from tests.synth.stages.mining_runs import a_mine_run, mined
 from tests.synth.stages.releasing import add, approve_all, give_negatives, judge, retrieval, source
 
 Run = Callable[..., tuple[int, str, str]]
@@ -83,6 +85,9 @@ def test_a_changed_release_is_told_and_ends_with_1(synth: Run, workspace: Worksp
         (("create", "x", "--where", "nonsense = 1"), "nonsense"),
         (("create", "x", "--exclude-source", "gide"), "no source is called gide"),
         (("create", "x", "--judged", "gpt-4"), "judged is 'gpt-4', which has judged nothing; no judge has judged"),
+        (("create", "x", "--flagged-negatives", "drop"), "--flagged-negatives"),
+        (("create", "x", "--mining", "last"), "nothing was mined yet; run `synth mine` first"),
+        (("create", "x", "--mining", "0123abcd"), "no run's id ends with '0123abcd'; `synth runs` lists the runs"),
         (("create", "x", "--policy", "missing.toml"), "missing.toml: these settings cannot be read"),
         (("create", "x", "--verdicts", "nobody"), "nobody"),
         (("create", "x", "--generated-share", "nan"), "--generated-share"),
@@ -121,6 +126,31 @@ def test_what_a_judge_would_leave_out_and_has_not_graded_is_left_out_on_demand(
     assert "with a positive that does not answer, as a judge says" in out
     made = json.loads(synth("show", "first", "--json")[1])
     assert (made["policy"]["judged"], made["counts"]["retrieval"]) == ("judge-7b", 4)
+
+
+def test_a_mining_is_chosen_and_flagged_negatives_are_left_out_on_demand(synth: Run, workspace: Workspace) -> None:
+    store = workspace.store
+    [sample] = [each for each in minings.minable(store, key_of("none")) if each.query == retrieval(0).query]
+    found = Negative(sample.sample_id, sample.revision_id, text_id("No."), "mined", 1, 0.5, 0.7)
+    plain = a_mine_run(store, mined(sample, found))
+    other = a_mine_run(store, mined(sample, replace(found, flags=("near_positive",))), encoder="other")
+    synth("create", "latest")
+    assert json.loads(synth("show", "latest", "--json")[1])["policy"]["mining"] == ""
+    assert "the latest of each sample" in synth("show", "latest")[1]
+    code, out, _ = synth("create", "first", "--mining", "last", "--flagged-negatives", "leave_out")
+    assert code == 0
+    assert [line.split() for line in out.splitlines() if "_as_" in line or "_not_" in line] == [
+        ["negatives_left_out_as_flagged", "1"],
+        ["samples_not_mined", "2"],
+    ]
+    shown = json.loads(synth("show", "first", "--json")[1])
+    assert (shown["policy"]["mining"], shown["policy"]["flagged_negatives"]) == (str(other), "leave_out")
+    options = ("--mining", str(plain)[-12:], "--flagged-negatives", "leave_out")
+    counted = json.loads(synth("create", "second", *options, "--json")[1])
+    assert (counted["counts"]["negatives"], counted["counts"]["negatives_left_out_as_flagged"]) == (1, 0)
+    difference = json.loads(synth("diff", "first", "second", "--json")[1])
+    assert (difference["policy"], difference["totals"]["negatives"]) == ({"mining": [str(other), str(plain)]}, 1)
+    assert "the latest of each sample" in synth("diff", "latest", "first")[1]
 
 
 def test_the_command_knows_every_format() -> None:

@@ -11,7 +11,7 @@ from synth.records import Task, UserError
 from synth.stages.release_diff import compare_releases
 from synth.stages.release_files import schema
 
-COMMON = {"dataset": "guide", "operation": "ingest", "method": "", "instruction": ""}
+COMMON: dict[str, Any] = {"dataset": "guide", "operation": "ingest", "method": "", "instruction": ""}
 
 
 def row(
@@ -83,6 +83,37 @@ def test_backwards_what_came_goes(two: tuple[Path, Path]) -> None:
 def test_a_release_is_the_same_as_itself(two: tuple[Path, Path]) -> None:
     found = compare_releases(two[0], two[0], rows=True)
     assert (found.totals["same"], found.counts, found.rows, found.policy) == (6, [], [], {})
+
+
+def classes(folder: Path, negative: str = "") -> Path:
+    """A release of one text with a class and a negative; without one, as before classes were mined."""
+    made = release(folder, [row(1, 1)])
+    text = COMMON | {"sample_id": "t", "revision_id": "rt", "content_hash": "ht", "text": "it floats", "label": "boat"}
+    columns = schema(Task.CLASSIFICATION)
+    if negative:
+        text |= {"negatives": [{"text": negative, "origin": "mined"}]}
+    else:
+        columns = columns.remove(columns.get_field_index("negatives"))
+    parquet.write_table(Table.from_pylist([text], schema=columns), made / "samples" / "classification.parquet")
+    return made
+
+
+def test_other_negatives_of_a_text_with_a_class_are_a_difference(tmp_path: Path) -> None:
+    before, old = classes(tmp_path / "b", "it flies"), classes(tmp_path / "o")
+    for other, removed in ((classes(tmp_path / "a", "it sinks"), 1), (old, 0)):  # old: from before classes were mined
+        found = compare_releases(other, before, rows=True)
+        assert (found.totals["negatives"], found.totals["same"]) == (1, 2)
+        [changed] = found.rows
+        assert (changed["sample_id"], changed["negatives_added"], changed["negatives_removed"]) == ("t", 1, removed)
+    assert compare_releases(old, old, rows=False).totals["same"] == 3
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_differs_from_its_default_alone(tmp_path: Path) -> None:
+    old = release(tmp_path / "a", [row(1, 1)], seed=0)
+    same = release(tmp_path / "b", [row(1, 1)], seed=0, flagged_negatives="keep", mining="")
+    other = release(tmp_path / "c", [row(1, 1)], seed=0, flagged_negatives="leave_out", mining="")
+    assert compare_releases(old, same, rows=False).policy == {}
+    assert compare_releases(other, old, rows=False).policy == {"flagged_negatives": ("leave_out", "keep")}
 
 
 def test_a_file_that_is_no_parquet_or_lacks_a_column_is_one_line(two: tuple[Path, Path]) -> None:

@@ -37,6 +37,8 @@ def test_options_are_laid_over_the_file_and_the_file_over_the_defaults(tmp_path:
         ("min_negatives = 5", "asks for 5 negatives of each sample, and for at most 4"),
         ('exclude_sources = "squad"', "exclude_sources must be a list of sources' names"),
         ("exclude_sources = [1]", "exclude_sources must be a list of sources' names"),
+        ('flagged_negatives = "drop"', "flagged_negatives must be one of keep, leave_out"),
+        ("mining = 7", "mining must be a text"),
         ("near_duplicates = 1", "near_duplicates must be true or false"),
         ("= 3", "these settings cannot be read"),
     ],
