@@ -1,9 +1,11 @@
 """mining.search: exact, whatever the device, the precision, the backend and the parts that a corpus comes in."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -269,3 +271,14 @@ def test_a_cap_below_everything_leaves_nothing_and_counts_all(searcher: Searcher
     found = searcher.scan(queries, corpus, 4, cap_N=cap, masked=[np.array([7]), np.array([]), np.array([])])
     assert (found.rows_Nk == -1).all()
     assert found.num_capped_N.tolist() == [49, 50, 50]
+
+
+def test_searches_side_by_side_leave_torch_s_threads_as_they_were() -> None:
+    rng = np.random.default_rng(3)
+    queries, corpus = unit(rng, 40), unit(rng, 300)
+    wanted, before = expected(queries, corpus, 5), torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda _: SEARCHERS[0].search(queries, corpus, 5), range(12))
+        assert all((rows == wanted[1]).all() and (scores == wanted[0]).all() for scores, rows in results)
+    with ThreadPoolExecutor(1) as pool:  # one that begins afterwards
+        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
