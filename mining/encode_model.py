@@ -160,9 +160,8 @@ class ModelEncoder:
             window, rows_W = cast(Window, ahead), order_N[start : start + WINDOW]
             with torch.inference_mode():
                 parts = [self._forward(features) for features in batches(window, most_tokens)]
-                if start + WINDOW < len(
-                    order_N
-                ):  # a GPU is still at work: it need not wait for the next window's tokens
+                # A GPU is still at work: it need not wait for the next window's tokens.
+                if start + WINDOW < len(order_N):
                     ahead = self._window(texts, order_N[start + WINDOW : start + 2 * WINDOW])
                 yield rows_W[window.order_W], torch.cat(parts).cpu().numpy()
 
