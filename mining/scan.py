@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mining.search import Floats, Found, Rows
-from mining.threads import Threads, side_by_side
+from mining.threads import Threads, WhileAny, side_by_side
 from mining.tiles import BLOCK_ROWS, MOST_ABOVE, MOST_WAITING, NUMBERS, Block, Tile
 
 # Rows (whole blocks of them) and queries of a tile. On a CPU its scores (8 MB in bf16) stay in the last cache; a GPU
@@ -66,7 +66,7 @@ def scan_tiles(wanted: Wanted, shards: Shards, device: str, precision: str) -> F
     """
     found = Found.none(len(wanted.query_ND), wanted.k)
     everything = np.arange(len(wanted.query_ND))
-    with _exact_products(), side_by_side(device) as threads:
+    with _EXACT.held(), side_by_side(device) as threads:
         for chosen in spans(everything, wanted.k):
             _pass(wanted, chosen, shards, device, precision, threads, found, dense=False)
         for chosen in spans(everything[found.num_capped_N < 0], wanted.k):
@@ -105,14 +105,12 @@ def _pass(
         rooms.put(torch.empty(height * width, dtype=NUMBERS[precision][0], device=device))
 
     def sample(block: Block, tile: Tile) -> None:
-        room = rooms.get()
-        block.sample(tile, room, by_block=by_block)
-        rooms.put(room)
+        with _one_of(rooms) as room:
+            block.sample(tile, room, by_block=by_block)
 
     def look(block: Block, tile: Tile) -> None:
-        room = rooms.get()
-        block.look(tile, room)
-        rooms.put(room)
+        with _one_of(rooms) as room:
+            block.look(tile, room)
         _relieve(block, wanted.k * max(block.num_queries, 32), row_MD, first_row)
 
     def settle(block: Block) -> None:
@@ -153,6 +151,16 @@ def _tiles(row_MD: Tensor, first_row: int, height: int, precision: str, threads:
         yield tile
 
 
+@contextmanager
+def _one_of(rooms: "SimpleQueue[Tensor]") -> Iterator[Tensor]:
+    """A room, given back whatever happens: whoever waits for one would wait for ever."""
+    room = rooms.get()
+    try:
+        yield room
+    finally:
+        rooms.put(room)
+
+
 def _relieve(block: Block, results: int, row_MD: Tensor, first_row: int) -> None:
     """Let go of what waits in vain; where too much is left (scores that low precision cannot tell apart), settle it."""
     if block.num_waiting() > 2 * results:
@@ -168,15 +176,17 @@ def write(found: Found, queries: Rows, block: Block) -> None:
     found.num_above_N[queries] = block.num_above_B.cpu().numpy()
 
 
-@contextmanager
-def _exact_products() -> Iterator[None]:
+def _exact_products() -> tuple[str, bool]:
     """Products as precise as they are called: others may have allowed TensorFloat32, bf16 for fp32, or bf16 sums."""
-    precision, sums = torch.get_float32_matmul_precision(), torch.backends.cuda.matmul
-    reduced = sums.allow_bf16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    sums.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        sums.allow_bf16_reduced_precision_reduction = reduced
+    before = torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+    _allow(("highest", False))
+    return before
+
+
+def _allow(allowed: tuple[str, bool]) -> None:
+    precision, reduced = allowed
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced
+
+
+_EXACT = WhileAny(_exact_products, _allow)

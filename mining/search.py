@@ -86,9 +86,8 @@ class Searcher:
         Raises:
             MiningError: a vector holds a number that is not finite.
         """
-        found = self.scan(query_ND, corpus, k)
-        k = max(0, min(k, num_rows(corpus)))
-        return found.scores_Nk[:, :k], found.rows_Nk[:, :k]
+        found = self.scan(query_ND, corpus, max(0, min(k, num_rows(corpus))))
+        return found.scores_Nk, found.rows_Nk
 
     def scan(
         self,
@@ -121,6 +120,12 @@ class Searcher:
         if not len(query_ND) or not size or k < 1:
             return found
         query_ND = np.ascontiguousarray(query_ND, dtype=np.float32)
+        if wrong := {each.shape[1] for each in _parts(corpus)} - {query_ND.shape[1]}:
+            raise MiningError(
+                f"queries have {query_ND.shape[1]} dimensions, the corpus has {wrong.pop()}: encode both with one model"
+            )
+        if masked is not None and len(masked) != len(query_ND):
+            raise ValueError(f"masked has rows for {len(masked)} of {len(query_ND)} queries")
         fit_N = (np.abs(query_ND) < LONGEST).all(axis=1)
         if not fit_N.all():
             raise MiningError(
@@ -226,7 +231,11 @@ def pair_scores(left_ND: Floats, right_ND: Floats) -> Floats:
 
 def num_rows(corpus: Corpus) -> int:
     """M, of an array or of all arrays together."""
-    return len(corpus) if isinstance(corpus, np.ndarray) else sum(map(len, corpus))
+    return sum(map(len, _parts(corpus)))
+
+
+def _parts(corpus: Corpus) -> Sequence[NDArray[Any]]:
+    return [corpus] if isinstance(corpus, np.ndarray) else corpus
 
 
 def _shards(corpus: Corpus) -> "Shards":
@@ -236,7 +245,9 @@ def _shards(corpus: Corpus) -> "Shards":
     import torch
 
     shards, first = [], 0
-    for array in [corpus] if isinstance(corpus, np.ndarray) else corpus:
+    for array in _parts(corpus):
+        if not array.dtype.isnative or min(array.strides) < 0:  # torch takes no such array
+            array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         step = max(1, SHARD_NUMBERS // max(1, array.shape[1]))
         with warnings.catch_warnings():  # a file that is mapped to be read: nothing writes to its tensor
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -1,4 +1,4 @@
-"""Blocks of queries are worked on side by side."""
+"""Blocks of queries are worked on side by side, and so are scans."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,39 @@ class Threads:
             pass
 
 
+class WhileAny(Generic[T]):
+    """
+    A setting of the whole process that scans change: the first that begins changes it, the last that ends puts it back.
+
+    Args:
+        change: changes it, and returns what was there.
+        put_back: is given that.
+    """
+
+    def __init__(self, change: Callable[[], T], put_back: Callable[[T], None]) -> None:
+        self._change, self._put_back, self._lock, self._scans = change, put_back, Lock(), 0
+        self._before: T
+
+    @contextmanager
+    def held(self) -> Iterator[T]:
+        """It is changed for the time of the block; yields what was there."""
+        with self._lock:
+            if not self._scans:
+                self._before = self._change()
+            self._scans += 1
+        try:
+            yield self._before
+        finally:
+            with self._lock:
+                self._scans -= 1
+                if not self._scans:
+                    self._put_back(self._before)
+
+
+# How many threads torch divides an operation among: what a thread of ours sets for itself, all take that begin later.
+_NUMBER = WhileAny(torch.get_num_threads, torch.set_num_threads)
+
+
 @contextmanager
 def side_by_side(device: str) -> Iterator[Threads]:
     """
@@ -34,36 +69,10 @@ def side_by_side(device: str) -> Iterator[Threads]:
         with ThreadPoolExecutor(1) as pool:
             yield Threads(1, pool)
         return
-    with _NUMBER.kept() as number, ThreadPoolExecutor(number, initializer=_serial) as pool:
-        yield Threads(number, pool)
-
-
-class _Number:
-    """
-    How many threads torch divides an operation among. A thread of ours that sets it for itself sets it for all that
-    begin later, anywhere in the process: the last scan that ends puts back what the first one found.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._scans, self._number = Lock(), 0, 1
-
-    @contextmanager
-    def kept(self) -> Iterator[int]:
-        """The number, put back in the end."""
-        with self._lock:
-            if not self._scans:
-                self._number = torch.get_num_threads()
-            self._scans += 1
-        try:
-            yield self._number
-        finally:
-            with self._lock:
-                self._scans -= 1
-                if not self._scans:
-                    torch.set_num_threads(self._number)
-
-
-_NUMBER = _Number()
+    with _NUMBER.held() as number:
+        torch.set_num_threads(number)  # this thread may have begun while others scanned
+        with ThreadPoolExecutor(number, initializer=_serial) as pool:
+            yield Threads(number, pool)
 
 
 def _serial() -> None:

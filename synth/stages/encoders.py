@@ -69,7 +69,7 @@ def is_here(name: str) -> bool:
     """Whether an encoder's name is that of a folder on this machine, or of a package that is to carry a model."""
     from mining.model_folder import resolve_model
 
-    return name.startswith("package:") or Path(resolve_model(name)).is_dir()
+    return name.startswith(("package:", "/", "./", "../")) or Path(resolve_model(name)).is_dir()
 
 
 def spending(encoder: "Encoder") -> str:

@@ -282,3 +282,48 @@ def test_searches_side_by_side_leave_torch_s_threads_as_they_were() -> None:
         assert all((rows == wanted[1]).all() and (scores == wanted[0]).all() for scores, rows in results)
     with ThreadPoolExecutor(1) as pool:  # one that begins afterwards
         assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
+
+
+def test_searches_that_overlap_compute_in_the_precision_they_say() -> None:
+    rng = np.random.default_rng(4)
+    queries, corpus = unit(rng, 200, 64), unit(rng, 4000, 64)
+    _, wanted = expected(queries, corpus, 10)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            for _, rows in pool.map(lambda number: SEARCHERS[1].search(queries, corpus, 10), range(9)):
+                assert (rows == wanted).all()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_an_error_in_every_thread_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    rng = np.random.default_rng(5)
+    monkeypatch.setattr(scan, "TILE_CPU", (64, 8))
+    monkeypatch.setattr(scan.Block, "look", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        SEARCHERS[0].search(unit(rng, 200), unit(rng, 300), 5)
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    rng = np.random.default_rng(6)
+    queries, corpus = unit(rng, 3, 16), unit(rng, 20, 8)
+    for searcher in SEARCHERS:
+        with pytest.raises(MiningError, match=r"^queries have 16 dimensions, the corpus has 8: encode both with one"):
+            searcher.search(queries, corpus, 2)
+        with pytest.raises(ValueError, match="masked has rows for 1 of 3 queries"):
+            searcher.scan(queries, unit(rng, 20), 2, masked=[np.array([1])])
+
+
+def test_more_results_than_rows_are_no_more_than_rows_and_any_layout_is_searched() -> None:
+    rng = np.random.default_rng(7)
+    queries, corpus = unit(rng, 3), unit(rng, 20)
+    scores, rows = SEARCHERS[0].search(queries, corpus, 10**9)
+    assert rows.shape == scores.shape == (3, 20)
+    for other in (corpus[::-1], corpus.astype(">f4"), np.asfortranarray(corpus)):
+        wanted = expected(queries, np.ascontiguousarray(other, dtype=np.float32), 4)
+        assert (SEARCHERS[0].search(queries, other, 4)[1] == wanted[1]).all()
