@@ -78,9 +78,9 @@ class MineSettings:
 
     @property
     def of_result(self) -> dict[str, Any]:
-        """What decides the negatives beside encoders and reranker, which have fingerprints of their own."""
+        """What decides negatives and their flags beside encoders and reranker, which have fingerprints of their own."""
         left_out = {"encoder", "base_url", "api_key_env", "dimensions", "query_instruction", "passage_instruction"}
-        left_out |= {"max_length", "precision", "search", "miners", "reranker", "near_positive", "near_duplicate"}
+        left_out |= {"max_length", "precision", "search", "miners", "reranker"}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 

@@ -269,13 +269,16 @@ def test_a_negative_that_says_what_a_positive_says_is_flagged(store: Store, tmp_
         sources.add_passages(cursor, source.source_id, passages)
         asked = Retrieval("why does a cat purr?", (PASSAGES[0],))
         samples.add_drafts(cursor, [Draft(asked, source.source_id, "ingest")], new_id())
-    outcome = run(store, tmp_path, replace(WIDE, relative_cap=0.0, choice="top", num_negatives=6))
+    settings = replace(WIDE, relative_cap=0.0, choice="top", num_negatives=6)
+    outcome = run(store, tmp_path, settings)
     rows = query(store, "SELECT text, flags, overlap, positive_similarity FROM negatives").to_pylist()
     assert same not in {row["text"] for row in rows}  # but for case and punctuation it is the positive
     flagged = {row["text"]: row["flags"] for row in rows if row["flags"]}
     assert flagged == {near: ["near_positive", "near_duplicate"]}
     assert outcome.flags == {"near_positive": 1, "near_duplicate": 1}
     assert all(0 <= row["overlap"] <= 1 and row["positive_similarity"] <= 1.0001 for row in rows)
+    again = run(store, tmp_path, replace(settings, near_positive=1.0, near_duplicate=1.0))
+    assert (again.num_negatives, again.flags) == (outcome.num_negatives, {})  # other thresholds flag anew
 
 
 def test_what_was_given_up_is_marked_and_what_is_wanting_is_listed(with_samples: Store, tmp_path: Path) -> None:
