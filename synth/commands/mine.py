@@ -61,7 +61,13 @@ def mine(
     ] = Task.RETRIEVAL,
     source: SourceOption = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=10**9, help="At most so many samples; the same command again goes on.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=10**9,
+            help="At most so many samples, source by source in the order of their names (--source names those that are"
+            " meant); the same command again goes on.",
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -147,7 +153,7 @@ def mine(
         return
     plan = plan_mine(opened.store, settings, source or [], opened.embeddings, device=device, limit=limit)
     if dry_run:
-        found = forecast_mine(plan)
+        found = forecast_mine(opened.store, plan)
         print_json(asdict(found)) if as_json else _tell_forecast(found)
         return
     outcome = mine_negatives(opened.store, plan, steps=progress)
@@ -169,7 +175,7 @@ def _tell_forecast(found: "MineForecast") -> None:
     _tell_means(found)
     say(settings_line(found.settings))
     if not found.num_samples:
-        say("nothing is left to mine: what there is was mined with these settings already")
+        say(found.nothing_left)
         return
     rows = [
         (each.source, each.num_samples, each.num_passages, f"{each.rank_min} to {each.rank_max}", each.num_to_encode)

@@ -242,7 +242,7 @@ def negative_notes(each: FoundNegative) -> list[str]:
     names = [miner["miner"] for miner in each.miners]
     by = "" if FIRST_MINER in names or not names else f" by {' or '.join(names)}"
     notes = [f"negative, rank {each.rank:,}{by}, score {each.score:z.2f}"]
-    if each.miners:
+    if [miner["rank"] for miner in each.miners] not in ([], [each.rank]):  # one miner's rank is told already
         notes.append(", ".join(_miner(miner) for miner in each.miners))
     notes += [_flag(name, each) for name in each.flags]
     notes += [f"relaxed: {spaced(name)}" for name in each.relaxed]

@@ -76,7 +76,7 @@ def release_create(
         typer.Option(
             metavar="RUN",
             help="Take the mined negatives of this mining, not each sample's latest: the id of a mine run, or the end"
-            " of it that `synth runs` shows, or `last`.",
+            " of it that `synth runs` shows, or `last`, the latest that mined retrieval samples.",
         ),
     ] = None,
     exclude_source: Annotated[
@@ -120,6 +120,11 @@ def release_create(
     say(f"digest: {released.digest}")
     print_table(["what", "count"], list(released.counts.items()))
     _print_left_out(released.left_out, released.overlaps)
+    if released.minings:
+        say("minings that its mined negatives are of:")
+        _print_rows(released.minings)
+    for note in released.notes:
+        say(note)
     say(f"next: trainer run --release {name} --config demo -w {workspace}")
 
 
@@ -178,8 +183,10 @@ def release_show(release: ReleaseArgument, workspace: WorkspaceOption = Path("."
 
 
 def _print_rows(rows: object) -> None:
+    from synth.stages.datasheet import shown_cell
+
     if isinstance(rows, list) and rows and all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
-        print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+        print_table(list(rows[0]), [tuple(map(shown_cell, row.values())) for row in rows])
 
 
 @app.command("diff")

@@ -11,7 +11,7 @@ import typer
 from synth.commands.screens import MAX_SEED, JsonOption, WorkspaceOption, print_json
 from synth.commands.telling import tell_lines
 from synth.records import UserError
-from synth.screen import progress, say
+from synth.screen import progress, say, warn
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -87,7 +87,7 @@ def report(
     """
     from synth.commands.page_parts import check_page, write_page
     from synth.commands.report_words import failed_since_line
-    from synth.store.reported_runs import failed_since, find_reported_run
+    from synth.store.reported_runs import failed_since, find_reported_run, mined_unreported, unreported_line
     from synth.store.run_history import LAST
     from synth.store.run_report import Scope
     from synth.store.sources import check_sources
@@ -102,6 +102,8 @@ def report(
         check_page(html, opened)
     check_sources(opened.store, source or ())
     run_id, found_kind = find_reported_run(opened.store, run, kinds)
+    if run in (None, LAST) and (later := mined_unreported(opened.store, run_id, kinds)):
+        warn(f"a later {unreported_line(later)}")
     if found_kind == Kind.MINE:
         made = _of_mining(opened, run_id, seed)
     else:

@@ -168,37 +168,55 @@ def _add_change(tree: "Tree", field: str, before: Any, after: Any) -> None:
 
 def _add_negatives(tree: "Tree", life: Mapping[str, Any]) -> None:
     latest = [each for each in life["negatives"] if each["is_of_latest"]]
-    dropped = sum(each["is_dropped"] for each in latest)
+    in_force = [each for each in latest if each["is_in_force"]]
+    earlier = latest[len(in_force) :]
     if not life["negatives"] and not life["minings"]:
         return
-    below = _add(tree, f"negatives: {len(latest)}" + (f", {dropped} of them dropped" if dropped else ""))
+    num_dropped = sum(each["is_dropped"] for each in in_force)
+    dropped = f"{num_dropped} of them dropped" if num_dropped else None
+    below = _add(tree, _joined(f"negatives: {len(in_force)}{' in force' if earlier else ''}", dropped))
+    _add_minings(below, life["minings"])
     told = {each["call"]["call_id"] for each in life["revisions"] if each["call"]}  # a reply is told once
-    for each in life["minings"]:
+    for number, each in enumerate(in_force, start=1):
+        _add_negative(below, f"{number}: ", each, told)
+    if earlier:
+        below_earlier = _add(below, f"{len(earlier)} of earlier minings, which no release takes unless it names one")
+        for number, each in enumerate(earlier, start=len(in_force) + 1):
+            _add_negative(below_earlier, f"{number}: run {_brief(each['run_id'])}, ", each, told)
+    if others := len(life["negatives"]) - len(latest):
+        _add(below, f"{others} of earlier revisions")
+
+
+def _add_minings(tree: "Tree", minings: Sequence[Mapping[str, Any]]) -> None:
+    """Each with its settings and what it gave; of several, which one is in force."""
+    for each in minings:
         why = each["reason"] and f"({each['reason']})"
         found = " ".join(filter(None, (each["status"], why)))
         rank = None if each["positive_rank"] is None else f"the positive ranks {each['positive_rank']}"
         settings = unusual(each["settings"] or {})
         by = f"mined by {each['miner']}{f' ({settings})' if settings else ''}"
-        of = f"{by}, run {_brief(each['run_id'])}: {found}"
+        stands = " (in force: the latest)" if each["is_in_force"] and len(minings) > 1 else ""
+        of = f"{by}, run {_brief(each['run_id'])}{stands}: {found}"
         fell = ", ".join(f"{number} {why}" for why, number in (each["fallen"] or {}).items())
-        _add_candidates(_add(below, _joined(of, rank, fell and f"fell: {fell}")), each["candidates"])
-    for number, each in enumerate(latest, start=1):
-        rank = None if each["rank"] is None else f"rank {each['rank']}"
-        score = None if each["score"] is None else f"score {each['score']:.3f}"
-        against = None if each["positive_score"] is None else f"positive {each['positive_score']:.3f}"
-        words = _joined(
-            *(f"{'dropped by ' if w['drops'] else ''}{w['reviewer']}: {w['verdict']}" for w in each["verdicts"])
-        )
-        lacks = each["requirement"] and f"lacks: {each['requirement']}"
-        held = each["releases"] and f"in {_first(each['releases'])}"
-        told_of = _joined(each["origin"], each["kind"], rank, score, against, _found(each), words, held, lacks)
-        line = _add(below, f"{number}: {told_of}")
-        _add(line, each["text"])
-        if each["call"] and each["call"]["call_id"] not in told:
-            told.add(each["call"]["call_id"])
-            _add_call(line, each["call"], each["prompt_version"])
-    if others := len(life["negatives"]) - len(latest):
-        _add(below, f"{others} of earlier revisions")
+        _add_candidates(_add(tree, _joined(of, rank, fell and f"fell: {fell}")), each["candidates"])
+
+
+def _add_negative(tree: "Tree", heading: str, negative: Mapping[str, Any], told: set[Any]) -> None:
+    """A negative and its text, and the call that it came of, unless that is among those told."""
+    rank = None if negative["rank"] is None else f"rank {negative['rank']}"
+    score = None if negative["score"] is None else f"score {negative['score']:.3f}"
+    against = None if negative["positive_score"] is None else f"positive {negative['positive_score']:.3f}"
+    words = _joined(
+        *(f"{'dropped by ' if w['drops'] else ''}{w['reviewer']}: {w['verdict']}" for w in negative["verdicts"])
+    )
+    lacks = negative["requirement"] and f"lacks: {negative['requirement']}"
+    held = negative["releases"] and f"in {_first(negative['releases'])}"
+    found = _joined(negative["origin"], negative["kind"], rank, score, against, _found(negative), words, held, lacks)
+    line = _add(tree, f"{heading}{found}")
+    _add(line, negative["text"])
+    if negative["call"] and negative["call"]["call_id"] not in told:
+        told.add(negative["call"]["call_id"])
+        _add_call(line, negative["call"], negative["prompt_version"])
 
 
 def _found(negative: Mapping[str, Any]) -> str:

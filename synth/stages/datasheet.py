@@ -4,6 +4,7 @@ The datasheet of a release: README.md, a Hugging Face dataset card made from the
 Names, licences and conditions come from outside: they stand in code spans only, and in the front matter nowhere.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,14 @@ UNSTATED = {"mining": "the latest of each sample"}  # what it means that a setti
 def shown_setting(key: str, value: Any) -> Any:
     """A policy's setting as people read it: an empty one by what it means."""
     return UNSTATED.get(key, "none") if value in ("", []) else value
+
+
+def shown_cell(value: Any) -> Any:
+    """A value of a row of the composition as people read it: settings as synth.toml has them, a list by its items."""
+    if isinstance(value, dict):
+        told = (f"{name} = {json.dumps(each, ensure_ascii=False)}" for name, each in value.items())
+        return ", ".join(told) or "the defaults"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def datasheet(manifest: Mapping[str, Any]) -> str:
@@ -104,7 +113,8 @@ def _counted(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(rows[0])
     plain = {"num_samples", "num_negatives", "task", "operation", "origin", "verdict", "script"}
     return f"By {name}:\n\n" + _table(
-        columns, [[str(row[key]) if key in plain else code(str(row[key])) for key in columns] for row in rows]
+        columns,
+        [[str(row[key]) if key in plain else code(str(shown_cell(row[key]))) for key in columns] for row in rows],
     )
 
 

@@ -38,6 +38,8 @@ class Released:
     counts: Mapping[str, int]
     left_out: Mapping[str, int]
     overlaps: Sequence[Mapping[str, Any]]  # what was left out as contaminated, by evaluation set and kind
+    minings: Sequence[Mapping[str, Any]]  # that its mined negatives are of
+    notes: Sequence[str]  # what whoever makes it should know of it, a line each
 
 
 def create_release(
@@ -103,7 +105,8 @@ def _release(
                 complete.rename(path)
                 _settle_name(path)
             run.count(**plan.counts)
-    return Released(path, plan.digest, existed, plan.counts, plan.left_out, plan.overlaps)
+    minings = plan.composition["minings"]
+    return Released(path, plan.digest, existed, plan.counts, plan.left_out, plan.overlaps, minings, plan.notes)
 
 
 def _record(

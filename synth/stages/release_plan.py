@@ -24,11 +24,12 @@ from synth.overlaps import (
 from synth.records import Task, Use, UserError, is_plain_name, text_id
 from synth.stages.datasheet import LEFT_OUT
 from synth.stages.release_files import digest_of
+from synth.stages.release_minings import listed_minings, mining_notes
 from synth.store import judgements, releases, selection
 from synth.store.conditions import matching_samples
 from synth.store.connection import Store
 from synth.store.overlaps import FoundDuplicate, FoundOverlap, eval_sets
-from synth.store.release_mining import find_mining
+from synth.store.release_mining import Mining, find_mining
 from synth.store.release_policy import ReleasePolicy
 from synth.store.releases import HeldOut
 from synth.store.sources import read_corpora
@@ -50,6 +51,7 @@ class Plan:
 
     work: Path
     policy: ReleasePolicy
+    mining: Mining | None  # that the policy names
     held_out: list[HeldOut]  # those that go into it
     corpora: dict[str, Path]  # the passages of the retrieval sets among them, by name: files of JSON Lines in `work`
     sources: list[dict[str, Any]]  # of what is in it
@@ -76,6 +78,11 @@ class Plan:
             **({"negatives_left_out_as_flagged": self.unused["flagged"]} if leaves_out_flagged else {}),
             **({"samples_not_mined": self.unused["samples_not_mined"]} if self.policy.mining else {}),
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever makes the release should know of it, a line each."""
+        return mining_notes(self.composition["minings"], self.mining, self.counts)
 
 
 def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
@@ -105,7 +112,7 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     left_out["near_duplicate"] += len(repeated)
     left_out["too_few_negatives"] += selection.choose(work, policy, [*contaminated, *repeated])
     ordered = {reason: left_out[reason] for reason in LEFT_OUT if left_out[reason]}
-    composition = selection.chosen_counts(work)
+    composition = selection.chosen_counts(work) | {"minings": listed_minings(work)}
     if not composition["task"]:
         raise UserError(_why_nothing(ordered))
     digest = digest_of(selection.chosen_lines(work))
@@ -114,7 +121,19 @@ def make_plan(store: Store, policy: ReleasePolicy, work: Path) -> Plan:
     unused = selection.chosen_left_out(work)
     sources = _of_release(cards, {row["source"] for row in composition["source"]}, {each.name for each in carried})
     return Plan(
-        work, policy, carried, corpora, sources, compared_with, found, digest, ordered, overlaps, composition, unused
+        work,
+        policy,
+        mining,
+        carried,
+        corpora,
+        sources,
+        compared_with,
+        found,
+        digest,
+        ordered,
+        overlaps,
+        composition,
+        unused,
     )
 
 

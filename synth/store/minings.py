@@ -85,8 +85,32 @@ SELECT revision_id, max(run_id) AS run_id FROM (
     SELECT revision_id, run_id FROM mined UNION ALL SELECT revision_id, run_id FROM negative WHERE origin = 'mined'
 ) GROUP BY revision_id
 """
+# Of the latest revisions that a mining finished: how many a later one with other settings mined since, and its own
+# last run.
+OVERTAKEN = f"""
+WITH own AS (SELECT DISTINCT revision_id, run_id FROM mined WHERE stage_key = $key)
+SELECT count(*), (SELECT max(run_id) FROM own)
+FROM ({LATEST_MINING}) l SEMI JOIN own ON own.revision_id = l.revision_id
+JOIN sample_state st ON st.revision_id = l.revision_id
+WHERE l.run_id NOT IN (SELECT run_id FROM own)
+"""
 Status = Literal["full", "widened", "short", "none"]
 MOST_CANDIDATES = 20  # that fell, kept of a sample for which negatives are wanting
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Of how many samples a later mining's negatives stand in place of a mining's own, and the last run of that one."""
+
+    num_samples: int
+    run_id: UUID
+
+
+def overtaken(store: Store, stage_key: UUID) -> Overtaken | None:
+    """Of the mining of this configuration; None where all that it mined is in force, or it mined nothing."""
+    with store.read() as cursor:
+        [(num_samples, run_id)] = cursor.execute(OVERTAKEN, {"key": stage_key}).fetchall()
+    return Overtaken(num_samples, run_id) if num_samples else None
 
 
 @dataclass(frozen=True, slots=True)

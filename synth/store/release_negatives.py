@@ -19,16 +19,16 @@ GROUP BY ALL HAVING $judged <> 'all' OR count(DISTINCT s.judge) = any_value(g.nu
 """
 # Whose mined negatives a revision has under a policy that names a mining: those of its run that mined the revision. To
 # one that it did not mine, an edit or relabelling has taken copies along, which have the run of whoever found the text
-# last: those texts stand that the mining had found for the sample, too.
+# last: those texts stand that the mining had found for the sample, too, and are of its run.
 NAMED = "SELECT revision_id, run_id FROM mined WHERE stage_key = $mining"
 CARRIED = f"""
-SELECT c.negative_id FROM negative c
-SEMI JOIN (
-    SELECT n.sample_id, n.text_id FROM negative n
+SELECT c.negative_id, max(f.run_id) AS run_id FROM negative c
+JOIN (
+    SELECT n.sample_id, n.text_id, n.run_id FROM negative n
     JOIN ({NAMED}) m ON m.revision_id = n.revision_id AND m.run_id = n.run_id WHERE n.origin = 'mined'
 ) f ON f.sample_id = c.sample_id AND f.text_id = c.text_id
 ANTI JOIN ({NAMED}) m ON m.revision_id = c.revision_id
-WHERE c.origin = 'mined' AND c.original_id IS NOT NULL
+WHERE c.origin = 'mined' AND c.original_id IS NOT NULL GROUP BY c.negative_id
 """
 # The negatives of what is taken that no reviewer objects to: which a judge whose word the policy asks for does
 # (by_judges; those of samples that people approved need none, nor do texts of other classes), and which are flagged and
@@ -44,6 +44,7 @@ kept AS (
     SELECT DISTINCT sample_id, text_id FROM negative_verdicts WHERE verdict = 'keep' AND reviewer_kind = 'human'
 )
 SELECT n.sample_id, n.negative_id, n.text_id, n.origin, n.rank, n.score, n.positive_score,
+       coalesce(c.run_id, n.run_id) AS run_id,
        j.task = 'classification' AND coalesce(len(n.flags), 0) > 0 AS is_aside,
        $flagged_negatives = 'leave_out' AND j.task = 'retrieval' AND coalesce(len(n.flags), 0) > 0
            AND k.sample_id IS NULL AS is_flagged,

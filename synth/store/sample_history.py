@@ -8,6 +8,7 @@ from uuid import UUID
 import duckdb
 
 from synth.records import StoreError
+from synth.store.minings import LATEST_MINING
 
 Row = dict[str, Any]
 
@@ -47,15 +48,16 @@ def sample_life(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> Row:
     )
     revisions = _revisions(cursor, sample_id, state["task"], events)
     first = revisions[0]
+    mining_id = _mining_in_force(cursor, state["revision_id"])
     return {
         **state,
         **_origin(cursor, first),
         "made_from": _ancestors(cursor, first["parent_id"]),
         "revisions": revisions,
         "relabellings": _relabellings(cursor, sample_id),
-        "negatives": _negatives(cursor, sample_id, state["revision_id"]),
+        "negatives": _negatives(cursor, sample_id, state["revision_id"], mining_id),
         "judgements": _judgements(cursor, sample_id, state["revision_id"]),
-        "minings": _minings(cursor, sample_id),
+        "minings": _minings(cursor, sample_id, mining_id),
         "reviews": events,
         "eval_overlaps": read_rows(
             cursor,
@@ -171,19 +173,33 @@ def _ancestors(cursor: duckdb.DuckDBPyConnection, parent_id: UUID | None) -> lis
     return found
 
 
-def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID) -> list[Row]:
-    """Each text once for each revision, as it was found last; those of the latest revision first, hardest first."""
+def _mining_in_force(cursor: duckdb.DuckDBPyConnection, head_id: UUID) -> UUID | None:
+    """The run of the latest mining of a revision, whose negatives a release takes by itself; None: there was none."""
+    sql = f"SELECT run_id FROM ({LATEST_MINING}) WHERE revision_id = $head"
+    return next((row["run_id"] for row in read_rows(cursor, sql, head=head_id)), None)
+
+
+def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID, mining_id: UUID | None) -> list[Row]:
+    """
+    Each text once for each revision, as it was found last; those of the latest revision first, and of these the ones in
+    force, hardest first. Of mined ones those of the latest mining are in force, of others all.
+    """
     rows = read_rows(
         cursor,
-        "SELECT n.negative_id, n.revision_id, n.revision_id = $head AS is_of_latest, n.text_id, t.text, n.origin,"
+        "SELECT n.negative_id, n.revision_id, n.revision_id = $head AS is_of_latest,"
+        " n.revision_id = $head"
+        " AND (n.origin <> 'mined' OR n.run_id IS NOT DISTINCT FROM $mining::UUID) AS is_in_force,"
+        " n.text_id, t.text, n.origin,"
         " n.rank, n.score, n.positive_score, n.miners, n.relevance, n.positive_relevance, n.positive_similarity,"
         " n.overlap, n.flags, n.relaxed, n.kind, n.requirement, u.model AS miner, n.run_id, n.created_at,"
         f" n.call_id, c.prompt_version, {OF_CALL} FROM negative n JOIN text t USING (text_id)"
         " LEFT JOIN run u ON u.run_id = n.run_id LEFT JOIN llm_call c ON c.call_id = n.call_id WHERE n.sample_id = $id"
-        " QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id ORDER BY n.negative_id DESC) = 1"
-        " ORDER BY is_of_latest DESC, n.origin, n.score DESC NULLS FIRST, n.rank, n.text_id",
+        " QUALIFY row_number() OVER (PARTITION BY n.revision_id, n.text_id"
+        " ORDER BY is_in_force DESC, n.negative_id DESC) = 1"
+        " ORDER BY is_of_latest DESC, is_in_force DESC, n.origin, n.score DESC NULLS FIRST, n.rank, n.text_id",
         id=sample_id,
         head=head_id,
+        mining=mining_id,
     )
     words: dict[UUID, list[Row]] = {}
     for word in read_rows(
@@ -213,7 +229,7 @@ def _negatives(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, head_id: UUID
     ]
 
 
-def _minings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Row]:
+def _minings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID, mining_id: UUID | None) -> list[Row]:
     """Oldest first, each with its settings, the candidates that fell where negatives were wanting, and their texts."""
     rows = read_rows(
         cursor,
@@ -225,6 +241,7 @@ def _minings(cursor: duckdb.DuckDBPyConnection, sample_id: UUID) -> list[Row]:
     )
     for row in rows:
         row["candidates"] = row["candidates"] or []
+        row["is_in_force"] = row["run_id"] == mining_id
     _add_texts(cursor, rows)
     return rows
 

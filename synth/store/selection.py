@@ -19,7 +19,7 @@ import pyarrow
 from synth.records import StoreError
 from synth.store.connection import Store
 from synth.store.overlaps import STANDING_SIMILAR
-from synth.store.release_mining import Mining
+from synth.store.release_mining import MINE_RUNS, Mining, minings_in
 from synth.store.release_negatives import LEFT_OUT, NAMED, OFFERED, left_out_counts
 from synth.store.release_policy import ReleasePolicy
 
@@ -28,6 +28,7 @@ MEMORY = "2GB"  # of the choices; what needs more goes by way of the disk
 # Files of the working folder.
 SAMPLES = "samples.parquet"  # what the policy takes of the store, with the texts that are asked
 NEGATIVES = "negatives.parquet"  # theirs that no reviewer objects to, and what else may be said against each
+MINED_BY = "mine_runs.parquet"  # what every mine run was a part of
 CANDIDATES = "candidates.parquet"  # those that may be chosen
 CHOSEN = "chosen.parquet"  # the release: one row a sample, in the order of content, with its chosen negatives
 # Why a sample to train on is left out, the first that holds; null for what is taken. The keys stand in the manifest.
@@ -146,7 +147,7 @@ WITH sample AS (
 negatives AS (
     SELECT sample_id, list({
         'negative_id': negative_id, 'text_id': text_id, 'origin': origin, 'rank': rank, 'score': score,
-        'positive_score': positive_score
+        'positive_score': positive_score, 'run_id': run_id
     } ORDER BY place) AS negatives
     FROM taken GROUP BY 1
 )
@@ -206,9 +207,9 @@ def select(
     folder: Path,
 ) -> dict[str, int]:
     """
-    Write what the policy takes to `folder`: SAMPLES and NEGATIVES. `matching` (sample_id, revision_id) are the samples
-    that meet the policy's condition; one that was edited since does not. `mining` is the one that the policy names.
-    Returns how many samples are left out, by why.
+    Write what the policy takes to `folder`: SAMPLES, NEGATIVES and MINED_BY. `matching` (sample_id, revision_id) are
+    the samples that meet the policy's condition; one that was edited since does not. `mining` is the one that the
+    policy names. Returns how many samples are left out, by why.
     """
     none = pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in ("sample_id", "revision_id")})
     cursor.register("matching", none if matching is None else matching)
@@ -223,6 +224,7 @@ def select(
         _copy(cursor, SELECTED, folder / SAMPLES, named)
         stated_of_negatives = {"judged": policy.judged, "flagged_negatives": policy.flagged_negatives}
         _copy(cursor, OFFERED, folder / NEGATIVES, named | stated_of_negatives)
+        _copy(cursor, MINE_RUNS, folder / MINED_BY, {})
         counted = cursor.execute("SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1")
         return dict(counted.fetchall())
     finally:
@@ -323,6 +325,12 @@ def chosen_counts(folder: Path) -> dict[str, list[dict[str, Any]]]:
             )
         )
     return counts
+
+
+def chosen_minings(folder: Path) -> list[dict[str, Any]]:
+    """What `minings_in` tells of the negatives of CHOSEN."""
+    with _scratch(folder) as scratch:
+        return minings_in(scratch, folder / CHOSEN, folder / MINED_BY)
 
 
 def chosen_texts(store: Store, folder: Path, task: str, size: int = 50_000) -> Iterator[pyarrow.Table]:

@@ -15,6 +15,7 @@ import pytest
 from synth.records import Draft, Retrieval, ReviewEvent, Source, Use, Verdict, new_id, text_id
 from synth.screen import run_app
 from synth.store import reviews, runs, samples, sources
+from synth.store.console import query
 from synth.store.rows import insert, now
 from synth.store.sources import NewPassage
 from synth.workspace import Workspace
@@ -158,6 +159,54 @@ def test_show_tells_minings_apart_by_their_encoder_and_the_settings_that_are_not
     )
     told = json.loads(synth("show", sample, "--json", "-w", root)[1])["minings"]
     assert [each["settings"]["rank_min"] for each in told] == [10, 5]
+
+
+def test_show_says_which_mining_is_in_force_and_tells_negatives_of_earlier_ones_apart(
+    synth: Run, root: Path, workspace: Workspace
+) -> None:
+    sample = UUID(sample_id(synth, root))
+    asked = {"sample_id": sample, "revision_id": sample}
+    found = [("one", 1, 0.9), ("two", 2, 0.8), ("both", 3, 0.7), ("last", 4, 0.1)]
+    with workspace.store.write() as cursor:
+        texts = [{"text_id": text_id(text), "text": text, "created_at": now()} for text, _, _ in found]
+        insert(cursor, "text", texts)
+    for model, names in (("small", {"one", "both"}), ("middle", {"two"}), ("large", {"both", "last"})):
+        with runs.recorded(workspace.store, "mine", {}, model=model) as run, workspace.store.write() as cursor:
+            of = {"run_id": run.run_id, "created_at": now()}
+            insert(cursor, "mined", [asked | of | {"status": "full", "reason": ""}])
+            for text, rank, score in found:
+                if text in names:
+                    own = {"negative_id": new_id(), "text_id": text_id(text), "origin": "mined"}
+                    insert(cursor, "negative", [asked | of | own | {"rank": rank, "score": score}])
+    written = {"negative_id": new_id(), "text_id": text_id("one"), "origin": "generated", "created_at": now()}
+    minings = query(workspace.store, "SELECT run_id FROM runs WHERE kind = 'mine' ORDER BY run_id").to_pylist()
+    small, middle, large = (row["run_id"] for row in minings)
+    lines = [line.lstrip("│├└─ ") for line in synth("show", sample, "-w", root)[1].splitlines()]
+    at = lines.index("negatives: 2 in force")
+    assert lines[at + 1 : at + 13] == [
+        f"mined by small, run {small[:13]}: full",
+        f"mined by middle, run {middle[:13]}: full",
+        f"mined by large, run {large[:13]} (in force: the latest): full",
+        "1: mined, rank 3, score 0.700",
+        "both",
+        "2: mined, rank 4, score 0.100",
+        "last",
+        "2 of earlier minings, which no release takes unless it names one",
+        f"3: run {small[:13]}, mined, rank 1, score 0.900",
+        "one",
+        f"4: run {middle[:13]}, mined, rank 2, score 0.800",
+        "two",
+    ]
+    with workspace.store.write() as cursor:  # what was written stands, whoever mines
+        insert(cursor, "negative", [{**asked, **written}])
+    told = json.loads(synth("show", sample, "--json", "-w", root)[1])
+    assert {each["text"]: each["is_in_force"] for each in told["negatives"]} == {
+        "one": True,
+        "two": False,
+        "both": True,
+        "last": True,
+    }
+    assert [each["is_in_force"] for each in told["minings"]] == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,27 @@ def test_a_dry_run_knows_which_vectors_are_in_the_cache(synth: Run, harbour: Non
     assert out.splitlines()[-1] == "nothing is left to mine: what there is was mined with these settings already"
 
 
+def test_where_a_later_mining_stands_that_nothing_is_left_names_the_run_for_a_release(
+    synth: Run, workspace: Workspace, vectors: str
+) -> None:
+    command, others = ("mine", "--encoder", vectors, *WIDE), ("mine", "--encoder", vectors, *WIDE, "--seed", 1)
+    assert synth(*command, "--limit", 2)[0] == synth(*command)[0] == 0
+    done = "nothing is left to mine: what there is was mined with these settings already"
+    assert synth(*command)[1].splitlines()[-1] == done
+    found = query(workspace.store, "SELECT run_id FROM runs WHERE kind = 'mine' ORDER BY run_id").to_pylist()
+    assert synth(*others, "--limit", 1)[0] == 0
+    told = (
+        f"{done}; 1 sample was mined with others since, and a release takes the latest:"
+        f" `synth release create NAME --mining {found[-1]['run_id']}` takes what was found with these"
+    )
+    assert told in synth(*command)[1].splitlines()
+    assert synth(*command, "--dry-run")[1].splitlines()[-1] == told
+    assert json.loads(synth(*command, "--dry-run", "--json")[1])["nothing_left"] == told
+    assert synth(*others)[0] == 0
+    assert f"{done}; 3 samples were mined with others since" in synth(*command)[1]
+    assert synth(*others)[1].splitlines()[-1] == done  # the latest are its own
+
+
 def test_vectors_of_ones_own_are_never_encoded_and_each_further_encoder_is_counted(synth: Run, vectors: str) -> None:
     command = ("mine", "--encoder", vectors, "--device", "cpu", "--dry-run", "--json")
     [of_source] = json.loads(synth(*command)[1])["sources"]

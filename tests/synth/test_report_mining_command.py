@@ -154,6 +154,7 @@ def test_what_only_another_miner_found_has_a_row_of_its_own(
     out = synth("report")[1]
     rows = rows_of(out)
     assert "negative, rank 12, score 0.50" in out and "negative, rank 3 by bm25, score" in " ".join(rows)
+    assert "bm25 rank 3" not in " ".join(rows)  # said already
     assert "11 to 20 1 1 0 0.0% 0.0% to 79.3%" in rows and "only bm25 1 1 1 100.0% 20.7% to 100.0%" in rows
     assert synth("report", "--html", tmp_path / "report.html")[0] == 0
     assert "<td>only bm25</td>" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -294,3 +295,15 @@ def test_a_page_has_figures_and_everything_in_one_file(
     assert "<tr><td>all</td><td>at or above the cap</td>" in page and '<td class="number">1,294</td>' in page
     assert "negative, rank 10, score 0.25<br>dense rank 3, bm25 rank 1,200<br>cosine 0.97 with a positive" in page
     assert "86% of words in common with a positive<br>reranker 0.91, positive 0.88<br>relaxed: cap" in page
+
+
+def test_a_later_mining_of_another_task_is_told_on_standard_error(
+    synth: Run, workspace: Workspace, run_id: UUID
+) -> None:
+    assert synth("report", "last", "--kind", "mine")[2] == ""
+    with runs.recorded(workspace.store, "mine", {"task": "sts"}) as later:
+        pass
+    told = f"a later run {later.run_id} mined for sts, of which there is no report; see synth runs show {later.run_id}"
+    code, out, err = synth("report", "last", "--kind", "mine")
+    assert (code, err.splitlines()) == (0, [told]) and out.startswith(f"mine {run_id}")
+    assert synth("report", run_id)[2] == ""

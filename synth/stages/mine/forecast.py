@@ -9,6 +9,8 @@ from synth.records import text_id
 from synth.stages.mine.miners import DenseMiner
 from synth.stages.mine.plan import MinePlan
 from synth.stages.vectors import mining_errors
+from synth.store.connection import Store
+from synth.store.minings import overtaken
 
 if TYPE_CHECKING:
     from mining.encode import Encoder
@@ -28,7 +30,10 @@ class SourceForecast:
 
 @dataclass(frozen=True, slots=True)
 class MineForecast:
-    """What a plan would mine, and what with; `num_left` samples are beyond its limit."""
+    """
+    What a plan would mine, and what with; `num_left` samples are beyond its limit, and `nothing_left` says so where
+    there is none to mine.
+    """
 
     encoder: str
     search: str
@@ -37,9 +42,10 @@ class MineForecast:
     num_samples: int
     num_left: int
     sources: Sequence[SourceForecast]
+    nothing_left: str = ""
 
 
-def forecast_mine(plan: MinePlan) -> MineForecast:
+def forecast_mine(store: Store, plan: MinePlan) -> MineForecast:
     """
     What the plan would do. Of the cache only what is damaged is touched: it is removed, as a run would remove it.
 
@@ -55,6 +61,20 @@ def forecast_mine(plan: MinePlan) -> MineForecast:
         num_samples=plan.num_samples,
         num_left=plan.num_left,
         sources=found,
+        nothing_left="" if plan.pending else nothing_left(store, plan),
+    )
+
+
+def nothing_left(store: Store, plan: MinePlan) -> str:
+    """Why a plan without samples has none, and what to do where a release would take a later mining's negatives."""
+    done = "nothing is left to mine: what there is was mined with these settings already"
+    since = overtaken(store, plan.stage_key)
+    if since is None:
+        return done
+    samples = "1 sample was" if since.num_samples == 1 else f"{since.num_samples:,} samples were"
+    return (
+        f"{done}; {samples} mined with others since, and a release takes the latest:"
+        f" `synth release create NAME --mining {since.run_id}` takes what was found with these"
     )
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from synth.records import Passage, text_id
 from synth.stages.encoders import spending
+from synth.stages.mine.forecast import nothing_left
 from synth.stages.mine.found import Block, Row
 from synth.stages.mine.masks import Masks
 from synth.stages.mine.miners import Steps
@@ -72,7 +73,7 @@ def mine_negatives(store: Store, plan: MinePlan, *, steps: Steps) -> MineOutcome
     """
     tally = _Tally()
     if not plan.pending:
-        plan.notes.append("nothing is left to mine: what there is was mined with these settings already")
+        plan.notes.append(nothing_left(store, plan))
         return _outcome(plan, Run(), tally)
     with (
         store.sole(plan.stage_key, "mining with the same settings"),

@@ -153,5 +153,28 @@ def test_a_mining_is_chosen_and_flagged_negatives_are_left_out_on_demand(synth: 
     assert "the latest of each sample" in synth("diff", "latest", "first")[1]
 
 
+def test_minings_and_what_to_do_about_them_are_shown_with_nothing_of_them_obeyed(
+    synth: Run, workspace: Workspace
+) -> None:
+    store = workspace.store
+    found = {each.query: each for each in minings.minable(store, key_of("none"))}
+    for number, encoder in ((0, "usual"), (1, "\x1b[31m<b>")):
+        sample = found[retrieval(number).query]
+        negative = Negative(sample.sample_id, sample.revision_id, text_id("No!"), "mined", 1, 0.5, 0.7)
+        give_negatives(store, sample.query, [("No!", "labelled", None)])
+        with store.write() as cursor:
+            cursor.execute("DELETE FROM negative WHERE origin = 'labelled'")  # its text is there now
+        a_mine_run(store, mined(sample, negative), encoder=encoder, config={"relative_cap": 0.0})
+    code, out, _ = synth("create", "first")
+    assert (code, "\x1b" in out, "relative_cap = 0.0" in out) == (0, False, True)
+    assert "minings that its mined negatives are of:" in out
+    assert out.count("are of 2 minings") == 1
+    shown = synth("show", "first")[1]
+    assert ("relative_cap = 0.0" in shown, "<b>" in shown, "\x1b" in shown) == (True, True, False)
+    assert len(json.loads(synth("create", "first", "--json")[1])["minings"]) == 2
+    out = synth("create", "second", "--mining", "last")[1]
+    assert "2 of 3 retrieval samples have no mined negatives" in out.splitlines()[-2]
+
+
 def test_the_command_knows_every_format() -> None:
     assert [each.value for each in FormatName] == list(FORMATS)

@@ -102,7 +102,7 @@ def test_a_run_is_named_as_elsewhere_and_the_release_keeps_its_id(
     assert stored == [{"mining": str(minings.small)}]
 
 
-def test_last_is_the_latest_run_that_mined_anything(store: Store, tmp_path: Path, minings: Minings) -> None:
+def test_last_is_no_run_that_mined_nothing(store: Store, tmp_path: Path, minings: Minings) -> None:
     a_mine_run(store, encoder="failed")
     create(store, tmp_path)
     assert read_manifest(chosen(store, tmp_path, "last").path)["policy"]["mining"] == str(minings.large)

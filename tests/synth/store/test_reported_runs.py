@@ -6,7 +6,7 @@ from synth.records import UserError
 from synth.store import runs
 from synth.store.connection import Store
 from synth.store.made import Finished
-from synth.store.reported_runs import failed_since, find_reported_run
+from synth.store.reported_runs import failed_since, find_reported_run, mined_unreported
 from tests.synth.stages.mining_runs import a_mine_run, asked, mined, with_corpora
 from tests.synth.stages.reporting import a_run, passage, with_sources
 
@@ -64,3 +64,19 @@ def test_a_run_that_mined_for_classes_or_pairs_has_no_report_and_is_passed_over(
         UserError, match=f"mined for sts, of which there is no report; see synth runs show {pairs.run_id}"
     ):
         find_reported_run(store, str(pairs.run_id))
+
+
+def test_a_later_run_that_mined_for_classes_or_pairs_is_known_where_mine_runs_are_asked_for(store: Store) -> None:
+    with runs.recorded(store, "mine", {"task": "sts"}) as earlier:
+        pass
+    with pytest.raises(UserError, match=f"run {earlier.run_id} mined for sts, of which there is no report"):
+        find_reported_run(store, "last")
+    with pytest.raises(UserError, match="no run to tell about yet; begin with `synth generate`"):
+        find_reported_run(store, "last", ["generate"])
+    with runs.recorded(store, "mine", {}) as retrieval:
+        pass
+    assert mined_unreported(store, retrieval.run_id) is None
+    with runs.recorded(store, "mine", {"task": "classification"}) as later:
+        pass
+    assert mined_unreported(store, retrieval.run_id) == {"run_id": later.run_id, "task": "classification"}
+    assert mined_unreported(store, retrieval.run_id, ["generate"]) is None
