@@ -195,7 +195,7 @@ def _tell_means(found: "MineForecast | MineOutcome") -> None:
 
 def _tell(outcome: "MineOutcome", workspace: Path) -> None:
     _tell_means(outcome)
-    say(f"stored {outcome.num_negatives} negatives for {outcome.num_samples} samples")
+    say(f"stored {counted(outcome.num_negatives, 'negative')} for {counted(outcome.num_samples, 'sample')}")
     for status, number in sorted(outcome.statuses.items()):
         say(f"{number} {status}: {STATUSES[status]}")
     for flag, number in sorted(outcome.flags.items()):

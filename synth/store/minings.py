@@ -94,6 +94,10 @@ FROM ({LATEST_MINING}) l SEMI JOIN own ON own.revision_id = l.revision_id
 JOIN sample_state st ON st.revision_id = l.revision_id
 WHERE l.run_id NOT IN (SELECT run_id FROM own)
 """
+NUM_MINED = """
+SELECT count(*) FROM mined m JOIN revision r USING (revision_id) JOIN source s ON s.source_id = r.source_id
+WHERE m.stage_key = $key AND (len($names) = 0 OR s.name IN (SELECT unnest($names)))
+"""
 Status = Literal["full", "widened", "short", "none"]
 MOST_CANDIDATES = 20  # that fell, kept of a sample for which negatives are wanting
 
@@ -104,6 +108,13 @@ class Overtaken:
 
     num_samples: int
     run_id: UUID
+
+
+def num_mined(store: Store, stage_key: UUID, names: Sequence[str] = ()) -> int:
+    """How many revisions of these sources (none means all) a mine stage of this configuration has finished."""
+    with store.read() as cursor:
+        [(number,)] = cursor.execute(NUM_MINED, {"key": stage_key, "names": list(names)}).fetchall()
+    return int(number)
 
 
 def overtaken(store: Store, stage_key: UUID) -> Overtaken | None:

@@ -48,8 +48,13 @@ def test_a_limit_mines_the_first_that_are_not_done_and_the_same_command_goes_on(
     assert code == 0, err
     assert "stored 4 negatives for 2 samples" in out and "1 sample is left; the same command goes on from here" in out
     code, out, _ = synth(*command, "--limit", 2)
-    assert "stored 2 negatives for 1 samples" in out and "sample is left" not in out
+    assert "stored 2 negatives for 1 sample\n" in out and "sample is left" not in out
     assert "nothing is left to mine" in synth(*command, "--limit", 2)[1]
+    source = Source("depths", "train", Use.TRAIN, "documents", "a test", "CC0-1.0", "1")
+    with workspace.store.write() as cursor:
+        sources.add_source(cursor, source, new_id())
+    code, out, _ = synth(*command, "--source", "depths")
+    assert code == 0 and "nothing to mine: there are no retrieval samples to train on in depths; documents need" in out
     in_parts = query(workspace.store, NEGATIVES).to_pylist()
     with workspace.store.write() as cursor:
         cursor.execute("DELETE FROM negative")

@@ -10,7 +10,7 @@ from synth.stages.mine.miners import DenseMiner
 from synth.stages.mine.plan import MinePlan
 from synth.stages.vectors import mining_errors
 from synth.store.connection import Store
-from synth.store.minings import overtaken
+from synth.store.minings import num_mined, overtaken
 
 if TYPE_CHECKING:
     from mining.encode import Encoder
@@ -67,6 +67,12 @@ def forecast_mine(store: Store, plan: MinePlan) -> MineForecast:
 
 def nothing_left(store: Store, plan: MinePlan) -> str:
     """Why a plan without samples has none, and what to do where a release would take a later mining's negatives."""
+    if not num_mined(store, plan.stage_key, plan.names):
+        where = f"in {', '.join(plan.names)}" if plan.names else "in any source"
+        return (
+            f"nothing to mine: there are no retrieval samples to train on {where}; documents need `synth generate`"
+            " first, texts with a class and scored pairs are mined with --task"
+        )
     done = "nothing is left to mine: what there is was mined with these settings already"
     since = overtaken(store, plan.stage_key)
     if since is None:

@@ -32,6 +32,7 @@ class MinePlan:
     reranker: "Reranker | None"
     folder: Path  # of the caches
     stage_key: UUID
+    names: Sequence[str]  # of the sources asked for; none means all
     pending: Mapping[str, Sequence[Minable]]
     corpora: Mapping[str, Sequence[Passage]]
     num_left: int  # samples that are not done, beyond the limit
@@ -93,7 +94,7 @@ def plan_mine(
         pending.setdefault(sample.source, []).append(sample)
     corpora = sources.corpora(store, sorted(pending)) if pending else {}
     vectors = Vectors(encoder, folder, notes)
-    return MinePlan(settings, vectors, others, searcher, reranker, folder, key, pending, corpora, num_left, notes)
+    return MinePlan(settings, vectors, others, searcher, reranker, folder, key, names, pending, corpora, num_left, notes)
 
 
 def window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
