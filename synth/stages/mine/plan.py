@@ -94,7 +94,9 @@ def plan_mine(
         pending.setdefault(sample.source, []).append(sample)
     corpora = sources.corpora(store, sorted(pending)) if pending else {}
     vectors = Vectors(encoder, folder, notes)
-    return MinePlan(settings, vectors, others, searcher, reranker, folder, key, names, pending, corpora, num_left, notes)
+    return MinePlan(
+        settings, vectors, others, searcher, reranker, folder, key, names, pending, corpora, num_left, notes
+    )
 
 
 def window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
