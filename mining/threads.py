@@ -1,4 +1,4 @@
-"""Blocks of queries are worked on side by side, and so are scans."""
+"""Blocks of queries, and batches of texts, are worked on side by side, and so are scans."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Threads:
-    """What works on blocks of queries side by side."""
+    """What works on blocks of queries, or on batches of texts, side by side."""
 
     number: int
     pool: ThreadPoolExecutor
@@ -72,7 +72,10 @@ def side_by_side(device: str) -> Iterator[Threads]:
     with _NUMBER.held() as number:
         torch.set_num_threads(number)  # this thread may have begun while others scanned
         with ThreadPoolExecutor(number, initializer=_serial) as pool:
-            yield Threads(number, pool)
+            try:
+                yield Threads(number, pool)
+            finally:
+                pool.shutdown(cancel_futures=True)  # after an error nothing new is begun
 
 
 def _serial() -> None:

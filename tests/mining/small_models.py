@@ -55,6 +55,22 @@ def save_language_model(folder: Path) -> str:
     return _save(LlamaForCausalLM(config), folder, padding_side="left")
 
 
+def save_long_encoder(folder: Path, short: int) -> str:
+    """Save an embedding model whose positions turn faster in texts of more tokens, as transformers does."""
+    import torch
+    from transformers import LlamaConfig, LlamaModel
+
+    torch.manual_seed(0)
+    positions = {"rope_type": "longrope", "rope_theta": 10_000.0, "short_factor": [1.0] * 8, "long_factor": [0.1] * 8}
+    config = LlamaConfig(
+        **SIZE,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        rope_parameters={**positions, "original_max_position_embeddings": short},
+    )
+    return _save(LlamaModel(config), folder, pad_token="[PAD]")
+
+
 def change_a_weight(folder: Path) -> None:
     """Add a thousandth to one number of the model."""
     from safetensors.torch import load_file, save_file

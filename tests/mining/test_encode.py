@@ -1,9 +1,12 @@
 """mining.encode with real MiniLM weights, which an installed package bundles, and with a tiny model where they do."""
 
+import inspect
 import json
 import shutil
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from mining.encode import Encoder, load_encoder
 from mining.encode_batches import batches, window_of
 from mining.encode_model import ModelEncoder, load_model
 from mining.model_folder import folder_of, resolve_model
-from tests.mining.small_models import MINILM, change_a_weight, save_encoder
+from tests.mining.small_models import MINILM, change_a_weight, save_encoder, save_long_encoder
 
 TEXTS = [
     "A light boat, rowed by one person.",
@@ -42,6 +45,13 @@ def encoder() -> ModelEncoder:
 def small(tmp_path: Path) -> Path:
     """The folder of a tiny model, which a test may change."""
     return Path(save_encoder(tmp_path / "small", instructions={"query": "find: ", "document": ""}))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 def small_encoder(small: Path, **options: Any) -> ModelEncoder:
@@ -71,6 +81,26 @@ def test_a_model_folder_on_the_search_path_is_no_package(tmp_path: Path, monkeyp
 def test_a_package_without_a_model_is_one_line(name: str, why: str) -> None:
     with pytest.raises(MiningError, match=why):
         resolve_model(name)
+
+
+def test_batches_side_by_side_do_not_change_what_positions_mean_to_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    from transformers.modeling_rope_utils import dynamic_rope_update
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    turn = inspect.unwrap(LlamaRotaryEmbedding.forward)
+
+    def slowly(*args: Any) -> Any:  # the other batch has time to change the frequencies
+        time.sleep(0.02)
+        return turn(*args)
+
+    monkeypatch.setattr(LlamaRotaryEmbedding, "forward", dynamic_rope_update(slowly))
+    monkeypatch.setattr(encode_model, "TOKENS_CPU", 1)
+    encoder = load_encoder(save_long_encoder(tmp_path / "long", short=20), device="cpu", precision="fp32")
+    texts = ["A boat and an oar. " * 4, "A boat"]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert np.allclose(encoder.encode(texts), alone, atol=1e-6)
 
 
 def test_vectors_are_those_of_sentence_transformers_in_the_order_given(encoder: Encoder) -> None:

@@ -24,6 +24,12 @@ HOSTILE = (
 Open = Callable[..., AppTest]
 
 
+@pytest.fixture(autouse=True)
+def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit makes its script the main module, which processes that later tests begin would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> Open:
     """Run the app on the test's store."""
