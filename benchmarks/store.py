@@ -203,18 +203,18 @@ def queue_part(quick: bool, data: Path, kept: Path, scratch: Path) -> Figures:
 
 
 def _first_cards(path: Path) -> float:
-    from synth.store import reviews
+    from synth.store import queues
     from synth.store.connection import Store
 
-    return timed(lambda: reviews.cards(Store.open(path), reviewer="ada", limit=CARDS), 1).median
+    return timed(lambda: queues.cards(Store.open(path), reviewer="ada", limit=CARDS), 1).median
 
 
 def _measure_queue(path: Path, times: int) -> Figures:
-    from synth.store import reviews
+    from synth.store import queues
     from synth.store.connection import Store
 
     store = Store.open(path)
-    ids = [str(card.revision_id) for card in reviews.cards(store, reviewer="ada", limit=CARDS)]
+    ids = [str(card.revision_id) for card in queues.cards(store, reviewer="ada", limit=CARDS)]
 
     def keyed_read() -> None:
         with store.read() as cursor:
@@ -226,8 +226,8 @@ def _measure_queue(path: Path, times: int) -> Figures:
 
     claim_for = timedelta(minutes=15)
     floor = timed(keyed_read, times)
-    plain = timed(lambda: reviews.cards(store, reviewer="ada", limit=CARDS), times)
-    claimed = timed(lambda: reviews.cards(store, reviewer="ada", limit=CARDS, claim_for=claim_for), times)
+    plain = timed(lambda: queues.cards(store, reviewer="ada", limit=CARDS), times)
+    claimed = timed(lambda: queues.cards(store, reviewer="ada", limit=CARDS, claim_for=claim_for), times)
     figures = plain.figures("queue") | claimed.figures("claim") | floor.figures("queue_floor")
     return figures | {"queue_vs_floor": plain.median / floor.median}
 
@@ -239,11 +239,11 @@ def decision_part(quick: bool, data: Path, kept: Path, scratch: Path) -> Figures
 
 def _measure_decision(path: Path, times: int) -> Figures:
     from synth.records import ReviewEvent, Verdict, new_id
-    from synth.store import reviews
+    from synth.store import queues, reviews
     from synth.store.connection import Store
 
     store = Store.open(path)
-    waiting = iter(reviews.cards(store, reviewer="ada", limit=2 * times))
+    waiting = iter(queues.cards(store, reviewer="ada", limit=2 * times))
 
     def decide() -> None:
         card = next(waiting)

@@ -122,7 +122,7 @@ def _draft(texts: Sequence[tuple[str, str]], place: int, mark: str, source_id: U
 
 def _read(path: Path, number: int, every: float, retrying: bool, together: Any, results: Any, seconds: float) -> None:
     """Ask for cards every so many seconds; a reader who waited longer than that asks again at once."""
-    from synth.store.reviews import cards
+    from synth.store.queues import cards
 
     store = _opened(path, retrying)
     took: list[float] = []

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,9 +19,13 @@ from synth.commands.mine import mine
 from synth.commands.relabel import relabel
 from synth.commands.report import report
 from synth.commands.screens import JsonOption, WorkspaceOption, print_json, print_table
+from synth.commands.triage import triage
 from synth.records import Use
 from synth.screen import progress, run_app, say
 from synth.stages.spool import OnError
+
+if TYPE_CHECKING:
+    from synth.stages.review import Audit
 
 app = typer.Typer(
     help="Make training data for text-embedding models: ingest, generate, mine, review, release.\n\n"
@@ -55,6 +59,7 @@ class PolicyName(StrEnum):
     LABELLED = "labelled"
     CONSISTENT = "consistent"
     EVERYTHING = "everything"
+    AUDITED = "audited"
 
 
 class QueueName(StrEnum):
@@ -65,6 +70,7 @@ class QueueName(StrEnum):
     DISPUTED = "disputed"
     SUGGESTED = "suggested"
     FLAGGED = "flagged"
+    ADJUDICATION = "adjudication"
 
 
 def main() -> None:
@@ -177,6 +183,7 @@ app.command()(report)
 
 app.command()(mine)
 app.command()(judge)
+app.command()(triage)
 
 
 @app.command()
@@ -187,12 +194,15 @@ def review(
     max_rank: Annotated[
         int, typer.Option(min=1, max=MAX_RANK, help="Of the policy `consistent`: the positive's worst rank.")
     ] = 50,
+    max_error: Annotated[
+        float, typer.Option(help="Of the policy `audited`: the greatest share of wrong samples, 0.001 to 0.5.")
+    ] = 0.05,
     reviewer: Annotated[str | None, typer.Option(help="Your name in the app.")] = None,
     queue: Annotated[
         QueueName,
         typer.Option(
-            help="What the app shows: undecided, approved by a policy only, disputed, what a judge suggests to mend, or"
-            " what has negatives that mining flagged."
+            help="What the app shows: undecided, approved by a policy only, disputed, what a judge suggests to mend,"
+            " what has negatives that mining flagged, or what is for an adjudicator to settle."
         ),
     ] = QueueName.UNREVIEWED,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the app, on this machine only.")] = 8501,
@@ -204,7 +214,9 @@ def review(
     Open the review app, or with --policy give verdicts by a stated rule, recorded under the policy's name.
 
     Policies: `labelled` approves what people labelled; `consistent` also approves generated samples whose positive the
-    miner finds within --max-rank, and rejects the other mined ones; `everything` approves all.
+    miner finds within --max-rank, and rejects the other mined ones; `everything` approves all; `audited` approves what
+    is left of a source's operation where people have read enough of its random part to show that no more than
+    --max-error of it are wrong.
 
     Example: synth review --policy consistent
     """
@@ -216,20 +228,46 @@ def review(
         return
     from synth.stages.review import apply_policy
 
-    outcome = apply_policy(opened.store, policy, max_rank=max_rank)
+    outcome = apply_policy(opened.store, policy, max_rank=max_rank, max_error=max_error)
+    audits = [_as_read(audit) for audit in outcome.audits]
     if as_json:
         names = ("task", "verdict", "reason", "count")
-        rows = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
+        counts = [dict(zip(names, (*key, n), strict=True)) for key, n in outcome.counts.items()]
         print_json(
-            {"reviewer": outcome.reviewer, "counts": rows, "num_new": outcome.num_new, "warning": outcome.warning}
+            {"reviewer": outcome.reviewer, "counts": counts, "num_new": outcome.num_new, "warning": outcome.warning}
+            | ({"audits": audits} if policy is PolicyName.AUDITED else {})
         )
         return
     say(f"reviewer: {outcome.reviewer}")
+    if audits:
+        shown = ("source", "operation", "pending", "random", "read", "wrong", "at_most", "more", "gate")
+        rows = [tuple(f"{row[name]:.1%}" if name == "at_most" else row[name] for name in shown) for row in audits]
+        print_table([name.replace("_", " ") for name in shown], rows)
     print_table(["task", "verdict", "reason", "samples"], [(*key, n) for key, n in sorted(outcome.counts.items())])
     say(f"{outcome.num_new} of these verdicts are new")
     if outcome.warning:
         say(f"warning: {outcome.warning}")
     say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
+
+
+def _as_read(audit: "Audit") -> dict[str, str | int | float]:
+    """A stratum: what was read, what was wrong with it, and what is missing."""
+    stratum, gate = audit.stratum, audit.gate
+    return {
+        "source": stratum.source,
+        "operation": stratum.operation,
+        "pending": stratum.num_pending,
+        "random": stratum.num_random,
+        "read": gate.num_read,
+        "wrong": gate.errors,
+        "rejected": stratum.read.num_rejected,
+        "mended": stratum.read.num_mended,
+        "open": stratum.read.num_open,
+        "out_of_turn": stratum.read.num_out_of_turn,
+        "at_most": round(gate.bound, 4),
+        "more": gate.num_more,
+        "gate": audit.state,
+    }
 
 
 def _open_review_app(root: Path, reviewer: str | None, queue: QueueName, port: int, *, browser: bool) -> None:

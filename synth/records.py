@@ -92,6 +92,7 @@ class Verdict(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
     SKIP = "skip"
+    FLAG = "flag"  # for an adjudicator to decide
     KEEP = "keep"
     FALSE_NEGATIVE = "false_negative"  # it answers the query
     PARTIAL = "partial"  # it answers a part of the query
@@ -278,6 +279,12 @@ class ReviewEvent:
     note: str = ""
     edited_id: UUID | None = None
     edit: Content | None = None
+    grade: int | None = None  # of a negative: 0 irrelevant, 1 topical, 2 partial, 3 answers
+    own_score: float | None = None  # of a scored pair, before its score was shown
+    saw_scores: bool | None = None  # scores and what judges suggest were on the card
+    num_shown: int | None = None  # negatives that were on the card
+    adjudicates: bool = False  # said as an adjudicator, whose word decides
+    guideline: int | None = None  # the number of the one that was in force
 
 
 # Arabic Extended-B, Combining Diacritical Marks Extended, and the blocks of most scripts beyond U+FFFF.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from synth.records import Source, Use, new_id
-from synth.store import sources
+from synth.store import queues, sources
 from synth.store.connection import Store
+from synth.store.guidelines import ReviewSettings
 from synth.workspace import Workspace
 
 REPOSITORY = Path(__file__).parent.parent
@@ -57,6 +58,23 @@ def store(tmp_path: Path, empty: Path) -> Store:
     """An empty store."""
     copyfile(empty, tmp_path / "store.duckdb")
     return Store.create(tmp_path / "store.duckdb")
+
+
+@pytest.fixture
+def plain_queues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues of one part: no sample is shown by chance, for a second opinion, or again."""
+    monkeypatch.setattr(queues, "RANDOM_SHARE", 0.0)
+    one_opinion(store)
+
+
+def one_opinion(store: Store) -> None:
+    """Put a guideline in force by which no sample gets a second opinion, and none is gold or shown again."""
+    settings = ReviewSettings(overlap_first=0, overlap_share=0.0, gold_share=0.0, repeat_share=0.0)
+    with store.write() as cursor:
+        cursor.execute(
+            "INSERT INTO guideline BY NAME SELECT 1 AS number, ? AS settings, now()::TIMESTAMP AS created_at",
+            [settings.as_json()],
+        )
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def sql(
     """
     Ask the store in SQL. The views are sources, passages, samples, statuses, revisions, negatives, negative_verdicts,
     reviews, runs, run_steps, calls, failures, generations, rejections, minings, mining_candidates, pair_boundaries,
-    judgements, suggestions, judge_vs_people, relabellings, releases, release_samples, lineage, eval_overlaps,
-    near_duplicates.
+    judgements, suggestions, judge_vs_people, triages, gold_samples, guidelines, roles, votes, relabellings, releases,
+    release_samples, lineage, eval_overlaps, near_duplicates.
 
     Nothing can be written, and no file outside the store can be read.
 

@@ -88,7 +88,8 @@ STATES = """
 INSERT INTO sample_state BY NAME
 SELECT f.sample_id, f.sample_id AS revision_id, $task AS task, $operation AS operation, $use AS declared_use,
        $source AS source_id, 'pending' AS status, 0 AS num_reviews, {num_negatives} AS num_negatives,
-       0 AS num_approvals, 0 AS num_rejections
+       0 AS num_approvals, 0 AS num_rejections,
+       md5_number_lower(f.sample_id::VARCHAR) / 18446744073709551616.0 AS draw
 FROM fresh f
 """
 NUM_LABELLED = "(SELECT count(*) FROM labelled l WHERE l.sample_id = f.sample_id)"

@@ -1,6 +1,6 @@
 """Edits and promotions of reviewers: the revisions that they make, and what they withdraw when they are undone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -69,7 +69,7 @@ class Edits:
             raise UserError(
                 f"sample {event.sample_id} was changed meanwhile; look at its revision {head['revision_id']}"
             )
-        before = _content_of(head)
+        before = content_of(head)
         content = self._promoted(before, promoted) if promoted is not None else event.edit
         assert content is not None and event.edited_id is not None  # check_event saw to it
         if TASK_OF[type(content)] != head["task"]:
@@ -137,7 +137,8 @@ class Edits:
         )
 
 
-def _content_of(row: dict[str, Any]) -> Content:
+def content_of(row: Mapping[str, Any]) -> Content:
+    """The content of a row of `revision`."""
     if row["task"] == Task.RETRIEVAL:
         return Retrieval(row["query"], tuple(row["positives"]), row["instruction"] or "")
     if row["task"] == Task.STS:

@@ -16,7 +16,7 @@ from synth.store.connection import Store
 from synth.store.failures import one_line
 from synth.store.rows import insert, now
 
-KINDS = ("ingest", "generate", "relabel", "mine", "judge", "review", "check", "release", "train", "evaluate")
+KINDS = ("ingest", "generate", "relabel", "mine", "judge", "triage", "review", "check", "release", "train", "evaluate")
 SPENT = ("tokens_in", "tokens_out", "cost", "requests", "lost_tokens", "lost_cost", "excess")
 
 

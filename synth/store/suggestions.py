@@ -7,6 +7,8 @@ from functools import cache
 from importlib.resources import files
 from uuid import UUID
 
+import duckdb
+
 from synth.store.connection import Store
 
 # What the view `suggestions` is made of: tables, and views in this order.
@@ -40,11 +42,16 @@ def suggestion_counts(store: Store, names: Sequence[str]) -> dict[str, int]:
 def suggestions_of(store: Store, sample_ids: Sequence[UUID]) -> dict[UUID, list[Suggestion]]:
     """What judges suggest about the latest revisions of these samples, by revision, judges by name."""
     with store.read() as cursor:
-        rows = cursor.execute(
-            f"{_suggestions_within()} SELECT revision_id, suggestion, text_id, judge, grade, reason, relevance"
-            " FROM suggestions ORDER BY judge, text_id",
-            {"ids": [str(each) for each in sample_ids]},
-        ).fetchall()
+        return suggestions_among(cursor, sample_ids)
+
+
+def suggestions_among(cursor: duckdb.DuckDBPyConnection, sample_ids: Sequence[UUID]) -> dict[UUID, list[Suggestion]]:
+    """As `suggestions_of`, for who holds the store already."""
+    rows = cursor.execute(
+        f"{_suggestions_within()} SELECT revision_id, suggestion, text_id, judge, grade, reason, relevance"
+        " FROM suggestions ORDER BY judge, text_id",
+        {"ids": [str(each) for each in sample_ids]},
+    ).fetchall()
     found: dict[UUID, list[Suggestion]] = {}
     for revision_id, *fields in rows:
         found.setdefault(revision_id, []).append(Suggestion(*fields))

@@ -24,12 +24,14 @@ SAMPLE_REASONS = (
     "unsafe",
     "other",
 )
+UNDECIDED_REASONS = ("cannot-tell", "not-my-field", "other")
 # The codes that a person's event may give for each verdict: of a sample, and of one of its negatives.
 REASONS: Mapping[Verdict, tuple[str, ...]] = MappingProxyType(
     {
         Verdict.APPROVE: SAMPLE_REASONS,  # what the edit mended, or what may stay
         Verdict.REJECT: SAMPLE_REASONS,
-        Verdict.SKIP: ("cannot-tell", "not-my-field", "other"),
+        Verdict.SKIP: UNDECIDED_REASONS,
+        Verdict.FLAG: UNDECIDED_REASONS,
     }
 )
 NEGATIVE_REASONS: Mapping[Verdict, tuple[str, ...]] = MappingProxyType(
@@ -41,6 +43,16 @@ NEGATIVE_REASONS: Mapping[Verdict, tuple[str, ...]] = MappingProxyType(
         Verdict.PROMOTE: (),
     }
 )
+# What a grade of a negative makes of it.
+GRADES: Mapping[int, tuple[Verdict, ...]] = MappingProxyType(
+    {
+        0: (Verdict.KEEP,),  # irrelevant
+        1: (Verdict.KEEP,),  # topical: a good hard negative
+        2: (Verdict.PARTIAL,),
+        3: (Verdict.PROMOTE, Verdict.FALSE_NEGATIVE),
+    }
+)
+MOST_SHOWN = 10_000  # negatives on a card
 
 
 def check_event(event: ReviewEvent) -> None:
@@ -54,9 +66,8 @@ def _fault(event: ReviewEvent) -> str:
     if not _is_name(event.reviewer) or event.reviewer_kind not in KINDS:
         return f"reviewed by {event.reviewer!r:.120} ({event.reviewer_kind!r:.40}); a reviewer has a name of one line"
     if event.undoes is None and event.verdict not in _allowed(event):
-        what = "a negative" if event.negative_id else "a sample"
-        return f"the verdict on {what} is {', '.join(_allowed(event))}, not {event.verdict}"
-    return _detail_fault(event) or _edit_fault(event)
+        return f"the verdict on {_target(event)} is {', '.join(_allowed(event))}, not {event.verdict}"
+    return _detail_fault(event) or _seen_fault(event) or _edit_fault(event)
 
 
 def _allowed(event: ReviewEvent) -> Mapping[Verdict, tuple[str, ...]]:
@@ -77,6 +88,34 @@ def _detail_fault(event: ReviewEvent) -> str:
     if not _is_text([event.note, *event.reasons]):
         return "the note or a reason is no Unicode text"
     return ""
+
+
+def _seen_fault(event: ReviewEvent) -> str:
+    if event.grade is not None and (event.undoes or event.negative_id is None or event.verdict not in _graded(event)):
+        return f"the grade {event.grade!r:.40} does not go with {event.verdict} of {_target(event)}"
+    if event.own_score is not None and (event.negative_id is not None or not _is_number(event.own_score)):
+        return f"the score {event.own_score!r:.40} is no number, or not of a sample"
+    if event.num_shown is not None and not (type(event.num_shown) is int and 0 <= event.num_shown <= MOST_SHOWN):
+        return f"{event.num_shown!r:.40} negatives were not shown"
+    if event.guideline is not None and not (type(event.guideline) is int and event.guideline > 0):
+        return f"the guideline {event.guideline!r:.40} is no number of one"
+    if event.saw_scores not in (None, True, False) or event.adjudicates not in (True, False):
+        return "whether scores were seen, and whether it adjudicates, is true or false"
+    if event.adjudicates and event.reviewer_kind != "human":
+        return "a policy settles nothing between people"
+    return ""
+
+
+def _graded(event: ReviewEvent) -> tuple[Verdict, ...]:
+    return GRADES.get(event.grade, ()) if type(event.grade) is int else ()
+
+
+def _target(event: ReviewEvent) -> str:
+    return "a negative" if event.negative_id else "a sample"
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _edit_fault(event: ReviewEvent) -> str:
@@ -103,7 +142,7 @@ def content_fault(content: Content) -> str:
         return "holds something that is no Unicode text"
     if not all(normalise(text) for text in texts) or (isinstance(content, Retrieval) and not content.positives):
         return "leaves a text empty"
-    if isinstance(content, Sts) and not (type(content.score) in (int, float) and math.isfinite(content.score)):
+    if isinstance(content, Sts) and not _is_number(content.score):
         return f"has the score {content.score!r:.40}, which is no number"
     return ""
 

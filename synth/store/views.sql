@@ -15,13 +15,13 @@ FROM passage p JOIN source s USING (source_id) JOIN text t USING (text_id);
 CREATE OR REPLACE VIEW statuses AS
 SELECT st.sample_id, st.revision_id, st.task, st.operation, s.name AS source, s.split, st.declared_use,
        st.status, st.decided_by, st.num_approvals, st.num_rejections, st.difficulty, st.num_reviews, st.num_negatives,
-       st.hardness
+       st.hardness, st.priority, st.adjudication, st.draw < 0.2 AS is_random
 FROM sample_state st JOIN source s USING (source_id);
 
 CREATE OR REPLACE VIEW samples AS
 SELECT st.sample_id, st.revision_id, st.task, st.operation, r.method, s.name AS source, s.split, st.declared_use,
        st.status, st.decided_by, st.num_approvals, st.num_rejections, st.difficulty, st.num_reviews, st.num_negatives,
-       st.hardness,
+       st.hardness, st.priority, st.adjudication, st.draw < 0.2 AS is_random,
        r.instruction, r.query, r.positives, r.text1, r.text2, r.score, r.text, r.label,
        r.model, r.prompt_version, r.seed_id, r.run_id, r.call_id, r.created_at
 FROM sample_state st JOIN revision r USING (revision_id) JOIN source s ON s.source_id = st.source_id;
@@ -54,8 +54,33 @@ QUALIFY row_number() OVER (
 CREATE OR REPLACE VIEW reviews AS
 SELECT v.review_id, v.created_at, v.reviewer, v.reviewer_kind, v.verdict, v.reasons, v.difficulty, v.seconds,
        v.note, v.sample_id, v.revision_id, v.edited_id, v.negative_id, v.undoes, v.undoes IS NOT NULL AS is_undo,
-       v.review_id IN (SELECT undoes FROM review WHERE undoes IS NOT NULL) AS is_undone
+       v.review_id IN (SELECT undoes FROM review WHERE undoes IS NOT NULL) AS is_undone,
+       v.grade, v.own_score, v.saw_scores, v.num_shown, coalesce(v.adjudicates, false) AS adjudicates, v.guideline
 FROM review v;
+
+-- The latest triage of a revision, whichever revision of the sample that is.
+CREATE OR REPLACE VIEW triages AS
+SELECT t.sample_id, t.revision_id, t.priority, t.parts, t.labels, t.run_id, t.created_at
+FROM triage t QUALIFY row_number() OVER (PARTITION BY t.revision_id ORDER BY t.created_at DESC, t.run_id DESC) = 1;
+
+-- Samples whose verdict is known: what an adjudicator settled last, or what was stated to be.
+CREATE OR REPLACE VIEW gold_samples AS
+SELECT k.sample_id, k.revision_id, k.verdict, k.author, k.created_at FROM (
+    FROM gold UNION ALL BY NAME
+    SELECT v.sample_id, coalesce(v.edited_id, v.revision_id) AS revision_id, v.verdict, v.reviewer AS author, v.created_at
+    FROM review v WHERE v.adjudicates AND v.negative_id IS NULL AND v.verdict IN ('approve', 'reject') AND v.undoes IS NULL
+    AND v.review_id NOT IN (SELECT u.undoes FROM review u WHERE u.undoes IS NOT NULL)
+) k QUALIFY row_number() OVER (PARTITION BY k.revision_id ORDER BY k.created_at DESC) = 1 AND k.verdict IS NOT NULL;
+
+CREATE OR REPLACE VIEW guidelines AS
+SELECT g.number, g.text, g.settings, g.author, g.created_at FROM guideline g;
+
+CREATE OR REPLACE VIEW roles AS
+SELECT r.reviewer, r.role, r.granted_by, r.created_at FROM role r
+QUALIFY row_number() OVER (PARTITION BY r.reviewer ORDER BY r.created_at DESC) = 1;
+
+CREATE OR REPLACE VIEW votes AS
+SELECT v.vote_id, v.created_at, v.reviewer, v.left_id, v.right_id, v.choice, v.left_side, v.right_side, v.seconds FROM vote v;
 
 CREATE OR REPLACE VIEW runs AS
 SELECT r.run_id, r.kind, r.started_at, e.ended_at, coalesce(e.status, 'unfinished') AS status, e.reason, e.seconds,

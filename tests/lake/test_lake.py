@@ -15,7 +15,8 @@ from synth.store import migrate, minings, runs
 from synth.store.connection import Store
 from synth.store.console import query, query_apart
 from synth.store.engine import new_instance
-from synth.store.reviews import Queue, add_reviews, cards
+from synth.store.queues import Queue, cards
+from synth.store.reviews import add_reviews
 from synth.store.upkeep import back_up, compact
 from synth.store.verify import verify
 from tests.conftest import REPOSITORY, SAMPLE
@@ -145,7 +146,7 @@ def test_what_mining_knows_is_the_same_and_what_it_flagged_is_queued(pair: Pair)
         assert of_file
         assert query(pair.lake, sql).to_pylist() == of_file
     queued = [
-        sorted(card.query for card in cards(store, reviewer="ada", queue=Queue.FLAGGED, limit=1000))
+        sorted(card.content.query for card in cards(store, reviewer="ada", queue=Queue.FLAGGED, limit=1000))
         for store in (pair.file, pair.lake)
     ]
     assert queued[0] == queued[1] != []

@@ -37,10 +37,11 @@ from synth.records import (
     text_id,
 )
 from synth.stages.release import create_release
-from synth.store import minings, reviews, samples, sources
+from synth.store import minings, queues, reviews, samples, sources
 from synth.store.connection import Store
 from synth.store.release_policy import ReleasePolicy
 from synth.store.sources import NewPassage
+from tests.conftest import one_opinion
 from tests.property.plain_model import Mined, Model, Refused, Revision, Sample
 
 GUIDE = Source("guide", "train", Use.TRAIN, "retrieval", "a test", "CC0-1.0", "1")
@@ -94,6 +95,8 @@ class StoreAndModel(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.store = Store.create(self.folder / "store.duckdb")
+        one_opinion(self.store)
+        self.random_share, queues.RANDOM_SHARE = queues.RANDOM_SHARE, 0.0  # all cards in one order
         self.model = Model()
         self.turn = 0
         self.releases: dict[str, dict[str, str]] = {}
@@ -106,6 +109,7 @@ class StoreAndModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "folder"):
             assert samples.rebuild_state(self.store) == 0
+            queues.RANDOM_SHARE = self.random_share
             del self.store  # Hypothesis keeps the machine
             for name, before in self.releases.items():
                 assert fingerprint(self.folder / "releases" / name) == before
@@ -279,13 +283,13 @@ class StoreAndModel(RuleBasedStateMachine):
     @precondition(lambda self: self.model.samples)
     @rule(
         who=PEOPLE,
-        queue=st.sampled_from(list(reviews.Queue)),
+        queue=st.sampled_from([queue for queue in queues.Queue if queue is not queues.Queue.ADJUDICATION]),
         limit=st.integers(0, 3),
         held=st.sets(PLACES, max_size=2),
     )
-    def fetch_cards(self, who: str, queue: reviews.Queue, limit: int, held: set[int]) -> None:
+    def fetch_cards(self, who: str, queue: queues.Queue, limit: int, held: set[int]) -> None:
         ids = list({self.sample(place).sample_id: None for place in held})
-        given = reviews.cards(
+        given = queues.cards(
             self.store, reviewer=who, queue=queue, limit=limit, except_for=ids, claim_for=timedelta(minutes=15)
         )
         assert [card.sample_id for card in given] == self.model.cards(queue, who, limit, ids)

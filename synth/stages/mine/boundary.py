@@ -48,6 +48,11 @@ class BoundaryOutcome:
     notes: Sequence[str]
 
 
+def boundary_key(vectors: Vectors) -> UUID:
+    """What the cosines of pairs by this encoder are stored under."""
+    return key_of("mine sts", vectors.encoder.for_queries().fingerprint)
+
+
 def plan_boundaries(
     store: Store, settings: MineSettings, names: Sequence[str], folder: Path, *, device: str = "auto"
 ) -> BoundaryPlan:
@@ -66,7 +71,7 @@ def plan_boundaries(
     notes: list[str] = []
     with mining_errors():
         vectors = symmetric_vectors(settings, folder, notes, device=device)
-        key = key_of("mine sts", vectors.encoder.for_queries().fingerprint)
+        key = boundary_key(vectors)
     by_source: dict[str, list[ScoredPair]] = {}
     for pair in label_minings.scored(store, key, names):
         by_source.setdefault(pair.source, []).append(pair)

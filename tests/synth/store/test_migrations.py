@@ -15,7 +15,8 @@ from synth.records import Draft, Retrieval, ReviewEvent, Source, StoreError, Sto
 from synth.store import migrate, samples
 from synth.store.connection import Store
 from synth.store.engine import attach
-from synth.store.reviews import Queue, add_reviews, cards
+from synth.store.queues import Queue, cards
+from synth.store.reviews import add_reviews
 from synth.store.seeds import Seeds
 from synth.store.verify import verify
 from tests.conftest import REPOSITORY

@@ -21,7 +21,7 @@ from synth.records import (
     new_id,
     text_id,
 )
-from synth.store import minings, reviews, samples, sources
+from synth.store import minings, queues, reviews, samples, sources
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.made import Finished, add_finished
@@ -147,7 +147,7 @@ def test_what_a_person_decided_or_edited_is_left_alone(store: Store, corpus: Sou
 def test_what_a_reviewer_has_before_them_stays_as_it_is_and_is_taken_up_later(store: Store, corpus: Source) -> None:
     add(store, corpus, WHY)
     [each] = relabelable(store, KEY)
-    [card] = reviews.cards(store, reviewer="ann", claim_for=timedelta(minutes=15))
+    [card] = queues.cards(store, reviewer="ann", claim_for=timedelta(minutes=15))
     assert keep(store, found(each, CATS, negatives=DOGS)) == Stored({"overtaken": 1}, 0)
     assert [again.sample for again in relabelable(store, KEY)] == [each.sample]
     reviews.add_reviews(store, [ReviewEvent(new_id(), "ann", card.sample_id, card.revision_id, Verdict.APPROVE)])
@@ -158,7 +158,7 @@ def test_what_a_reviewer_has_before_them_stays_as_it_is_and_is_taken_up_later(st
 def test_a_claim_that_ran_out_keeps_no_positive_from_moving(store: Store, corpus: Source) -> None:
     add(store, corpus, WHY)
     [each] = relabelable(store, KEY)
-    reviews.cards(store, reviewer="ann", claim_for=timedelta(seconds=-1))
+    queues.cards(store, reviewer="ann", claim_for=timedelta(seconds=-1))
     assert keep(store, found(each, CATS)).outcomes == {"moved": 1}
 
 
@@ -168,14 +168,14 @@ def test_a_verdict_that_comes_after_the_move_is_kept_and_the_reviewer_is_shown_w
 ) -> None:
     add(store, corpus, WHY)
     [each] = relabelable(store, KEY)
-    [before] = reviews.cards(store, reviewer="ann")
+    [before] = queues.cards(store, reviewer="ann")
     keep(store, found(each, CATS))
     assert reviews.add_reviews(store, [ReviewEvent(new_id(), "ann", before.sample_id, before.revision_id, verdict)])
     [row] = query(store, "SELECT status, num_reviews FROM samples").to_pylist()
     assert row == {"status": "pending", "num_reviews": 1}
-    [after] = reviews.cards(store, reviewer="ann")
-    assert (before.positives, after.positives) == ((SLEEP,), (CATS,))
-    assert reviews.review_progress(store, reviewer="ann", queue=reviews.Queue.UNREVIEWED).left == 1
+    [after] = queues.cards(store, reviewer="ann")
+    assert (before.content.positives, after.content.positives) == ((SLEEP,), (CATS,))
+    assert queues.review_progress(store, reviewer="ann", queue=queues.Queue.UNREVIEWED).left == 1
 
 
 def test_an_edit_of_what_moved_meanwhile_is_refused_with_the_revision_to_look_at(store: Store, corpus: Source) -> None:

@@ -5,13 +5,15 @@ from uuid import UUID
 
 import pytest
 
-from synth.records import ReviewEvent, Verdict, new_id
-from synth.store import reviews, rows
+from synth.records import Retrieval, ReviewEvent, Verdict, new_id
+from synth.store import queues, reviews, rows
 from synth.store.connection import Store
-from synth.store.reviews import Queue, ReviewProgress, cards, review_progress
+from synth.store.queues import Queue, ReviewProgress, cards, review_progress
 from tests.review_app.seeding import add_samples, approve_by_policy
 
 QUARTER = timedelta(minutes=15)
+
+pytestmark = pytest.mark.usefixtures("plain_queues")
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def shown(store: Store, reviewer: str, limit: int = 25, **options: object) -> li
 
 def test_a_card_holds_the_sample_and_its_negatives_hardest_first(store: Store, ids: list[UUID]) -> None:
     card = cards(store, reviewer="ann")[0]
-    assert (card.query, card.positives) == ("When does harbour 0 open?", ("The harbour opens at six.",))
+    assert card.content == Retrieval("When does harbour 0 open?", ("The harbour opens at six.",))
     assert (card.source, card.operation, card.method, card.decided_by) == ("guide", "query", "llm", None)
     assert [(each.text, each.rank) for each in card.negatives] == [
         ("The harbour closes at nine.", 1), ("Boats are painted in March.", 2),
@@ -112,7 +114,7 @@ def test_a_claim_that_ran_out_is_free_and_one_that_was_renewed_is_not(
     start = rows.now()
 
     def after(minutes: int) -> None:
-        monkeypatch.setattr(reviews, "now", lambda: start + timedelta(minutes=minutes))
+        monkeypatch.setattr(queues, "now", lambda: start + timedelta(minutes=minutes))
 
     after(0)
     shown(store, "ann", limit=3, claim_for=QUARTER)
