@@ -9,7 +9,7 @@ COMMANDS = (
         "synth",
         (
             *("init", "ingest", "recipes", "recipes show", "generate", "report"),
-            *("relabel", "mine", "judge", "check", "review"),
+            *("relabel", "mine", "judge", "triage", "check", "review"),
             *("runs", "runs show", "runs retry", "batches", "batches cancel"),
             *(f"release {name}" for name in ("create", "list", "show", "diff", "verify", "export")),
             *(f"store {name}" for name in ("verify", "rebuild", "compact", "backup")),
