@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from synth.records import Draft, Retrieval, ReviewEvent, Source, Verdict, new_id
-from synth.stages.review import POLICIES, apply_policy, consistent, labelled
+from synth.stages.review import POLICIES, Terms, apply_policy, consistent, labelled
 from synth.store import reviews, samples
 from synth.store.connection import Store
 from synth.store.console import query
@@ -29,19 +29,19 @@ def candidate(operation: str, rank: int | None = None, negatives: int = 0) -> Ca
     ],
 )
 def test_consistent_wants_the_positive_found_and_a_negative(case: Candidate, verdict: Verdict | None) -> None:
-    assert consistent(case, 20).verdict is verdict
+    assert consistent(case, Terms(20)).verdict is verdict
 
 
 @pytest.mark.parametrize("task", ["sts", "classification"])
 def test_consistent_says_that_other_tasks_are_not_its_own_and_who_takes_them(task: str) -> None:
     case = Candidate(UUID(int=1), UUID(int=1), task, "query", None, 0, "pending")
-    decision = consistent(case, 20)
+    decision = consistent(case, Terms(20))
     assert decision.verdict is None
     assert decision.reason == "retrieval samples only; --policy everything takes these"
 
 
 def test_a_rank_is_told_as_within_or_beyond() -> None:
-    reasons = [consistent(candidate("query", rank, 1), 20).reason for rank in (20, 21)]
+    reasons = [consistent(candidate("query", rank, 1), Terms(20)).reason for rank in (20, 21)]
     assert reasons == ["positive ranks within 20", "positive ranks beyond 20"]
 
 
@@ -65,12 +65,12 @@ def test_consistent_warns_where_the_corpus_is_too_small_for_the_rank_to_say_much
 
 
 def test_labelled_leaves_generated_samples_to_people() -> None:
-    assert labelled(candidate("query", rank=1, negatives=4), 20).verdict is None
+    assert labelled(candidate("query", rank=1, negatives=4), Terms(20)).verdict is None
 
 
 def test_every_decision_states_its_reason() -> None:
     cases = [candidate("ingest"), candidate("query"), candidate("query", 50, 1), candidate("query", 1, 0)]
-    assert all(policy(case, 20).reason for policy in POLICIES.values() for case in cases)
+    assert all(policy(case, Terms(20)).reason for policy in POLICIES.values() for case in cases)
 
 
 def test_a_policy_leaves_what_people_judged_or_disagree_on_and_says_nothing_twice(
