@@ -2,8 +2,7 @@
 // painted. Python is told through `outbox`, again and again until it says that an event is stored.
 const FEW_CARDS = 12 // ask for more when no more are left
 const RESEND_AFTER = 4000 // milliseconds without an answer; Python gives up a busy store after half of that
-const DIFFICULTY_KEYS = { q: 1, w: 2, g: 3, h: 4 }
-const VERDICT_NAMES = { approve: "Approved", reject: "Rejected", skip: "Skipped" }
+const VERDICT_NAMES = { approve: "Approved", reject: "Rejected", skip: "Skipped", flag: "Flagged" }
 
 class ReviewCard {
   constructor(root, name) {
@@ -14,6 +13,8 @@ class ReviewCard {
     this.queue = []
     this.current = null
     this.judged = new Set(this.history.entries.map(({ card }) => card.revision_id))
+    this.repeated = new Set()
+    this.unscored = new Set() // samples whose scores were asked for
     this.progress = null // until Python could read the store
     this.stopwatch = new Stopwatch()
     this.pace = { verdicts: 0, seconds: 0 }
@@ -22,31 +23,19 @@ class ReviewCard {
     this.heldFor = Infinity // milliseconds that nobody else is shown these cards
     this.sent = 0
     this.trouble = ""
+    this.reveal = false
+    this.full = null // all negatives: as the queue has it, until the reviewer chooses
+    this.view = new CardView(root)
+    this.controls = new Controls(this, root)
     // Streamlit fades what a slow run has not drawn again yet; the card is never out of date.
     root.host?.closest("[data-testid='stElementContainer']")?.style.setProperty("opacity", "1", "important")
     // When the queue changes, the old card stays mounted for a moment beside the new one: keys go to the new one alone.
     window.skiffReviewCard = this
-    this.listen()
-  }
-
-  find(selector) {
-    return this.root.querySelector(selector)
-  }
-
-  listen() {
-    this.stop = new AbortController()
-    const options = { signal: this.stop.signal }
-    window.addEventListener("keydown", (event) => this.onKey(event), options)
-    for (const kind of ["pointermove", "wheel", "keydown"]) {
-      window.addEventListener(kind, () => this.painted && this.stopwatch.touch(), { ...options, passive: true })
-    }
-    window.addEventListener("resize", () => this.layout(), options)
-    this.find(".card").addEventListener("click", (event) => this.onClick(event), options)
     this.timer = setInterval(() => this.retry(), 1000)
   }
 
   unmount() {
-    this.stop.abort()
+    this.controls.stop.abort()
     clearInterval(this.timer)
   }
 
@@ -54,6 +43,9 @@ class ReviewCard {
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue
     this.reasons = data.reasons
+    this.adjudicates = Boolean(data.adjudicates)
+    this.full ??= this.adjudicates
+    this.controls.use(data.keys)
     if (data.held_for != null) {
       this.heldSince = this.sent ? this.askedAt : Date.now()
       this.heldFor = 1000 * data.held_for
@@ -65,17 +57,43 @@ class ReviewCard {
     else if (this.trouble) this.say("The store answers again")
     this.trouble = data.trouble
     if (data.progress) this.progress = data.progress
-    const waiting = new Set([...this.outbox.events.values()].map((event) => event.revision_id))
-    const known = new Set([this.current, ...this.queue].map((card) => card?.revision_id))
-    for (const card of data.cards ?? []) {
-      const id = card.revision_id
-      if (!known.has(id) && !this.judged.has(id) && !waiting.has(id)) this.queue.push(card)
-    }
+    this.queue.push(...this.unknown(data.cards ?? []))
     this.answered = true
+    this.learnScores(data.scores ?? {})
+    this.tellDiffering(data.differing ?? {})
     if (refusals.length) this.say(`${refusals.length} not stored: ${refusals[0][1]}`, "bad")
     if (!this.current) this.next()
     else this.drawStatus()
-    if (this.outbox.events.size && !data.trouble) this.send()
+    if ((this.outbox.events.size && !data.trouble) || this.lacksScores) this.send()
+  }
+
+  // Cards that are neither here nor judged; one that is shown again on purpose comes once.
+  unknown(cards) {
+    const waiting = new Set([...this.outbox.events.values()].map((event) => event.revision_id))
+    const known = new Set([this.current, ...this.queue].map((card) => card?.revision_id))
+    return cards.filter(({ revision_id: id, is_repeat }) => {
+      if (known.has(id) || waiting.has(id) || (this.judged.has(id) && !is_repeat) || this.repeated.has(id)) return false
+      return known.add(id)
+    })
+  }
+
+  learnScores(scores) {
+    const cards = [this.current, ...this.queue, ...this.history.entries.map(({ card }) => card)]
+    for (const card of cards) if (card && scores[card.revision_id]) card.scores = scores[card.revision_id]
+    if (this.current && this.reveal && scores[this.current.revision_id]) this.redraw()
+  }
+
+  get lacksScores() {
+    return this.reveal && [this.current, ...this.queue].some((card) => card && !card.scores && !this.unscored.has(card.sample_id))
+  }
+
+  // What a judge suggests otherwise, told to whoever approved without having seen it.
+  tellDiffering(differing) {
+    const last = this.history.entries.at(-1)?.events.find((event) => event.review_id in differing)
+    if (!last || this.toldOf === last.review_id) return
+    this.toldOf = last.review_id
+    const [undo, show] = ["undo", "scores"].map((action) => keyName(this.controls.keys.get(action)))
+    this.say(`Approved; a judge differs on ${differing[last.review_id].join(", ")}: ${undo}, then ${show}, shows why`, "approve")
   }
 
   next() {
@@ -93,62 +111,54 @@ class ReviewCard {
     return true
   }
 
-  show(card, { dropped = [], difficulty = null } = {}) {
+  show(card, kept = {}) {
+    if (this.view.editor.isOpen) this.closeEditor()
     this.current = card
-    this.dropped = new Set(dropped)
-    this.difficulty = difficulty
+    this.judgement = card && new Judgement(card, kept)
+    this.looking = null
+    this.focused = null
     this.asking = false
+    this.begun = false
+    this.redraw()
+    this.awaitPaint()
+  }
+
+  // After the next frame the card is on the screen; until then no key and no click counts.
+  awaitPaint() {
+    const card = this.current
     this.painted = false
-    this.draw()
-    // After the next frame the card is on the screen; until then no key and no click counts.
     requestAnimationFrame(() =>
       setTimeout(() => {
-        if (this.current !== card || this.painted) return
+        if (this.current !== card || this.painted || this.looking !== null) return
         this.painted = card !== null
-        this.stopwatch.start()
+        if (this.begun) this.stopwatch.resume()
+        else this.stopwatch.start()
+        this.begun = true
       }),
     )
   }
 
-  decide(verdict, reasons = []) {
+  decide(verdict, { reasons = [], edit = null } = {}) {
     const seconds = this.stopwatch.seconds
-    const card = this.current
-    const events = [
-      this.event(card, { verdict, reasons, difficulty: this.difficulty, seconds }),
-      ...[...this.dropped].map((index) =>
-        this.event(card, { verdict: "reject", negative_id: card.negatives[index].negative_id, seconds }),
-      ),
-    ]
-    const differing = verdict === "approve" ? this.differing(card) : ""
-    this.history.push({ card, events, dropped: [...this.dropped], difficulty: this.difficulty })
+    const { current: card, judgement } = this
+    const events = judgement.events(verdict, { reasons, edit, seconds, adjudicates: this.adjudicates })
+    this.history.push({ card, events, ...judgement.kept })
     this.judged.add(card.revision_id)
+    if (card.is_repeat) this.repeated.add(card.revision_id)
     this.outbox.add(events)
     this.pace.verdicts += 1
     this.pace.seconds += seconds
-    this.say(VERDICT_NAMES[verdict] + (reasons.length ? `: ${spoken(reasons[0])}` : "") + differing, verdict)
+    this.say(verdictSaid(verdict, { reasons, edit, judgement }), verdict)
     this.next()
     this.send()
-  }
-
-  // What a judge suggests otherwise, once the reviewer has approved without having seen it.
-  differing(card) {
-    if (this.showsSuggested) return ""
-    const places = card.positives.flatMap((each) => (each.suggested?.length ? ["the positive"] : []))
-    card.negatives.forEach((each, i) => {
-      if (each.suggested?.length && !this.dropped.has(i)) places.push(`negative ${i + 1}`)
-    })
-    return places.length ? `; a judge differs on ${[...new Set(places)].join(", ")}: Z, then V, shows why` : ""
   }
 
   undo() {
     const last = this.history.pop()
     if (!last) return this.say("Nothing to undo")
-    const seconds = this.painted ? this.stopwatch.seconds : null
-    const undone = last.events.map((event) =>
-      this.event(last.card, { verdict: "skip", negative_id: event.negative_id, undoes: event.review_id, seconds }),
-    )
-    this.outbox.add(undone)
+    this.outbox.add(undoing(last, this.painted ? this.stopwatch.seconds : null))
     this.judged.delete(last.card.revision_id)
+    this.repeated.delete(last.card.revision_id)
     if (this.current) this.queue.unshift(this.current)
     this.pace.verdicts = Math.max(0, this.pace.verdicts - 1)
     this.say("Undone: judge it again")
@@ -156,9 +166,18 @@ class ReviewCard {
     this.send()
   }
 
-  event(card, fields) {
-    const { sample_id, revision_id } = card
-    return { review_id: newId(), sample_id, revision_id, negative_id: null, reasons: [], ...fields }
+  // Cards before this one, to look at: nothing can be said of them, and nothing is undone.
+  look(step) {
+    const count = this.history.entries.length
+    const place = (this.looking ?? count) + step
+    if (place < 0 || (this.looking === null && step > 0)) return this.say(place < 0 ? "No card before this one" : "This is the current card")
+    if (this.asking) this.ask(false)
+    if (this.looking === null) this.stopwatch.pause()
+    this.looking = place < count ? place : null
+    this.redraw()
+    if (this.looking !== null) return this.say(`Looking back: ${count - place} before. ${saidOf(this.history.entries[place])}`)
+    this.say("Back at the current card")
+    this.awaitPaint()
   }
 
   // At most one message is under way; what comes meanwhile goes with the next.
@@ -168,15 +187,23 @@ class ReviewCard {
     this.sentAt = performance.now()
     this.askedAt = Date.now()
     this.sent += 1
+    const held = [this.current, ...this.queue].filter(Boolean)
+    const unscored = this.reveal ? held.filter(({ scores }) => !scores).map((card) => card.sample_id) : []
+    for (const id of unscored) this.unscored.add(id)
     this.setStateValue("outbox", {
       events: [...this.outbox.events.values()],
-      holding: [this.current, ...this.queue].filter(Boolean).map((card) => card.sample_id),
+      holding: held.map((card) => card.sample_id),
+      reveal: this.reveal,
+      unscored,
       sent: this.sent, // so that the same events again are a change
     })
   }
 
   retry() {
     if (this.lapse()) return
+    // Whoever writes keeps the cards: nothing is sent meanwhile that would say that somebody is there.
+    const writes = this.view.editor.isOpen && this.stopwatch.idle < 5 * Stopwatch.IDLE
+    if (writes && Date.now() - this.heldSince > this.heldFor / 2) this.send()
     const late = performance.now() - this.sentAt > RESEND_AFTER
     const held = this.queue.length + (this.current ? 1 : 0)
     const starving = held < FEW_CARDS && (!this.progress || held < this.left())
@@ -200,220 +227,150 @@ class ReviewCard {
     return Math.max(0, (this.progress?.left ?? 0) - this.pending())
   }
 
-  onKey(event) {
-    if (window.skiffReviewCard !== this) return
-    const target = event.composedPath()[0]
-    const typing = target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)
-    if (typing || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return
-    const ownButton = target.tagName === "BUTTON" && this.root.contains(target)
-    if (event.repeat) {
-      if (ownButton || event.key === " ") event.preventDefault() // a held Enter would click a focused button again
-      return
-    }
-    if (this.find("dialog").open || document.querySelector('[role="dialog"], [role="listbox"], [role="menu"]')) return
-    if (target.tagName === "BUTTON" && (event.key === " " || event.key === "Enter")) return // it clicks the button
-    if (this.lapse()) return
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key
-    if (this.press(key)) event.preventDefault()
-  }
-
-  press(key) {
-    if (key === "?") return this.act("keys")
-    if (key === "z") return this.asking ? this.ask(false) : this.act("undo")
-    if (!this.painted) return false
-    if (this.asking) return this.pressReason(key)
-    if (key in DIFFICULTY_KEYS) return this.setDifficulty(DIFFICULTY_KEYS[key])
-    if (/^[1-9]$/.test(key)) return this.toggleDrop(Number(key) - 1)
-    const acts = { a: "approve", x: "reject", s: "skip", v: "suggested", " ": "expand" }
-    return key in acts ? this.act(acts[key]) : false
-  }
-
-  pressReason(key) {
-    if (key === "Escape") return this.ask(false)
-    if (key === "x" || key === "Enter") this.decide("reject")
-    else if (/^[1-9]$/.test(key) && this.reasons[Number(key) - 1]) this.decide("reject", [this.reasons[Number(key) - 1]])
-    else this.say("Why? A digit; X or Enter for no reason; Esc to go back")
-    return true
-  }
-
-  onClick(event) {
-    const button = event.target.closest("button")
-    if (!button || this.lapse()) return
-    if (event.detail > 0) button.blur() // by pointer: else the next Space would click it again
-    const { act, difficulty, negative, reason } = button.dataset
-    if (act === "close") this.find("dialog").close()
-    else if (act === "keys" || act === "undo") this.act(act)
-    else if (!this.painted) return
-    else if (act === "reject" && this.asking) this.decide("reject")
-    else if (act === "back") this.ask(false)
-    else if (act) this.act(act)
-    else if (difficulty) this.setDifficulty(Number(difficulty))
-    else if (negative) this.toggleDrop(Number(negative))
-    else if (reason) this.decide("reject", [this.reasons[Number(reason)]])
-  }
-
-  act(name) {
-    if (name === "keys") this.find("dialog").showModal()
-    else if (name === "undo") this.undo()
-    else if (name === "reject") this.ask(true)
-    else if (name === "expand") this.expand(!this.expanded)
-    else if (name === "suggested") this.showSuggested(!this.showsSuggested)
-    else this.decide(name)
-    return true
-  }
-
   ask(asking) {
     this.asking = asking
-    this.drawFooter()
-    this.layout() // a narrow window needs a second row for the reasons
+    this.redrawFooter()
+    this.view.layout() // a narrow window needs a second row for the reasons
     return true
   }
 
   setDifficulty(value) {
-    this.difficulty = this.difficulty === value ? null : value
-    this.drawFooter()
+    this.judgement.difficulty = this.judgement.difficulty === value ? null : value
+    this.redrawFooter()
     return true
   }
 
-  toggleDrop(index) {
-    if (!this.current.negatives[index]) return false
-    if (!this.dropped.delete(index)) this.dropped.add(index)
-    const panels = this.root.querySelectorAll(".negative")
-    const drawnPanel = negativePanel(this.current.negatives[index], index, this.dropped.has(index))
-    const focused = this.root.activeElement === panels[index].querySelector(".drop")
-    panels[index].replaceWith(drawnPanel)
-    if (focused) drawnPanel.querySelector(".drop").focus()
-    fit(drawnPanel.querySelector(".text"), this.expanded)
-    this.say(this.dropped.has(index) ? `Negative ${index + 1} will be dropped` : `Negative ${index + 1} stays`)
+  // Put a negative in focus; null leaves it.
+  focus(index) {
+    if (index !== null && !this.shown.includes(index)) return false
+    this.focused = index
+    this.view.focus(index)
     return true
   }
 
-  expand(expanded) {
-    this.expanded = expanded
-    this.find(".card").classList.toggle("expanded", expanded)
-    this.find('[data-act="expand"]').setAttribute("aria-pressed", expanded)
-    this.layout()
+  // Of the passage in focus, or of the only one on the card. Then the next one without a grade is in focus.
+  grade(grade, index = this.focused ?? (this.shown.length === 1 ? this.shown[0] : null)) {
+    if (index === null) return this.shown.length > 0 && (this.say("Which passage? A digit puts it in focus"), true)
+    this.judgement.grade(index, grade)
+    this.view.redrawNegative(this.current, index, this.state)
+    const given = this.judgement.grades.has(index)
+    this.say(given ? `Negative ${index + 1}: ${KEYS.find((each) => each.grade === grade).said}` : `Negative ${index + 1}: no grade`)
+    if (this.shown.length === 1 && this.focused === null) return true
+    const after = [...this.shown.filter((each) => each > index), ...this.shown]
+    return this.focus(given ? (after.find((each) => !this.judgement.grades.has(each)) ?? null) : index)
+  }
+
+  // Of a scored pair: near to the score that it has, one's own approves it; else the reviewer is asked.
+  give(step) {
+    const { judgement } = this
+    if (judgement.isFar) return this.say("Keep the stored score, take your own, or reject"), true
+    judgement.step = step
+    if (judgement.isFar) {
+      this.redraw()
+      this.say(`Yours is ${judgement.ownScore}, the stored score is ${this.current.stored}`)
+    } else this.decide("approve")
+    return true
+  }
+
+  choose(index) {
+    const { current: card } = this
+    if (!card.labels[index]) return false
+    if (index === card.given) this.decide("approve")
+    else this.decide("approve", { edit: editOf(card, { label: plain(card.labels[index]) }) })
+    return true
+  }
+
+  edit() {
+    if (this.judgement.isFar) return this.decide("approve", { edit: editOf(this.current, { score: this.judgement.ownScore }) })
+    if (!this.view.editor.open(this.judgement)) this.say("Too long to be edited here: the card has only a part of it")
+  }
+
+  save() {
+    const edit = this.view.editor.content()
+    if (!edit) return
+    this.closeEditor()
+    this.decide("approve", { edit })
+  }
+
+  closeEditor() {
+    this.view.closeEditor()
+    this.redrawFooter()
+  }
+
+  setMode(full) {
+    this.full = full
+    this.focused = null
+    this.redraw()
   }
 
   // Hidden until asked for: who has read what a judge says finds it hard to judge for themselves.
-  showSuggested(shown) {
-    this.showsSuggested = shown
-    this.find(".card").classList.toggle("judged", shown)
-    this.find('[data-act="suggested"]').setAttribute("aria-pressed", shown)
-    const passages = [...this.current.positives, ...this.current.negatives]
-    if (shown && !passages.some((each) => each.suggested?.length)) this.say("No judge suggests anything here")
-    this.layout()
+  setReveal(reveal) {
+    this.reveal = reveal
+    this.unscored.clear()
+    this.redraw()
+    this.send()
   }
 
-  draw() {
-    const card = this.current
-    this.find(".card").classList.toggle("empty", !card)
-    this.find("main").hidden = !card
-    this.find(".none").hidden = Boolean(card)
-    if (card) this.drawCard(card)
-    else this.drawNone()
-    this.drawFooter()
+  get shown() {
+    return this.current?.task === "retrieval" ? shownNegatives(this.current, this.full) : []
+  }
+
+  // What is drawn: the card at hand, or one that is looked back at.
+  get state() {
+    const past = this.looking === null ? null : this.history.entries[this.looking]
+    const card = past?.card ?? this.current
+    const judgement = past ? new Judgement(card, past) : this.judgement
+    return { card, judgement, scores: (this.reveal && card?.scores) || null, keys: this.controls.keys, full: this.full }
+  }
+
+  redraw() {
+    const { state } = this
+    if (this.current && this.looking === null) {
+      this.judgement.sawScores ||= state.scores !== null
+      this.judgement.numShown = Math.max(this.judgement.numShown, this.shown.length)
+    }
+    this.view.draw(state, this)
+    this.redrawFooter()
     this.drawStatus()
-    this.layout()
+    this.view.layout()
   }
 
-  drawCard(card) {
-    const chips = [card.source, [card.operation, card.method].filter(Boolean).join(" · ")]
-    if (card.decided_by) chips.push(`${card.status} by ${card.decided_by}`)
-    this.find(".chips").replaceChildren(...chips.map((text) => element("span", "chip", text)))
-    this.find(".query .text").replaceChildren(drawn(card.query))
-    const { positives, negatives } = card
-    const score = negatives.find((each) => each.positive_score !== null)?.positive_score
-    const drawnPositives = positives.map((each, i) => positivePanel(each, i, positives.length, score))
-    this.find(".positives").replaceChildren(...drawnPositives)
-    const panels = negatives.map((each, i) => negativePanel(each, i, this.dropped.has(i)))
-    if (!panels.length) panels.push(element("p", "missing", "No negatives yet: synth mine finds them."))
-    const box = this.find(".negatives")
-    box.replaceChildren(...panels)
-    box.classList.toggle("single", panels.length === 1)
-    this.find("main").scrollTop = 0
-  }
-
-  drawNone() {
-    const starving = !this.progress || this.left() > 0
-    this.find(".none h2").textContent = starving ? "Waiting for the next cards …" : "Nothing left in this queue"
-    const undo = this.history.entries.length ? " Z takes back your last verdict." : ""
-    const claimed = this.progress?.claimed
-    const rest = claimed
-      ? `Others have the last ${claimed} before them; what they leave comes here within a quarter of an hour.`
-      : "Every sample here has your verdict, or somebody else's."
-    this.find(".none p").textContent = starving ? "" : rest + undo
-    this.find(".chips").replaceChildren()
-  }
-
-  drawFooter() {
-    this.find(".verdicts").classList.toggle("asking", this.asking)
-    this.find(".difficulty").hidden = this.asking
-    const reasons = this.find(".reasons")
-    reasons.hidden = !this.asking
-    if (this.asking) reasons.replaceChildren(...this.reasonButtons())
-    for (const button of this.root.querySelectorAll("[data-difficulty]")) {
-      button.setAttribute("aria-pressed", Number(button.dataset.difficulty) === this.difficulty)
-    }
-    for (const button of this.root.querySelectorAll(".verdicts button, .difficulty button")) {
-      button.disabled = !this.current
-    }
-  }
-
-  reasonButtons() {
-    const buttons = this.reasons.map((reason, index) => {
-      const button = element("button")
-      button.dataset.reason = index
-      button.append(keyed(String(index + 1), spoken(reason)))
-      return button
-    })
-    const back = element("button")
-    back.dataset.act = "back"
-    back.append(keyed("Esc", "back"))
-    for (const button of [...buttons, back]) button.type = "button"
-    return [...buttons, back]
+  redrawFooter() {
+    this.view.drawFooter(this)
   }
 
   say(text, kind = "") {
-    const status = this.find(".status")
-    status.textContent = text
-    status.className = `status ${kind}`
+    this.view.say(text, kind)
   }
 
   drawStatus() {
-    const waiting = this.outbox.events.size
-    const pace = this.find(".pace")
-    const parts = []
-    if (this.progress) {
-      const done = element("strong", "", `${this.progress.done + this.pending()}`)
-      parts.push(done, " done · ", element("strong", "", `${this.left()}`), " left")
-    }
-    if (this.pace.verdicts >= 3 && this.pace.seconds > 0) {
-      const rate = Math.round((3600 * this.pace.verdicts) / this.pace.seconds)
-      parts.push(" · ", element("strong", "", `${Math.min(rate, 9999)}`), " per hour")
-    }
-    const late = this.trouble || (waiting && performance.now() - this.sentAt > RESEND_AFTER)
-    const stored = element("span", waiting ? (late ? "stored late" : "stored wait") : "stored", "")
-    stored.title = this.trouble || (waiting ? "On the way to the store; kept in this browser until then" : "All stored")
-    stored.textContent = waiting ? `${waiting} on the way` : "stored"
-    pace.replaceChildren(...parts, stored)
+    this.view.drawStatus(this, performance.now() - this.sentAt > RESEND_AFTER)
   }
+}
 
-  // The card fills what is left of the window, so that nothing jumps; then the texts fill their boxes.
-  layout() {
-    const card = this.find(".card")
-    card.style.setProperty("--top", `${Math.max(0, card.getBoundingClientRect().top + scrolled(card))}px`)
-    for (const box of this.root.querySelectorAll("article .text")) fit(box, this.expanded)
-  }
+// The sample with some of its fields otherwise, as an edit says it.
+function editOf(card, fields) {
+  const instruction = plain(card.instruction)
+  const same =
+    card.task === "sts"
+      ? { text1: plain(card.texts[0]), text2: plain(card.texts[1]), score: card.stored }
+      : { text: plain(card.text), label: plain(card.labels[card.given]) }
+  return { task: card.task, ...same, instruction, ...fields }
+}
+
+function verdictSaid(verdict, { reasons, edit, judgement }) {
+  const why = reasons.length ? `: ${spoken(reasons[0])}` : ""
+  const own = judgement.step === null ? "" : `; yours ${judgement.ownScore}, stored ${judgement.card.stored}`
+  return `${VERDICT_NAMES[verdict]}${edit ? " as edited" : ""}${why}${own}`
+}
+
+function saidOf({ events }) {
+  const said = events.find((event) => !event.negative_id)
+  return VERDICT_NAMES[said?.verdict] ?? ""
 }
 
 function spoken(code) {
   return code.replaceAll("-", " ")
-}
-
-function scrolled(node) {
-  const host = node.getRootNode().host ?? node
-  return host.closest("[data-testid='stMain']")?.scrollTop ?? 0
 }
 
 const mounted = new WeakMap()

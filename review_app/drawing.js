@@ -1,3 +1,5 @@
+const TAGS = { term: "mark", del: "del", ins: "ins" } // what is none of these is a hidden character
+
 // Drawing: every text goes in through textContent, segment by segment.
 function element(tag, className = "", text = "") {
   const made = document.createElement(tag)
@@ -10,7 +12,7 @@ function drawn(segments) {
   const fragment = document.createDocumentFragment()
   for (const [text, kind] of segments) {
     if (kind === "") fragment.append(text)
-    else fragment.append(element(kind === "term" ? "mark" : "code", kind, text))
+    else fragment.append(element(TAGS[kind.split(" ")[0]] ?? "code", kind, text))
   }
   return fragment
 }
@@ -25,7 +27,6 @@ function panel(className, passage, head) {
   const made = element("article", `panel ${className}`)
   const text = element("div", "text")
   text.dir = "auto"
-  text.tabIndex = -1
   text.segments = passage.body
   if (passage.title.length) {
     const title = element("h3", "title")
@@ -33,41 +34,70 @@ function panel(className, passage, head) {
     title.append(drawn(passage.title))
     made.append(head, title, text)
   } else made.append(head, text)
-  for (const suggestion of passage.suggested ?? []) made.append(element("p", "suggested", suggestion))
   return made
 }
 
-function positivePanel(passage, index, count, score) {
+function suggestedLines(scores) {
+  return (scores?.suggested ?? []).map((each) => element("p", "suggested", each))
+}
+
+function positivePanel(passage, index, count, { scores, score }) {
   const head = element("div", "head")
   head.append(element("h2", "", count > 1 ? `Positive ${index + 1} of ${count}` : "Positive"))
   if (count === 1 && score != null) head.append(cosineBar(score, score))
-  return panel("positive", passage, head)
+  const made = panel("positive", passage, head)
+  made.append(...suggestedLines(scores))
+  return made
 }
 
-function negativePanel(negative, index, dropped) {
+// A negative with its number, what the reviewer says of it, the buttons to say so, and, if they are shown, its scores.
+function negativePanel(negative, index, { grade, scores, keys }) {
   const head = element("div", "head")
-  const button = element("button", "drop")
-  button.type = "button"
-  button.dataset.negative = index
-  button.setAttribute("aria-pressed", dropped)
-  const label = dropped ? "Dropped" : "Drop"
-  button.append(index < 9 ? keyed(String(index + 1), label) : label) // there are nine digits
-  // What people labelled has no rank, and no score before it is mined too.
-  const rank = negative.rank === null ? "" : `rank ${negative.rank}`
-  button.setAttribute("aria-label", [`Drop negative ${index + 1}`, rank || negative.origin].join(", "))
-  head.append(button, element("span", "made", [rank, negative.origin].filter(Boolean).join(" · ")))
-  if (negative.score !== null && negative.positive_score !== null) {
-    head.append(cosineBar(negative.score, negative.positive_score))
-  }
-  const drawnPanel = panel("negative", negative, head)
-  const line = foundLine(negative)
+  head.append(element("span", "place", String(index + 1)))
+  const entry = KEYS.find((each) => "grade" in each && each.grade === grade)
+  const said = element("span", "grade", entry?.said ?? "")
+  head.append(said)
+  if (scores) head.append(...scoredHead(scores))
+  const made = panel("negative", negative, head)
+  made.dataset.negative = index
+  made.dataset.grade = grade ?? ""
+  made.tabIndex = 0
+  made.setAttribute("aria-label", [`Negative ${index + 1}`, entry?.said].filter(Boolean).join(", "))
+  const line = foundLine(scores ?? {})
   if (line.hasChildNodes()) head.after(line)
-  drawnPanel.classList.toggle("dropped", dropped)
-  return drawnPanel
+  head.after(gradeButtons(index, grade, keys)) // always in the same place, however long the text
+  made.append(...suggestedLines(scores))
+  return made
 }
 
-// Why it is flagged, then by which miners it was found and what was given up for it. Cards of the history of a browser
-// that was open before there were flags have neither.
+// What people labelled has no rank, and no score before it is mined too.
+function scoredHead(scores) {
+  const rank = scores.rank === null ? "" : `rank ${scores.rank}`
+  const made = [element("span", "made", [rank, scores.origin].filter(Boolean).join(" · "))]
+  if (scores.score !== null && scores.positive_score !== null) {
+    made.push(cosineBar(scores.score, scores.positive_score))
+  }
+  return made
+}
+
+function gradeButtons(index, grade, keys) {
+  const group = element("div", "grades")
+  group.setAttribute("role", "group")
+  group.setAttribute("aria-label", `Grade of negative ${index + 1}`)
+  for (const entry of KEYS.filter((each) => "grade" in each)) {
+    const button = element("button")
+    button.type = "button"
+    button.dataset.grade = entry.grade
+    button.dataset.of = index
+    button.setAttribute("aria-pressed", entry.grade === grade)
+    button.title = entry.help
+    button.append(element("kbd", "", keyName(keys.get(entry.action))), element("span", "label", entry.label))
+    group.append(button)
+  }
+  return group
+}
+
+// Why it is flagged, then by which miners it was found and what was given up for it.
 function foundLine({ flagged = [], found = [] }) {
   const line = element("p", "found")
   line.append(...flagged.map((why) => element("span", "flagged", why)), ...found.map((each) => element("span", "", each)))

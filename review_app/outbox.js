@@ -90,13 +90,30 @@ class Stopwatch {
 
   start() {
     this.elapsed = 0
-    this.last = performance.now()
+    this.resume()
   }
 
   touch() {
+    if (this.paused) return
     const now = performance.now()
     this.elapsed += Math.min(now - this.last, Stopwatch.IDLE)
     this.last = now
+  }
+
+  // While the reviewer looks at another card.
+  pause() {
+    this.touch()
+    this.paused = true
+  }
+
+  resume() {
+    this.paused = false
+    this.last = performance.now()
+  }
+
+  // Milliseconds without any sign of life.
+  get idle() {
+    return performance.now() - this.last
   }
 
   get seconds() {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from synth.records import ReviewEvent, UserError, Verdict
+from synth.records import Classification, Content, Retrieval, ReviewEvent, Sts, Task, UserError, Verdict
 from synth.store.connection import Store
 from synth.store.reviews import add_reviews
 from synth.store.verdicts import check_event
@@ -69,11 +69,36 @@ def event_of(fields: Any, reviewer: str) -> ReviewEvent:
             difficulty=fields.get("difficulty"),
             seconds=_rounded(fields.get("seconds")),
             undoes=_optional_id(fields.get("undoes")),
+            note=str(fields.get("note") or ""),
+            edited_id=_optional_id(fields.get("edited_id")),
+            edit=_content(fields.get("edit")),
+            grade=fields.get("grade"),
+            own_score=fields.get("own_score"),
+            saw_scores=fields.get("saw_scores"),
+            num_shown=fields.get("num_shown"),
+            adjudicates=fields.get("adjudicates", False),
+            guideline=fields.get("guideline"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the browser sent an event that is none ({error!r:.200}); it was left out") from None
     check_event(event)
     return event
+
+
+def _content(fields: Any) -> Content | None:
+    """The sample as an edit says it shall be. Raises KeyError, TypeError or ValueError if it is no content."""
+    if fields is None:
+        return None
+    instruction = fields.get("instruction") or ""
+    match Task(fields["task"]):
+        case Task.RETRIEVAL:
+            if not isinstance(fields["positives"], list):
+                raise TypeError("an edit's positives are a list")
+            return Retrieval(fields["query"], tuple(fields["positives"]), instruction)
+        case Task.STS:
+            return Sts(fields["text1"], fields["text2"], fields["score"], instruction)
+        case Task.CLASSIFICATION:
+            return Classification(fields["text"], fields["label"], instruction)
 
 
 def _optional_id(value: Any) -> UUID | None:

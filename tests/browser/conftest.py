@@ -35,6 +35,9 @@ SERVER_IS_DOWN = (  # some tests kill it
 )
 
 
+LOOKING_FOR_ITSELF = ("/_stcore/health", "/_stcore/host-config")  # Streamlit, at the address of a page: not found there
+
+
 class Server:
     """`python -m review_app` on a workspace of its own; can be killed and started again on the same port."""
 
@@ -105,7 +108,8 @@ class Watched:
         page.on("request", self._on_request)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(sign in message.text for sign in SERVER_IS_DOWN):
+        is_lookup = message.location.get("url", "").endswith(LOOKING_FOR_ITSELF)
+        if message.type == "error" and not is_lookup and not any(sign in message.text for sign in SERVER_IS_DOWN):
             self.errors.append(message.text)
 
     def _on_request(self, request: Request) -> None:

@@ -110,8 +110,10 @@ def test_an_empty_queue_leads_to_the_other_one_without_scrolling(page: Page, ser
     button.click()
     expect(page.get_by_text("Who lights the lighthouse?")).to_be_visible()
     expect(page.locator(".card")).to_have_count(1)  # the other queue's card has gone
-    expect(page.locator(".chips")).to_contain_text("approved by policy:everything")
+    expect(page.locator(".chips")).not_to_contain_text("policy")
     until_painted(page)
+    page.keyboard.press("v")
+    expect(page.locator(".chips")).to_contain_text("approved by policy:everything")
     decide(page, "a")
     wait_until_stored(page)
     assert ("Who lights the lighthouse?", "approve") in verdicts(server.store, "last")
@@ -129,6 +131,7 @@ def test_hostile_texts_are_shown_as_text_and_send_nothing(
     negatives = [f"{text} negative {number}" for number in range(4)]
     approve_by_policy(server.store, add_samples(server.store, [text], positive=text + " positive", negatives=negatives))
     page = review("hostile", queue="audit")
+    page.keyboard.press("b")  # all of them
     page.keyboard.press(" ")  # whole, not clipped
     for selector, end in ((".query .text", ""), (".positive .text", " positive"), (".negative .text >> nth=3", "")):
         drawn = page.locator(selector).evaluate("node => node.textContent")

@@ -11,11 +11,15 @@ from tests.review_app.test_flags import ALL_FLAGS, CLOSES
 pytestmark = pytest.mark.slow
 
 
-def test_a_flagged_negative_says_why_and_still_does_when_it_is_dropped(review: Opened, server: Server) -> None:
+def test_a_flagged_negative_says_why_once_asked_and_still_does_when_it_is_dropped(
+    review: Opened, server: Server
+) -> None:
     miners = (FoundBy("<b>dense</b>", 12, 0.6), FoundBy("bm25", 3, 9.5))
     add_samples(server.store, ["When does it open?"], known={CLOSES: ALL_FLAGS | {"miners": miners}})
     page = review("ann", "flagged")
-    first, second = page.locator(".negative").all()
+    expect(page.locator(".found, .flagged:visible")).to_have_count(0)
+    page.keyboard.press("v")
+    first, second = page.locator(".negative").nth(0), page.locator(".negative").nth(1)
     said = first.locator(".found")
     expect(first.locator(".flagged")).to_have_count(3)
     expect(said).to_contain_text("cosine 0.97 with the positive")
@@ -23,4 +27,5 @@ def test_a_flagged_negative_says_why_and_still_does_when_it_is_dropped(review: O
     expect(said).to_contain_text("relaxed: window, cap")
     expect(second.locator(".found")).to_have_count(0)
     page.keyboard.press("1")
-    expect(page.locator(".dropped .found")).to_contain_text("reranker 0.91, positive 0.88")
+    page.keyboard.press("d")
+    expect(page.locator('[data-grade="drop"] .found')).to_contain_text("reranker 0.91, positive 0.88")

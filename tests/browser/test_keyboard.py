@@ -17,11 +17,9 @@ OTHERS = [
 # Every query that was in the page when a frame was drawn, that is, what the reviewer could have seen.
 RECORD_FRAMES = """() => {
     window.painted = new Set()
-    const root = document.querySelector('[data-testid="stBidiComponentIsolated"], [data-testid*="BidiComponent"]')
     const find = (node) => node.querySelector?.('.query .text')
         ?? [...node.querySelectorAll('*')].map((each) => each.shadowRoot && find(each.shadowRoot)).find(Boolean)
-    const text = find(document)
-    const record = () => { window.painted.add(text.innerText); requestAnimationFrame(record) }
+    const record = () => { window.painted.add(find(document)?.innerText); requestAnimationFrame(record) }
     requestAnimationFrame(record)
 }"""
 
@@ -39,11 +37,13 @@ def press(page: Page, *keys: str) -> None:
 
 def test_everything_is_on_one_screen(review: Opened) -> None:
     page = review("one screen")
+    expect(page.locator(".negative")).to_have_count(2)
+    press(page, "b")
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") <= 900
-    for selector in (".query", ".positive", ".negative >> nth=3", ".approve"):
+    for selector in (".query", ".positive", ".negative >> nth=3", "[data-act=approve]"):
         box = page.locator(selector).bounding_box()
         assert box and box["y"] >= 0 and box["y"] + box["height"] <= 900, selector
-    assert page.locator(".clipped").count() == 4
+    assert page.locator(".negative .clipped").count() == 4
     press(page, " ")
     assert page.locator(".clipped").count() == 0
 
@@ -90,25 +90,26 @@ def test_space_after_a_click_does_not_click_again(review: Opened, server: Server
     assert len(verdicts(server.store, "space")) == 1
 
 
-def test_negatives_and_difficulty_go_with_the_verdict(review: Opened, server: Server) -> None:
-    page = review("drops")
-    press(page, "2", "4", "4", "g")
-    expect(page.locator(".dropped")).to_have_count(1)
+def test_grades_and_difficulty_go_with_the_verdict_and_come_back_with_it(review: Opened, server: Server) -> None:
+    page = review("grades")
+    press(page, "b", "2", "d", "t", "4", "0", "4", "0", "g")
+    expect(page.locator('.negative[data-grade="drop"]')).to_have_count(1)
+    expect(page.locator('.negative[data-grade="1"] .place')).to_have_text("3")  # the next one was in focus
     expect(page.get_by_role("button", name="hard", exact=False).nth(0)).to_have_attribute("aria-pressed", "true")
     press(page, "a")
     wait_until_stored(page)
     with server.store.read() as cursor:
         rows = cursor.execute(
-            "SELECT v.verdict, v.difficulty, n.rank FROM reviews v LEFT JOIN negatives n USING (negative_id)"
-            " WHERE v.reviewer = 'drops' ORDER BY n.rank NULLS FIRST"
+            "SELECT v.verdict, v.difficulty, v.grade, v.num_shown, n.rank FROM reviews v"
+            " LEFT JOIN negatives n USING (negative_id) WHERE v.reviewer = 'grades' ORDER BY n.rank NULLS FIRST"
         ).fetchall()
-    assert rows == [("approve", 3, None), ("reject", None, 2)]
+    assert rows == [("approve", 3, None, 4, None), ("reject", None, None, None, 2), ("keep", None, 1, None, 3)]
     press(page, "z")
-    expect(page.locator(".dropped")).to_have_count(1)
+    expect(page.locator('.negative[data-grade="drop"]')).to_have_count(1)
     wait_until_stored(page)
     with server.store.read() as cursor:
-        undone = cursor.execute("SELECT is_undo, is_undone FROM reviews WHERE reviewer = 'drops'").fetchall()
-    assert sorted(undone) == [(False, True), (False, True), (True, False), (True, False)]
+        undone = cursor.execute("SELECT is_undo, is_undone FROM reviews WHERE reviewer = 'grades'").fetchall()
+    assert sorted(undone) == [(False, True)] * 3 + [(True, False)] * 3
 
 
 def test_undo_goes_back_any_number_also_after_a_reload(review: Opened, server: Server) -> None:
@@ -201,8 +202,8 @@ def test_the_name_is_asked_once_and_the_counts_follow(page: Page, server: Server
     expect(page.locator(".pace strong").nth(0)).to_have_text("3")
     expect(page.locator(".pace strong").nth(1)).to_have_text(str(left - 3))
     expect(page.locator(".pace")).to_contain_text("per hour")
-    page.get_by_role("link", name="Progress").click()
-    expect(page.get_by_text("Judged by people")).to_be_visible()
+    page.get_by_role("link", name="Guidelines").click()
+    expect(page.locator(".card")).to_have_count(0)
     page.get_by_role("link", name="Review").click()
     page.wait_for_selector(".query .text:not(:empty)")
     expect(page.get_by_text("Reviewing as Ada Lovelace")).to_be_visible()

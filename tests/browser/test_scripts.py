@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from review_app.card import SCRIPTS
 from tests.browser.conftest import Server
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 APP = REPOSITORY / "review_app"
+# Two cards, as JavaScript.
+CARDS = """[1, 2].map((n) => ({sample_id: `${n}`, revision_id: `${n}`, task: "retrieval", source: "s", operation: "o",
+    method: "", instruction: [], query: [["Who?", ""]], positives: [], negatives: []}))"""
 ID = "0192f0c1-0000-7000-8000-00000000000"
 
 
@@ -19,7 +23,7 @@ ID = "0192f0c1-0000-7000-8000-00000000000"
 def run(page: Page, server: Server) -> Any:
     """Run JavaScript after the card's scripts, on a page of the app's origin that is otherwise empty."""
     page.goto(f"{server.url}favicon.png")
-    scripts = "\n".join((APP / name).read_text() for name in ("outbox.js", "drawing.js", "card.js"))
+    scripts = "\n".join((APP / name).read_text() for name in SCRIPTS)
     scripts = scripts.replace("export default", "")
     return lambda code: page.evaluate(f"async () => {{ {scripts}\n{code} }}")
 
@@ -94,8 +98,7 @@ def test_a_clipped_text_starts_where_it_shares_most_with_the_query(
 def test_cards_held_for_too_long_are_let_go_and_others_asked_for(run: Any) -> None:
     found = run(f"""
         const data = {{
-            cards: [1, 2].map((n) => ({{sample_id: `${{n}}`, revision_id: `${{n}}`, source: "s", operation: "o",
-                method: "", status: "pending", decided_by: "", query: [["Who?", ""]], positives: [], negatives: []}})),
+            cards: {CARDS},
             stored: [], refused: {{}}, trouble: "", reasons: [], held_for: 840,
             progress: {{done: 0, left: 9, claimed: 0}},
         }}
@@ -115,8 +118,7 @@ def test_cards_held_for_too_long_are_let_go_and_others_asked_for(run: Any) -> No
 def test_of_two_cards_that_are_mounted_for_a_moment_only_the_newer_hears_keys(run: Any) -> None:
     sent = run(f"""
         const data = {{
-            cards: [1, 2].map((n) => ({{sample_id: `${{n}}`, revision_id: `${{n}}`, source: "s", operation: "o",
-                method: "", decided_by: "", query: [["Who?", ""]], positives: [], negatives: []}})),
+            cards: {CARDS},
             stored: [], refused: {{}}, trouble: "", reasons: [], progress: {{done: 0, left: 2}},
         }}
         const sent = []
@@ -130,3 +132,36 @@ def test_of_two_cards_that_are_mounted_for_a_moment_only_the_newer_hears_keys(ru
         window.dispatchEvent(new KeyboardEvent("keydown", {{key: "a"}}))
         return sent""")
     assert sent == [["newer", 1]]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, [["a", "x"], []]),
+        ({"approve": "L"}, [["l", "x"], []]),
+        ({"approve": "x", "reject": "a"}, [["x", "a"], []]),
+        ({"approve": "x"}, [["a", "x"], ["the key of approve is another's too"]]),
+        ({"approve": "r"}, [["a", "x"], ["R is taken, not for approve"]]),
+        ({"reject": "7"}, [["a", "x"], ["7 is taken, not for reject"]]),
+        ({"fly": "l"}, [["a", "x"], ["there is no action fly"]]),
+        ({"approve": "Enter", "reject": 3}, [["a", "x"], ["approve needs a single key", "reject needs a single key"]]),
+        ({"approve": "l", "reject": "l"}, [["a", "x"], ["the key of approve is", "the key of reject is"]]),
+    ],
+)
+def test_keys_of_ones_own_hold_unless_they_are_unknown_reserved_or_anothers(
+    run: Any, own: dict[str, Any], expected: list[list[str]]
+) -> None:
+    keys, faults = run(f"""
+        const {{ keys, faults }} = keyMap({json.dumps(own)})
+        return [[keys.get("approve"), keys.get("reject")], faults]""")
+    assert keys == expected[0]
+    assert len(faults) == len(expected[1])
+    assert all(fault.startswith(start) for fault, start in zip(faults, expected[1], strict=True))
+
+
+def test_a_text_is_its_segments_again_unless_it_was_cut(run: Any) -> None:
+    whole, cut = run("""
+        const cut = [["a", ""], ["9 more characters", "hidden"]]
+        return [plain([["a", "ins"], ["U+200B", "hidden"], ["b", ""]]), plain(cut)]
+    """)
+    assert (whole, cut) == ("a\u200bb", None)

@@ -7,9 +7,10 @@ import pytest
 
 from synth.records import FoundBy, Retrieval, ReviewEvent, Verdict, new_id
 from synth.store.connection import Store
-from synth.store.reviews import Queue, add_reviews, cards, review_progress
+from synth.store.queues import Queue, cards, review_progress
+from synth.store.reviews import add_reviews
 from tests.review_app.seeding import add_samples, approve_by_policy, mine
-from tests.review_app.test_pages import HOSTILE, Open, drawn_by_streamlit, opened, payload, queries
+from tests.review_app.test_pages import HOSTILE, Open, drawn_by_streamlit, opened, queries, revealed
 
 __all__ = ["opened"]  # a fixture
 CLOSES, PAINTED = "The harbour closes at nine.", "Boats are painted in March."
@@ -27,8 +28,7 @@ ALL_FLAGS: dict[str, Any] = {
 
 def test_flags_miners_and_what_was_given_up_are_told_with_their_figures(opened: Open, store: Store) -> None:
     add_samples(store, ["When does it open?"], known={CLOSES: ALL_FLAGS})
-    (card,) = payload(opened())["cards"]
-    first, second = card["negatives"]
+    first, second = revealed(opened())["negatives"].values()
     assert first["flagged"] == [
         "cosine 0.97 with the positive",
         "86 % of words in common with the positive",
@@ -44,8 +44,7 @@ def test_one_of_several_positives_is_meant_and_a_flag_without_its_figure_is_its_
     [sample] = add_samples(store, ["When?"], known={CLOSES: FLAGGED, PAINTED: {"flags": ("near_duplicate", "new_one")}})
     more = Retrieval("When?", ("The harbour opens at six.", "It opens at six."))
     add_reviews(store, [ReviewEvent(new_id(), "bob", sample, sample, Verdict.SKIP, edited_id=new_id(), edit=more)])
-    (card,) = payload(opened())["cards"]
-    said = [negative["flagged"] for negative in card["negatives"]]
+    said = [negative["flagged"] for negative in revealed(opened())["negatives"].values()]
     assert said == [["cosine 0.97 with a positive"], ["near duplicate", "new one"]]
 
 
@@ -58,13 +57,13 @@ def test_a_single_miner_is_told_where_its_rank_is_not_the_one_on_the_panel_or_th
 ) -> None:
     known = {CLOSES: {"miners": (FoundBy("bm25", rank, 2.5),)}, PAINTED: {"miners": (FoundBy(other, 2, 0.5),)}}
     add_samples(store, ["When?"], known=known)
-    assert payload(opened())["cards"][0]["negatives"][0]["found"] == found
+    assert next(iter(revealed(opened())["negatives"].values()))["found"] == found
 
 
 def test_a_miners_name_is_text_on_one_line_with_what_is_hidden_named(opened: Open, store: Store) -> None:
     add_samples(store, ["When?"], known={CLOSES: {"miners": (FoundBy(HOSTILE, 7, 2.5),)}})
     app = opened()
-    [said] = payload(app)["cards"][0]["negatives"][0]["found"]
+    [said] = next(iter(revealed(app)["negatives"].values()))["found"]
     assert "<script>" in said and "\u202e" not in said and "202e" in said.lower()
     assert "attacker.example" not in drawn_by_streamlit(app)
 

@@ -7,8 +7,10 @@ import pytest
 from review_app.outbox import event_of, receive
 from synth.records import UserError, Verdict, new_id
 from synth.store.connection import Store
-from synth.store.reviews import cards
+from synth.store.queues import cards
 from tests.review_app.seeding import add_samples, num_events, verdicts
+
+ID = str(new_id())
 
 
 def sent(sample_id: UUID | str, **fields: Any) -> dict[str, Any]:
@@ -41,6 +43,35 @@ def test_every_field_of_an_event_is_stored(store: Store) -> None:
         ("ada", "human", "reject", ["false-negative"], 3, 2.5, None),
         ("ada", "human", "reject", [], None, 2.5, negative.negative_id),
     ]
+
+
+def test_what_was_seen_and_said_beside_the_verdict_is_stored(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    negative = cards(store, reviewer="ada")[0].negatives[0]
+    seen = {"saw_scores": True, "guideline": 2}
+    kept = sent(sample, verdict="keep", negative_id=str(negative.negative_id), grade=1, **seen)
+    verdict = sent(sample, note="It is late.", num_shown=2, own_score=3.5, adjudicates=True, **seen)
+    assert receive(store, "ada", [verdict, kept]).refused == {}
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT note, num_shown, own_score, adjudicates, grade, saw_scores, guideline FROM reviews"
+            " ORDER BY negative_id NULLS FIRST"
+        ).fetchall()
+    assert rows == [("It is late.", 2, 3.5, True, None, True, 2), ("", None, None, False, 1, True, 2)]
+
+
+def test_a_promotion_and_the_verdict_on_what_it_makes_come_in_one_batch(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    promoted = new_id()
+    negative = str(cards(store, reviewer="ada")[0].negatives[0].negative_id)
+    promotion = sent(sample, verdict="promote", negative_id=negative, grade=3, edited_id=str(promoted))
+    verdict = sent(sample, revision_id=str(promoted))
+    assert receive(store, "ada", [promotion, verdict]).refused == {}
+    with store.read() as cursor:
+        [(revision, status, positives)] = cursor.execute(
+            "SELECT revision_id, status, len(positives) FROM samples"
+        ).fetchall()
+    assert (revision, status, positives) == (promoted, "approved", 2)
 
 
 def test_events_sent_again_are_acknowledged_again_and_stored_once(store: Store) -> None:
@@ -90,6 +121,24 @@ def test_an_event_of_a_sample_that_is_not_here_is_refused_and_the_others_are_sto
         {"verdict": []},
         {"undoes": "everything"},
         {"negative_id": ["x"]},
+        {"note": "x" * 2001},
+        {"grade": 1},
+        {"own_score": "five"},
+        {"saw_scores": "yes"},
+        {"num_shown": -1},
+        {"guideline": 0},
+        {"adjudicates": 3},
+        {"edited_id": "x"},
+        {"edit": {"task": "retrieval", "query": "Who?", "positives": ["Ada."]}},
+        {"edited_id": ID, "edit": {"task": "poem", "text": "x"}},
+        {"edited_id": ID, "edit": {"task": "retrieval", "query": "Who?", "positives": "Ada."}},
+        {"edited_id": ID, "edit": {"task": "retrieval", "query": "Who?", "positives": []}},
+        {"edited_id": ID, "edit": {"task": "retrieval", "query": ["Who?"], "positives": ["Ada."]}},
+        {"edited_id": ID, "edit": {"task": "retrieval", "query": "\ud800", "positives": ["Ada."]}},
+        {"edited_id": ID, "edit": {"task": "sts", "text1": "x", "text2": "y", "score": "3"}},
+        {"edited_id": ID, "edit": {"task": "classification", "text": "x"}},
+        {"edited_id": ID, "edit": "Who?"},
+        {"edited_id": ID, "edit": []},
     ],
 )
 def test_what_is_no_event_is_refused_by_its_id(store: Store, fields: dict[str, Any]) -> None:

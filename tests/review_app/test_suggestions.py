@@ -4,9 +4,10 @@ import pytest
 
 from synth.records import ReviewEvent, Verdict, new_id
 from synth.store.connection import Store
-from synth.store.reviews import Queue, add_reviews, cards, review_progress
+from synth.store.queues import Queue, cards, review_progress
+from synth.store.reviews import add_reviews
 from tests.review_app.seeding import add_samples, approve_by_policy, grade
-from tests.review_app.test_pages import HOSTILE, Open, drawn_by_streamlit, opened, payload, queries
+from tests.review_app.test_pages import HOSTILE, Open, drawn_by_streamlit, opened, queries, revealed
 
 __all__ = ["opened"]  # a fixture
 OPENS, CLOSES, PAINTED = "The harbour opens at six.", "The harbour closes at nine.", "Boats are painted in March."
@@ -16,9 +17,9 @@ def test_each_suggestion_stands_with_its_passage(opened: Open, store: Store) -> 
     add_samples(store, ["When does it open?"])
     grade(store, {OPENS: 1, CLOSES: 3, PAINTED: 0}, reason="it says nine")
     grade(store, {OPENS: 3, CLOSES: 2, PAINTED: 1}, judge="another", reason="")
-    (card,) = payload(opened())["cards"]
+    card = revealed(opened())
     assert card["positives"][0]["suggested"] == ["judge-7b: does not answer the query (grade 1). it says nine"]
-    assert [negative["suggested"] for negative in card["negatives"]] == [
+    assert [negative["suggested"] for negative in card["negatives"].values()] == [
         [
             "another: answers the query in part, or less well than the positive (grade 2).",
             "judge-7b: answers the query, no less well than the positive (grade 3). it says nine",
@@ -31,7 +32,7 @@ def test_a_judges_words_are_text_on_one_line_with_what_is_hidden_named(opened: O
     add_samples(store, ["When does it open?"])
     grade(store, {OPENS: 0}, judge=f"<b>{HOSTILE[:40]}", reason=HOSTILE)
     app = opened()
-    [said] = payload(app)["cards"][0]["positives"][0]["suggested"]
+    [said] = revealed(app)["positives"][0]["suggested"]
     assert "<script>" in said and "\u202e" not in said and "\n" not in said and "202e" in said.lower()
     assert "attacker.example" not in drawn_by_streamlit(app)
 
