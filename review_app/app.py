@@ -1,7 +1,8 @@
 """
 The Streamlit app: who reviews, and which page. `python -m review_app WORKSPACE` starts it.
 
-Streamlit runs this file anew for every interaction; the workspace is the one argument of the process.
+Streamlit runs this file anew for every interaction. The process has one argument, the workspace, and where people have
+to sign in a second one that says so.
 """
 
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from review_app import progress_page, review_page
+from review_app import compare_page, dashboard_page, explore_page, guidelines_page, releases_page, review_page, sql_page
 from review_app.segments import visible
+from review_app.sign_in import REQUIRED, signed_in_reviewer
 from synth.records import StoreError, UserError
 from synth.settings import STORE
 from synth.store.connection import Store
@@ -29,14 +31,16 @@ def opened(path: Path) -> Store:
 def main() -> None:
     """Ask who reviews, once; then show the page that was chosen."""
     st.set_page_config(page_title="Skiff review", page_icon="⛵", layout="wide")
+    workspace = Path(sys.argv[1])
+    reviewer = signed_in_reviewer(workspace) if _signs_in() else _remembered_reviewer()
+    if _signs_in() and not reviewer:
+        return
     try:
-        workspace = Path(sys.argv[1])
         store = opened(find_store(workspace) or workspace / STORE)
     except (StoreError, UserError) as error:
         st.error("The store cannot be opened.")
         st.text(visible(str(error)))
         return
-    reviewer = _remembered_reviewer()
     page = st.navigation(
         [
             st.Page(
@@ -46,11 +50,40 @@ def main() -> None:
                 url_path="review",
                 default=True,
             ),
-            st.Page(lambda: _progress(store), title="Progress", icon=":material/monitoring:", url_path="progress"),
+            st.Page(lambda: _dashboard(store), title="Dashboard", icon=":material/monitoring:", url_path="progress"),
+            st.Page(
+                lambda: explore_page.show(store, reviewer),
+                title="Explore",
+                icon=":material/travel_explore:",
+                url_path="explore",
+            ),
+            st.Page(lambda: sql_page.show(store, reviewer), title="SQL", icon=":material/database:", url_path="sql"),
+            st.Page(
+                lambda: compare_page.show(store, reviewer),
+                title="Compare",
+                icon=":material/compare_arrows:",
+                url_path="compare",
+            ),
+            st.Page(
+                lambda: releases_page.show(store, reviewer),
+                title="Releases",
+                icon=":material/inventory_2:",
+                url_path="releases",
+            ),
+            st.Page(
+                lambda: guidelines_page.show(store, reviewer),
+                title="Guidelines",
+                icon=":material/menu_book:",
+                url_path="guidelines",
+            ),
         ],
         position="top",
     )
     page.run()
+
+
+def _signs_in() -> bool:
+    return REQUIRED in sys.argv[2:]
 
 
 def _remembered_reviewer() -> str:
@@ -67,15 +100,19 @@ def _review(store: Store, reviewer: str) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="bar"):
         queue = review_page.choose_queue()
+        task = review_page.choose_task()
         st.space("stretch")
         st.text(f"Reviewing as {reviewer}", width="content")
-        st.button("Change", type="tertiary", on_click=_forget_reviewer, help="Let somebody else review")
-    review_page.show(store, reviewer, queue)
+        if _signs_in():
+            st.button("Sign out", type="tertiary", on_click=st.logout)
+        else:
+            st.button("Change", type="tertiary", on_click=_forget_reviewer, help="Let somebody else review")
+    review_page.show(store, reviewer, queue, task)
 
 
-def _progress(store: Store) -> None:
+def _dashboard(store: Store) -> None:
     try:
-        progress_page.show(store)
+        dashboard_page.show(store)
     except StoreError as error:
         st.error("The store cannot be read now; reload the page in a moment.")
         st.text(visible(str(error)))

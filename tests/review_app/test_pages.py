@@ -22,6 +22,7 @@ HOSTILE = (
     " <style>*{display:none}</style> [link](javascript:alert(1)) \u202eevil\u202c zero\u200bwidth :smile:"
 )
 Open = Callable[..., AppTest]
+pytestmark = pytest.mark.usefixtures("plain_queues")
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +54,11 @@ def payload(app: AppTest) -> dict[str, Any]:
     return found
 
 
-def send(app: AppTest, *events: dict[str, Any], holding: tuple[str, ...] = (), queue: str = "unreviewed") -> AppTest:
+def send(
+    app: AppTest, *events: dict[str, Any], holding: tuple[str, ...] = (), queue: str = "unreviewed", **more: Any
+) -> AppTest:
     key = f"card {queue} ada"
-    app.session_state[key] = {"outbox": {"events": list(events), "holding": list(holding), "sent": 1}}
+    app.session_state[key] = {"outbox": {"events": list(events), "holding": list(holding), "sent": 1, **more}}
     app.run()
     assert not app.exception
     return app
@@ -63,6 +66,14 @@ def send(app: AppTest, *events: dict[str, Any], holding: tuple[str, ...] = (), q
 
 def queries(app: AppTest) -> list[str]:
     return ["".join(part for part, _ in card["query"]) for card in payload(app)["cards"]]
+
+
+def revealed(app: AppTest, queue: str = "unreviewed") -> dict[str, Any]:
+    """The scores of the first card, once the reviewer has asked for them."""
+    card = payload(app)["cards"][0]
+    app = send(app, holding=(card["sample_id"],), queue=queue, reveal=True)
+    found: dict[str, Any] = payload(app)["scores"][card["revision_id"]]
+    return found
 
 
 def drawn_by_streamlit(app: AppTest) -> str:
@@ -93,15 +104,14 @@ def test_another_reviewer_can_take_over(opened: Open, store: Store) -> None:
     assert "reviewer" not in app.query_params
 
 
-def test_the_card_has_texts_scores_and_origin(opened: Open, store: Store) -> None:
+def test_the_card_has_texts_and_origin(opened: Open, store: Store) -> None:
     add_samples(store, ["When does the harbour open?"], positive="Harbour\nIt opens at six.")
     (card,) = payload(opened())["cards"]
-    assert (card["source"], card["operation"], card["method"], card["decided_by"]) == ("guide", "query", "llm", "")
+    assert (card["task"], card["source"], card["operation"], card["method"]) == ("retrieval", "guide", "query", "llm")
     assert card["positives"] == [
-        {"title": [["Harbour", "term"]], "body": [["It ", ""], ["opens", "term"], [" at six.", ""]], "suggested": []}
+        {"title": [["Harbour", "term"]], "body": [["It ", ""], ["opens", "term"], [" at six.", ""]]}
     ]
     first = card["negatives"][0]
-    assert (first["rank"], first["origin"], first["score"], first["positive_score"]) == (1, "mined", 0.6, 0.8)
     assert [len(card["negatives"]), first["title"], first["body"][1]] == [2, [], ["harbour", "term"]]
 
 
@@ -150,7 +160,7 @@ def test_the_audit_queue_has_what_only_a_policy_approved(opened: Open, store: St
     add_samples(store, ["When does it close?"])
     app = opened(queue="audit")
     assert queries(app) == ["When does it open?"]
-    assert payload(app)["cards"][0]["decided_by"] == "policy:everything"
+    assert revealed(app, queue="audit")["decided_by"] == "policy:everything"
 
 
 def test_two_reviewers_are_not_shown_the_same_card(opened: Open, store: Store) -> None:
@@ -178,14 +188,14 @@ def test_the_disputed_queue_has_what_people_disagree_on(opened: Open, store: Sto
         assert receive(store, who, [sent(first, verdict=verdict)]).refused == {}
     app = opened(queue="disputed")
     assert queries(app) == ["When does it open?"]
-    assert payload(app)["cards"][0]["decided_by"] == "bob, eve"
+    assert revealed(app, queue="disputed")["decided_by"] == "bob, eve"
 
 
 def test_a_labelled_negative_goes_without_rank_and_scores(opened: Open, store: Store) -> None:
     add_samples(store, ["When does it open?"])
     with store.write() as cursor:
         cursor.execute("UPDATE negative SET origin = 'labelled', rank = NULL, score = NULL, positive_score = NULL")
-    negative = payload(opened())["cards"][0]["negatives"][0]
+    negative = next(iter(revealed(opened())["negatives"].values()))
     assert [negative[key] for key in ("origin", "rank", "score", "positive_score")] == ["labelled", None, None, None]
 
 
@@ -211,12 +221,21 @@ def test_an_empty_store_says_what_to_run(opened: Open) -> None:
     assert not app.get("bidi_component")
 
 
-def test_a_store_without_retrieval_samples_says_that_others_have_no_card(opened: Open, store: Store) -> None:
+def test_a_task_without_samples_names_those_that_have_some(opened: Open, store: Store) -> None:
     add_unmined(store, Classification("It is late.", "time"))
     add_unmined(store, Sts("It rains.", "Rain falls.", 4.5))
-    app = opened()
+    app = opened(task="retrieval")
     assert app.subheader[0].value == "No retrieval samples to review"
     assert "1 classification and 1 sts" in app.text[-1].value
+
+
+def test_all_tasks_come_unless_the_address_names_one(opened: Open, store: Store) -> None:
+    add_samples(store, ["When does it open?"])
+    add_unmined(store, Classification("It is late.", "time"))
+    add_unmined(store, Sts("It rains.", "Rain falls.", 4.5))
+    assert sorted(card["task"] for card in payload(opened())["cards"]) == ["classification", "retrieval", "sts"]
+    app = opened("bob", task="sts")
+    assert (payload(app)["cards"], payload(app)["progress"]["left"]) == ([], 0)  # ada has it
 
 
 def test_while_another_process_keeps_the_store_nothing_is_acknowledged(
@@ -232,39 +251,3 @@ def test_while_another_process_keeps_the_store_nothing_is_acknowledged(
     assert (found["stored"], found["cards"], found["progress"]) == ([], None, None)
     assert "another process has kept the store" in found["trouble"]
     assert num_events(store) == 0
-
-
-def test_the_progress_page_counts_per_reviewer_source_and_reason(opened: Open, store: Store) -> None:
-    first, second, third = add_samples(store, ["Where?", "When?", "Why?"])
-    app = opened()
-    undone = sent(third)
-    send(
-        app,
-        sent(first, seconds=4),
-        sent(second, verdict="reject", reasons=["duplicate"], seconds=6),
-        undone,
-        sent(third, verdict="skip", undoes=undone["review_id"]),
-    )
-    page = AppTest.from_function(progress_page, args=(str(store.path),), default_timeout=30).run()
-    assert not page.exception
-    reviewers, sources, reasons = (frame.value for frame in page.dataframe)
-    row = reviewers.iloc[0]
-    assert (row.reviewer, row.approved, row.rejected, row.skipped, row.per_hour) == ("ada", 1, 1, 0, 720)
-    assert sources.iloc[0][["source", "operation", "samples", "pending"]].tolist() == ["guide", "query", 3, 1]
-    assert reasons.values.tolist() == [["duplicate", 1]]
-    assert [metric.value for metric in page.metric] == ["3", "1", "1", "0", "1", "2"]
-
-
-def progress_page(path: str) -> None:
-    from pathlib import Path
-
-    from review_app import progress_page
-    from synth.store.connection import Store
-
-    progress_page.show(Store.open(Path(path)))
-
-
-def test_the_progress_page_of_an_empty_store_says_so(store: Store) -> None:
-    page = AppTest.from_function(progress_page, args=(str(store.path),), default_timeout=30).run()
-    assert not page.exception
-    assert "Nobody has reviewed yet." in [caption.value for caption in page.caption]
