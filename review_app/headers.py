@@ -15,14 +15,16 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def content_security_policy(index_page: str) -> str:
+def content_security_policy(index_page: str, origin: str = "") -> str:
     """
     A policy under which Streamlit's own page works and a text that slipped through as HTML could still send nothing.
 
-    The page's inline scripts are allowed by their hash; the card's script comes as a blob.
+    The page's inline scripts are allowed by their hash; the card's script comes as a blob. `origin` is where browsers
+    find the app, if it is not this machine.
     """
     digests = [hashlib.sha256(script.encode()).digest() for script in INLINE_SCRIPT.findall(index_page)]
     hashes = "".join(f" 'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    sockets = origin.replace("http", "ws", 1) or "ws://127.0.0.1:* ws://localhost:*"
     return "; ".join(
         (
             "default-src 'self'",
@@ -30,7 +32,7 @@ def content_security_policy(index_page: str) -> str:
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data: blob:",
             "font-src 'self' data:",
-            "connect-src 'self' ws://127.0.0.1:* ws://localhost:*",  # not every browser counts a socket as 'self'
+            f"connect-src 'self' {sockets}",  # not every browser counts a socket as 'self'
             "worker-src 'self' blob:",
             "frame-src 'none'",
             "object-src 'none'",
@@ -41,13 +43,13 @@ def content_security_policy(index_page: str) -> str:
     )
 
 
-def secured(app: Application) -> Application:
-    """The application, answering with these headers."""
+def secured(app: Application, *, origin: str = "") -> Application:
+    """The application, answering with these headers; its cookies go over TLS alone if browsers find it at https."""
     import streamlit
 
     index_page = Path(streamlit.__file__).with_name("static") / "index.html"
     added = [
-        (b"content-security-policy", content_security_policy(index_page.read_text(encoding="utf-8")).encode()),
+        (b"content-security-policy", content_security_policy(index_page.read_text(encoding="utf-8"), origin).encode()),
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
         (b"referrer-policy", b"no-referrer"),
@@ -56,9 +58,18 @@ def secured(app: Application) -> Application:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_secured(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *added]
+                told = (
+                    [_over_tls(*each) for each in message["headers"]]
+                    if origin.startswith("https:")
+                    else message["headers"]
+                )
+                message["headers"] = [*told, *added]
             await send(message)
 
         await app(scope, receive, send_secured if scope["type"] == "http" else send)
 
     return answer
+
+
+def _over_tls(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    return (name, value + b"; Secure") if name.lower() == b"set-cookie" else (name, value)
