@@ -78,7 +78,7 @@ GOALS = (
             ("100k_crowd", "100,000 samples, five sessions"),
         )
     ),
-    Goal("p95_ms_100k_crowd", "ms", 100, "95 in 100 keys, 100,000 samples, five sessions", "bare_p95_ms_100k_crowd"),
+    Goal("p95_vs_bare_100k_crowd", "", 1.2, "the slowest 5 in 100 keys, 100,000 samples, five sessions"),
     Goal("first_page_s_1k", "s", 3, "the first card of a new browser, 1,000 samples", "bare_first_page_s_1k"),
     Goal("first_page_s_100k", "s", 3, "the same, 100,000 samples", "bare_first_page_s_100k"),
     Goal("doubled_blind_or_lost", "", 0, "keys of bursts that went wrong"),
@@ -166,8 +166,8 @@ def pending_samples(path: Path) -> list[tuple[str, str, str, str, float]]:
 
     with Store.open(path).read() as cursor:
         return cursor.execute(
-            "SELECT s.sample_id::VARCHAR, s.query, s.positives[1], n.text, coalesce(s.hardness, 0)"
-            " FROM samples s JOIN negatives n USING (revision_id) WHERE s.status = 'pending'"
+            "SELECT s.sample_id::VARCHAR, s.query, s.positives[1], min(n.text), coalesce(s.hardness, 0)"
+            " FROM samples s JOIN negatives n USING (revision_id) WHERE s.status = 'pending' GROUP BY ALL"
         ).fetchall()
 
 
@@ -286,6 +286,7 @@ def compared(app: list[float], bare: list[float]) -> Figures:
         "key_to_paint_vs_bare": statistics.median(app) / statistics.median(bare),
         "p50_ms": statistics.median(app),
         "p95_ms": _p95(app),
+        "p95_vs_bare": _p95(app) / _p95(bare),
         "bare_p50_ms": statistics.median(bare),
         "bare_p95_ms": _p95(bare),
     }

@@ -75,7 +75,9 @@ def _pair_agreement(reviewer: str, other: str, counts: Mapping[tuple[bool, bool]
 
 def alpha(units: Iterable[Sequence[int]], *, ordinal: bool = False) -> float | None:
     """
-    Krippendorff's alpha of what several people said of the same things.
+    Krippendorff's alpha of what several people said of the same things (Krippendorff, Computing Krippendorff's
+    Alpha-Reliability, 2011). The package of that name gives the same to the last digit; its licence, the GPL, is not
+    for a dependency of ours.
 
     Args:
         units: for each thing the values that it was given, one of each person; those with one value are left out.

@@ -6,11 +6,13 @@ to sign in a second one that says so.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from review_app import compare_page, dashboard_page, explore_page, guidelines_page, releases_page, review_page, sql_page
+from review_app import review_page
 from review_app.segments import visible
 from review_app.sign_in import REQUIRED, signed_in_reviewer
 from synth.records import StoreError, UserError
@@ -18,8 +20,19 @@ from synth.settings import STORE
 from synth.store.connection import Store
 from synth.workspace import find_store
 
+if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
+
 LOCK_TIMEOUT = 2.0  # seconds; less than the card waits before it sends again, so that it hears why
 LONGEST_NAME = 60
+PAGES = (  # module, title, icon, address
+    ("dashboard_page", "Dashboard", "monitoring", "progress"),
+    ("explore_page", "Explore", "travel_explore", "explore"),
+    ("sql_page", "SQL", "database", "sql"),
+    ("compare_page", "Compare", "compare_arrows", "compare"),
+    ("releases_page", "Releases", "inventory_2", "releases"),
+    ("guidelines_page", "Guidelines", "menu_book", "guidelines"),
+)
 
 
 @st.cache_resource(show_spinner=False)
@@ -41,45 +54,19 @@ def main() -> None:
         st.error("The store cannot be opened.")
         st.text(visible(str(error)))
         return
-    page = st.navigation(
-        [
-            st.Page(
-                lambda: _review(store, reviewer),
-                title="Review",
-                icon=":material/rule:",
-                url_path="review",
-                default=True,
-            ),
-            st.Page(lambda: _dashboard(store), title="Dashboard", icon=":material/monitoring:", url_path="progress"),
-            st.Page(
-                lambda: explore_page.show(store, reviewer),
-                title="Explore",
-                icon=":material/travel_explore:",
-                url_path="explore",
-            ),
-            st.Page(lambda: sql_page.show(store, reviewer), title="SQL", icon=":material/database:", url_path="sql"),
-            st.Page(
-                lambda: compare_page.show(store, reviewer),
-                title="Compare",
-                icon=":material/compare_arrows:",
-                url_path="compare",
-            ),
-            st.Page(
-                lambda: releases_page.show(store, reviewer),
-                title="Releases",
-                icon=":material/inventory_2:",
-                url_path="releases",
-            ),
-            st.Page(
-                lambda: guidelines_page.show(store, reviewer),
-                title="Guidelines",
-                icon=":material/menu_book:",
-                url_path="guidelines",
-            ),
-        ],
-        position="top",
+    review = st.Page(
+        lambda: _review(store, reviewer), title="Review", icon=":material/rule:", url_path="review", default=True
     )
-    page.run()
+    st.navigation([review, *(_page(store, reviewer, *each) for each in PAGES)], position="top").run()
+
+
+def _page(store: Store, reviewer: str, module: str, title: str, icon: str, url_path: str) -> "StreamlitPage":
+    """A page whose module is loaded when somebody opens it: what it needs is more than the card does."""
+
+    def show() -> None:
+        import_module(f"review_app.{module}").show(store, reviewer)
+
+    return st.Page(show, title=title, icon=f":material/{icon}:", url_path=url_path)
 
 
 def _signs_in() -> bool:
@@ -108,14 +95,6 @@ def _review(store: Store, reviewer: str) -> None:
         else:
             st.button("Change", type="tertiary", on_click=_forget_reviewer, help="Let somebody else review")
     review_page.show(store, reviewer, queue, task)
-
-
-def _dashboard(store: Store) -> None:
-    try:
-        dashboard_page.show(store)
-    except StoreError as error:
-        st.error("The store cannot be read now; reload the page in a moment.")
-        st.text(visible(str(error)))
 
 
 def clean_name(name: str) -> str:

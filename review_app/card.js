@@ -113,6 +113,7 @@ class ReviewCard {
 
   show(card, kept = {}) {
     if (this.view.editor.isOpen) this.closeEditor()
+    if (!card) this.controls.held = []
     this.current = card
     this.judgement = card && new Judgement(card, kept)
     this.looking = null
@@ -123,7 +124,7 @@ class ReviewCard {
     this.awaitPaint()
   }
 
-  // After the next frame the card is on the screen; until then no key and no click counts.
+  // After the next frame the card is on the screen; until then no click counts, and keys wait.
   awaitPaint() {
     const card = this.current
     this.painted = false
@@ -134,6 +135,7 @@ class ReviewCard {
         if (this.begun) this.stopwatch.resume()
         else this.stopwatch.start()
         this.begun = true
+        this.controls.release()
       }),
     )
   }

@@ -1,8 +1,13 @@
 // Keys and clicks: which of them are for the card, and what each does.
+// Of a key that came before its card was on the screen so many milliseconds, nobody has yet pressed it a second time
+// because nothing happened.
+const HELD_FOR = 500
+
 class Controls {
   constructor(card, root) {
     this.card = card
     this.root = root
+    this.held = [] // keys that came before the card was on the screen, in their order
     this.use({})
     this.stop = new AbortController()
     const options = { signal: this.stop.signal }
@@ -66,13 +71,32 @@ class Controls {
     const action = this.actions.get(key)
     if (card.looking !== null) return this.pressLooking(key, action)
     if (action === "keys") return this.act(action)
+    if (this.held.length) return this.hold(key)
     if (action === "undo") return card.asking ? card.ask(false) : this.act(action)
     if (action === "previous" || action === "next") return this.act(action)
-    if (!card.painted) return false
+    if (!card.painted) return card.current !== null && this.hold(key)
     if (card.asking) return this.pressReason(key, action)
     if (key === "Escape") return card.focused !== null && card.focus(null)
     if (/^[0-9]$/.test(key) && this.pressDigit(Number(key))) return true
     return action ? this.act(action) : false
+  }
+
+  // A burst of keys is not to lose any, and none is to count before its card was seen.
+  hold(key) {
+    this.held.push({ key, since: performance.now() })
+    return true
+  }
+
+  // The card is on the screen: the keys that waited for it, until one of them brings the next card.
+  release() {
+    const waiting = this.held
+    this.held = []
+    const fresh = ({ since }) => performance.now() - since < HELD_FOR
+    while (waiting.length && this.card.painted) {
+      const next = waiting.shift()
+      if (fresh(next)) this.press(next.key)
+    }
+    this.held = waiting.filter(fresh)
   }
 
   pressDigit(digit) {

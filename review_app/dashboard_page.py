@@ -8,6 +8,8 @@ from review_app import figures
 from review_app.agreement import FEW, FEWEST, Share, spearman
 from review_app.dashboard_people import show_judges, show_people
 from review_app.dashboard_tables import NARROWEST, cells, chart, figure, metrics, table
+from review_app.segments import visible
+from synth.records import StoreError
 from synth.stages.review import Audit, audits_of
 from synth.store.connection import Store
 from synth.store.negative_figures import RANKS, Falses, falses
@@ -35,7 +37,7 @@ RANDOM_ONLY = (
 )
 
 
-def show(store: Store) -> None:
+def show(store: Store, _reviewer: str) -> None:
     """One of the sections; which one is kept in the page's address."""
     chosen = st.segmented_control(
         "Section",
@@ -46,7 +48,11 @@ def show(store: Store) -> None:
         bind="query-params",
         label_visibility="collapsed",
     )
-    SECTIONS[chosen or "Progress"](store)
+    try:
+        SECTIONS[chosen or "Progress"](store)
+    except StoreError as error:
+        st.error("The store cannot be read now; reload the page in a moment.")
+        st.text(visible(str(error)))
 
 
 def _progress(store: Store) -> None:

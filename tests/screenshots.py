@@ -19,8 +19,9 @@ from uuid import UUID
 
 from playwright.sync_api import Page, sync_playwright
 
-from synth.records import ReviewEvent, Verdict, new_id
+from synth.records import Retrieval, ReviewEvent, Verdict, new_id
 from synth.store.connection import Store
+from synth.store.guidelines import ReviewSettings, add_guideline
 from synth.store.queues import Queue, cards
 from synth.store.reviews import add_reviews
 from tests.browser.conftest import FLAGS, Server, until_painted
@@ -31,7 +32,26 @@ SEED = 0
 NUM_READ = 240  # verdicts of each of two people, so that the figures have something to rest on
 PEOPLE = ("ada", "bob")
 CARDS = MappingProxyType({"retrieval": "retrieval", "sts": "sts", "classification": "classification"})
-PAGES = ("explore", "sql", "progress", "compare", "releases", "guidelines")
+PAGES = MappingProxyType(
+    {
+        "explore": {},
+        "sql": {},
+        "progress": {"section": "Acceptance"},
+        "compare": {"a": "release:first", "b": "release:second", "show": "Pairs"},
+        "releases": {},
+        "guidelines": {},
+    }
+)
+GUIDELINE = """A query is good if somebody would type it, and if its positive answers it without the rest of the page.
+
+Grades of the other passages:
+0  has another subject, or only shares words with the query
+1  is about the same subject and does not answer: a good hard negative
+2  answers a part of the query, or leaves out what matters
+3  answers it as well as the positive: promote it
+
+Names, numbers and dates have to be those of the passage. Spelling mistakes that people make are no fault of a query.
+"""
 
 
 def main() -> None:
@@ -48,8 +68,10 @@ def main() -> None:
             _open(page, server, "", reviewer="eve", task=task)
             page.wait_for_selector(".query .text:not(:empty), .card .text:not(:empty)", timeout=60_000)
             _take(page, options.folder / f"review-{task}.png")
-        for name in PAGES:
-            _open(page, server, name, reviewer="eve")
+        for name, asked in PAGES.items():
+            _open(page, server, name, reviewer="eve", **asked)
+            if name == "sql":
+                page.get_by_role("button", name="Run").click()
             _take(page, options.folder / f"review-{name}.png")
 
 
@@ -79,12 +101,13 @@ def _workspace(given: Path | None) -> Iterator[Path]:
             ["triage", "-w", str(workspace)],
         ):
             subprocess.run([SYNTH, *command], cwd=REPOSITORY, check=True)
-        review(Store.open(workspace / "store.duckdb"))
-        subprocess.run(
-            [SYNTH, "release", "create", "first", "-w", str(workspace)],
-            cwd=REPOSITORY,
-            check=True,
-        )
+        store = Store.open(workspace / "store.duckdb")
+        review(store)
+        freeze = [SYNTH, "release", "create", "-w", str(workspace)]
+        subprocess.run([*freeze, "first"], cwd=REPOSITORY, check=True)
+        edit(store)
+        subprocess.run([*freeze, "second"], cwd=REPOSITORY, check=True)
+        add_guideline(store, author="eve", text=GUIDELINE, settings=ReviewSettings(), after=0)
         yield workspace
 
 
@@ -95,6 +118,30 @@ def review(store: Store) -> None:
     outcomes = {card.sample_id: chance.random() < 0.9 for card in shown}
     for reviewer in PEOPLE:
         add_reviews(store, [_said(reviewer, card.sample_id, outcomes, chance) for card in shown])
+
+
+def edit(store: Store) -> None:
+    """Some queries as somebody would rather have them."""
+    with store.read() as cursor:
+        rows = cursor.execute(
+            "SELECT sample_id, revision_id, query, positives FROM samples WHERE status = 'approved'"
+            " AND task = 'retrieval' AND query SIMILAR TO '[A-Z][a-z ]+' ORDER BY sample_id LIMIT 12"
+        ).fetchall()
+    add_reviews(
+        store,
+        [
+            ReviewEvent(
+                new_id(),
+                PEOPLE[0],
+                sample_id,
+                revision_id,
+                Verdict.APPROVE,
+                edited_id=new_id(),
+                edit=Retrieval(f"What is known about {query[0].lower()}{query[1:]}?", tuple(positives)),
+            )
+            for sample_id, revision_id, query, positives in rows
+        ],
+    )
 
 
 def _said(reviewer: str, sample_id: UUID, outcomes: dict[UUID, bool], chance: random.Random) -> ReviewEvent:

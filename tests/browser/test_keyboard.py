@@ -143,11 +143,24 @@ def test_a_burst_of_keys_gives_as_many_events_none_doubled_none_unseen(review: O
     assert set(judged) <= set(page.evaluate("[...window.painted]"))
 
 
-def test_a_key_pressed_before_the_next_card_was_painted_does_not_count(review: Opened, server: Server) -> None:
-    page = review("blind")
-    page.evaluate("for (const key of 'aaas') window.dispatchEvent(new KeyboardEvent('keydown', {key}))")
+PRESS = "for (const key of 'aazx') window.dispatchEvent(new KeyboardEvent('keydown', {key}));"
+
+
+def test_keys_that_come_before_the_next_card_is_painted_wait_for_it(review: Opened, server: Server) -> None:
+    page = review("quick")
+    page.evaluate(PRESS)
+    expect(page.get_by_role("button", name="false negative")).to_be_visible()
+    press(page, "Escape")
     wait_until_stored(page)
-    assert [verdict for _, verdict in verdicts(server.store, "blind")] == ["approve"]
+    assert [verdict for _, verdict in verdicts(server.store, "quick")] == ["approve"]
+
+
+def test_a_key_that_waited_for_long_does_not_count(review: Opened, server: Server) -> None:
+    page = review("slow")
+    page.evaluate(f"{PRESS} const end = performance.now() + 700; while (performance.now() < end);")
+    until_painted(page)
+    wait_until_stored(page)
+    assert [verdict for _, verdict in verdicts(server.store, "slow")] == ["approve"]
 
 
 def test_a_key_held_down_decides_once(review: Opened, server: Server) -> None:

@@ -48,7 +48,7 @@ def dashboard_page(path: str) -> None:
     from review_app import dashboard_page
     from synth.store.connection import Store
 
-    dashboard_page.show(Store.open(Path(path)))
+    dashboard_page.show(Store.open(Path(path)), "ada")
 
 
 @pytest.fixture(scope="module")
