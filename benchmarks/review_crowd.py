@@ -89,7 +89,7 @@ async def _crowd(sides: Sides, workspace: Path, deadline: float) -> Figures:
             group.create_task(_reviewer(sides, sides.app, name, deadline, took, told))
         group.create_task(_reviewer(sides, sides.bare, "bare", deadline, bare, []))
     num_commands, num_failed = pipeline.result()
-    stored = sum(len(await asyncio.to_thread(apart, judged, workspace / "store.duckdb", name)) for name in people)
+    stored = sum([len(await asyncio.to_thread(apart, judged, workspace / "store.duckdb", name)) for name in people])
     return {
         "pressed": len(took),
         "stored": stored,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 2.0  # seconds; less than the card waits before it sends again, so that it hears why
 LONGEST_NAME = 60
 PAGES = (  # module, title, icon, address
-    ("dashboard_page", "Dashboard", "monitoring", "progress"),
+    ("dashboard_page", "Dashboard", "monitoring", "dashboard"),
     ("explore_page", "Explore", "travel_explore", "explore"),
     ("sql_page", "SQL", "database", "sql"),
     ("compare_page", "Compare", "compare_arrows", "compare"),

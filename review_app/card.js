@@ -2,6 +2,7 @@
 // painted. Python is told through `outbox`, again and again until it says that an event is stored.
 const FEW_CARDS = 12 // ask for more when no more are left
 const RESEND_AFTER = 4000 // milliseconds without an answer; Python gives up a busy store after half of that
+const OF_QUERIES = ["unclear-query", "wrong-positive", "false-negative"]
 const VERDICT_NAMES = { approve: "Approved", reject: "Rejected", skip: "Skipped", flag: "Flagged" }
 
 class ReviewCard {
@@ -265,13 +266,19 @@ class ReviewCard {
   // Of a scored pair: near to the score that it has, one's own approves it; else the reviewer is asked.
   give(step) {
     const { judgement } = this
-    if (judgement.isFar) return this.say("Keep the stored score, take your own, or reject"), true
+    if (judgement.isFar) return this.say(farChoices(this.controls.keys)), true
     judgement.step = step
     if (judgement.isFar) {
       this.redraw()
       this.say(`Yours is ${judgement.ownScore}, the stored score is ${this.current.stored}`)
     } else this.decide("approve")
     return true
+  }
+
+  // The reasons to reject the card, each at its digit; null where one is of queries and passages, and the card has none.
+  get offered() {
+    const isRetrieval = this.current?.task === "retrieval"
+    return this.reasons.map((reason) => (isRetrieval || !OF_QUERIES.includes(reason) ? reason : null))
   }
 
   choose(index) {
@@ -363,7 +370,9 @@ function editOf(card, fields) {
 function verdictSaid(verdict, { reasons, edit, judgement }) {
   const why = reasons.length ? `: ${spoken(reasons[0])}` : ""
   const own = judgement.step === null ? "" : `; yours ${judgement.ownScore}, stored ${judgement.card.stored}`
-  return `${VERDICT_NAMES[verdict]}${edit ? " as edited" : ""}${why}${own}`
+  const remade = edit?.query !== undefined && edit.query !== plain(judgement.card.query) && judgement.card.negatives.length
+  const gone = remade ? "; another query has other negatives: synth mine finds them" : ""
+  return `${VERDICT_NAMES[verdict]}${edit ? " as edited" : ""}${why}${own}${gone}`
 }
 
 function saidOf({ events }) {

@@ -27,7 +27,7 @@ def scores_payload(card: Card, suggestions: Sequence[Suggestion] = ()) -> dict[s
     return {
         "status": card.status,
         "decided_by": visible(card.decided_by or ""),
-        "parts": [_part(part) for part in card.parts],
+        "parts": [_part(part) for part in card.parts if part.score > 0],
         "positives": [suggested(text) for text in _positives(card.content)],
         "negatives": {
             str(negative.negative_id): _negative(negative, card) | suggested(negative.text)

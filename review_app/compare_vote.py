@@ -52,7 +52,7 @@ def _ask(store: Store, asked: tuple[str, Side, Side]) -> None:
         st.text(visible(trouble))
     shown = _shown(store, asked)
     if shown is None:
-        st.caption("There is no pair that you were not asked about.")
+        st.caption("There is no pair left to ask you about: the sides share none, or you have voted on each.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text("Which one would you rather train on?", width="content")

@@ -89,7 +89,7 @@ function drawNegative(card, index, { judgement, scores, keys }) {
 
 const STEP_NAMES = ["unrelated", "same subject", "some details shared", "roughly the same", "nearly the same", "the same"]
 
-function pairParts(card, { judgement, scores }) {
+function pairParts(card, { judgement, scores, keys }) {
   const made = element("div", "pair")
   made.append(...instructionPanel(card), ...originPanel(card))
   made.append(...card.texts.map((text, i) => textPanel("side-text", `Text ${i + 1}`, text)))
@@ -97,16 +97,22 @@ function pairParts(card, { judgement, scores }) {
   scale.setAttribute("role", "group")
   scale.setAttribute("aria-label", "Your own score")
   for (const [step, name] of STEP_NAMES.entries()) scale.append(choice("step", step, step, name, judgement.step === step))
-  made.append(element("h2", "question", "How alike in meaning? Your own score first"), scale, storedLine(card, judgement, scores))
+  made.append(element("h2", "question", "How alike in meaning? Your own score first"), scale, storedLine(card, judgement, scores, keys))
   return [made]
 }
 
-function storedLine(card, judgement, scores) {
+// What can be said of a pair whose score is far from the reviewer's own.
+function farChoices(keys) {
+  const [keep, own, reject] = ["approve", "edit", "reject"].map((action) => keyName(keys.get(action)))
+  return `${keep} keeps the stored score, ${own} takes yours, ${reject} rejects the pair`
+}
+
+function storedLine(card, judgement, scores, keys) {
   const line = element("p", "stored-score")
   line.setAttribute("role", "status")
   if (judgement.isFar) {
     const far = `Yours is ${judgement.ownScore}, the stored score is ${card.stored}: ${judgement.distance.toFixed(1)} of ${STEPS} apart. `
-    line.append(element("strong", "", far), "Keep the stored one, take yours, or reject the pair.")
+    line.append(element("strong", "", far), `${farChoices(keys)}.`)
   } else if (scores) line.append(`The stored score is ${card.stored}.`)
   return line
 }

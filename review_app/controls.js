@@ -118,7 +118,7 @@ class Controls {
   pressReason(key, action) {
     const { card } = this
     if (key === "Escape") return card.ask(false)
-    const reason = /^[1-9]$/.test(key) ? card.reasons[Number(key) - 1] : null
+    const reason = /^[1-9]$/.test(key) ? card.offered[Number(key) - 1] : null
     if (action === "reject" || key === "Enter") card.decide("reject")
     else if (reason) card.decide("reject", { reasons: [reason] })
     else card.say(`Why? A digit; ${keyName(this.keys.get("reject"))} or Enter for no reason; Esc to go back`)
@@ -143,7 +143,7 @@ class Controls {
     else if (act === "back") card.ask(false)
     else if (act) this.act(act)
     else if (grade !== undefined) card.grade(grade === "drop" ? grade : Number(grade), Number(of))
-    else if (reason) card.decide("reject", { reasons: [card.reasons[Number(reason)]] })
+    else if (reason) card.decide("reject", { reasons: [card.offered[Number(reason)]] })
     else if (step) card.give(Number(step))
     else if (label) card.choose(Number(label))
   }

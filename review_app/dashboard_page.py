@@ -84,8 +84,8 @@ def _acceptance(store: Store) -> None:
     audits = audits_of(store, LIMITS[limit or "5 %"])
     table([_audited(each) for each in audits], "Strata", "There is nothing to read.")
     st.caption(
-        "An error is a sample that people did not approve as it was: rejected, mended or left open. Failing: more than"
-        " are allowed were found. Too small: the random part has fewer samples than would have to be read."
+        "An error is a sample that people did not approve as it was: rejected, mended or left open. Too small: the"
+        " random part has fewer samples than would have to be read. Failing: more than are allowed were found."
     )
 
 

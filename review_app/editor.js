@@ -79,8 +79,9 @@ class Editor {
       if (edit.positives.includes(null)) return this.blame("A promoted passage is too long to be edited here"), null
     }
     if (card.task === "sts") {
-      edit.score = values.score.trim() === "" ? NaN : Number(values.score)
-      if (!Number.isFinite(edit.score)) return this.blame("The score is no number"), null
+      edit.score = values.score.trim() === "" ? card.stored : Number(values.score)
+      const [least, greatest] = card.range
+      if (!(edit.score >= least && edit.score <= greatest)) return this.blame(`The score is none from ${least} to ${greatest}`), null
     }
     const empty = Object.entries(edit).find(([name, each]) => name !== "instruction" && typeof each === "string" && !each.trim())
     if (empty) return this.blame(`The ${empty[0]} is empty`), null
@@ -103,7 +104,7 @@ function fieldsOf(judgement) {
     ],
     sts: () => [
       ...card.texts.map((each, i) => ({ name: `text${i + 1}`, label: `Text ${i + 1}`, value: plain(each) })),
-      { name: "score", label: `Score, ${card.range.join(" to ")}`, value: `${judgement.ownScore ?? ""}`, short: true },
+      { name: "score", label: `Score, ${card.range.join(" to ")} (left empty, it stays)`, value: `${judgement.ownScore ?? ""}`, short: true },
     ],
     classification: () => [
       { name: "text", label: "Text", value: plain(card.text) },

@@ -1,5 +1,6 @@
 """The Explore page: samples by filter, one of them whole, what it is like, a map, and many verdicts at once."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +16,7 @@ from review_app.segments import visible
 from synth.records import SkiffError, StoreError, Task, key_of
 from synth.stages.nearest import Space
 from synth.store.connection import Store
-from synth.store.exploring import MOST_PAGES, PAGE_SIZE, Choices, Filter, Flagged, Listed, Page, Sorting
+from synth.store.exploring import LONGEST_ASKED, MOST_PAGES, PAGE_SIZE, Choices, Filter, Flagged, Listed, Page, Sorting
 
 HEIGHT = 576  # pixels of list and sample: with the filters above them, all of a screen of 900
 STATUSES = ("pending", "approved", "rejected", "disputed")
@@ -71,7 +72,14 @@ def _show(store: Store, reviewer: str) -> None:
 def _look(known: Choices) -> Look:
     """The filters as they are set; each is kept in the address."""
     with st.container(horizontal=True, gap="small", key="explore_filters"):
-        text = st.text_input("Text contains", key="with_text", bind=BOUND, width=216, on_change=_to_first_page)
+        text = st.text_input(
+            "Text contains",
+            key="with_text",
+            bind=BOUND,
+            width=216,
+            max_chars=LONGEST_ASKED,
+            on_change=_to_first_page,
+        )
         task = _select("Task", "of_task", [each.value for each in Task], 132)
         source = _select("Source", "of_source", known.sources, 172)
         operation = _select("Operation", "by_operation", known.operations, 132)
@@ -138,7 +146,7 @@ def _id(typed: str) -> UUID | None:
 
 def _page(store: Store, look: Look, space: Space | None) -> Page:
     asked = st.session_state.get("page") or st.query_params.get("page", "")
-    number = int(asked) if str(asked).isdecimal() else 1
+    number = int(asked) if re.fullmatch("[0-9]{1,6}", str(asked)) else 1
     try:
         return look_at(store, look, number, space)
     except StoreError:

@@ -68,9 +68,10 @@ def _first_text(content: Content) -> str:
 
 
 def _suspicion(card: Card) -> None:
-    if card.parts:
+    parts = [each for each in card.parts if each.score > 0]
+    if parts:
         st.caption("WHY IT IS SUSPICIOUS (standard deviations above the mean)")
-        st.text("\n".join(f"{each.score:+.1f}  {visible(each.name)} {each.value:.3g}" for each in card.parts))
+        st.text("\n".join(f"{each.score:+.1f}  {visible(each.name)} {each.value:.3g}" for each in parts))
 
 
 def _negatives(card: Card) -> None:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,14 @@ def secured(app: Application, *, origin: str = "") -> Application:
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
         (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-opener-policy", b"same-origin"),  # no page that opened this one may send it messages
     ]
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not _is_own_page(dict(scope["headers"]), origin):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
         async def send_secured(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 told = (
@@ -69,6 +74,15 @@ def secured(app: Application, *, origin: str = "") -> Application:
         await app(scope, receive, send_secured if scope["type"] == "http" else send)
 
     return answer
+
+
+def _is_own_page(headers: Mapping[bytes, bytes], origin: str) -> bool:
+    """Whether a socket is opened by a page of the app; another server of this machine has pages, too."""
+    asked = headers.get(b"origin")
+    if asked is None:  # a program, which no browser's page can be
+        return True
+    own = origin.encode() if origin else b"http://" + headers.get(b"host", b"")
+    return asked.lower() == own.lower()
 
 
 def _over_tls(name: bytes, value: bytes) -> tuple[bytes, bytes]:

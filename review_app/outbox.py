@@ -5,7 +5,7 @@ The browser is as little trusted as any other input. An event that can never be 
 that it does not block the ones behind it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,10 @@ class Receipt:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
+MOST_EVENTS = 500  # of a message; a browser that has more of them sends the rest again
+DEEPEST = 6  # lists and objects within each other
+
+
 def receive(store: Store, reviewer: str, sent: object) -> Receipt:
     """
     Store the events that a reviewer's browser sent, each once however often it is sent.
@@ -32,31 +36,36 @@ def receive(store: Store, reviewer: str, sent: object) -> Receipt:
     """
     events: dict[str, ReviewEvent] = {}  # by the id as the browser writes it, which it waits for
     refused: dict[str, str] = {}
-    for fields in sent if isinstance(sent, list) else ():
+    for fields in sent[:MOST_EVENTS] if isinstance(sent, list) else ():
         if isinstance(fields, dict):
-            sent_id = str(fields.get("review_id"))
+            sent_id = fields.get("review_id")
+            if not isinstance(sent_id, str | int | None):
+                continue  # nothing that it could be told of
+            sent_id = str(sent_id)
             try:
                 events[sent_id] = event_of(fields, reviewer)
             except UserError as error:
                 refused[sent_id] = str(error)
-    try:
-        add_reviews(store, list(events.values()))
-    except UserError:  # one of them breaks a rule of the store: find it, keep the others
-        events = {sent_id: event for sent_id, event in events.items() if _stored(store, sent_id, event, refused)}
-    return Receipt(tuple(events), refused)
+    return Receipt(tuple(_stored(store, list(events.items()), refused)), refused)
 
 
-def _stored(store: Store, sent_id: str, event: ReviewEvent, refused: dict[str, str]) -> bool:
+def _stored(store: Store, sent: Sequence[tuple[str, ReviewEvent]], refused: dict[str, str]) -> list[str]:
+    """Store events; where one of them breaks a rule of the store, look for it in either half, and keep the others."""
     try:
-        add_reviews(store, [event])
+        add_reviews(store, [event for _, event in sent])
     except UserError as error:
-        refused[sent_id] = str(error)
-        return False
-    return True
+        if len(sent) > 1:
+            half = len(sent) // 2
+            return _stored(store, sent[:half], refused) + _stored(store, sent[half:], refused)
+        refused[sent[0][0]] = str(error)
+        return []
+    return [sent_id for sent_id, _ in sent]
 
 
 def event_of(fields: Any, reviewer: str) -> ReviewEvent:
     """One event as the card writes it. Raises UserError if it is none."""
+    if _depth(fields) > DEEPEST:
+        raise UserError("the browser sent an event that is none (lists within lists); it was left out")
     try:
         event = ReviewEvent(
             review_id=UUID(fields["review_id"]),
@@ -99,6 +108,15 @@ def _content(fields: Any) -> Content | None:
             return Sts(fields["text1"], fields["text2"], fields["score"], instruction)
         case Task.CLASSIFICATION:
             return Classification(fields["text"], fields["label"], instruction)
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects are within each other; more than DEEPEST are not counted."""
+    level, depth = [value], 0
+    while depth <= DEEPEST and (level := [each for each in level if isinstance(each, (list, dict))]):
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _optional_id(value: Any) -> UUID | None:

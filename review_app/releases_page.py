@@ -25,11 +25,17 @@ LIST = (
 )
 GATE_COLUMNS = {
     "bound": st.column_config.NumberColumn("at most wrong (95 %)", format="percent"),
-    "open": st.column_config.CheckboxColumn("may go in unread"),
     "more": st.column_config.NumberColumn("to be read yet"),
     "read": st.column_config.NumberColumn("read by chance"),
+    "gate": st.column_config.TextColumn("may go in unread"),
 }
 FOLDER = "releases"
+GATES = {
+    "open": "yes",
+    "read on": "read on",
+    "failing": "no: too much is wrong",
+    "too small": "no: read all of it",
+}
 
 
 def show(store: Store, reviewer: str) -> None:
@@ -50,6 +56,7 @@ def _tell() -> None:
     """Say what the last button did, once."""
     kind, *lines = st.session_state.pop("release told", [""])
     if kind:
+        st.toast(lines[0])  # whoever pressed the button at the bottom sees nothing of what is at the top
         (st.success if kind == "done" else st.error)(lines[0])
         for line in lines[1:]:
             st.text(visible(line))
@@ -95,8 +102,8 @@ def _audit_row(audit: Audit) -> dict[str, Any]:
         "read": audit.gate.num_read,
         "wrong": audit.gate.errors,
         "bound": audit.gate.bound,
-        "open": audit.gate.passes,
-        "more": audit.gate.num_more,
+        "gate": GATES[audit.state],
+        "more": None if audit.state in ("open", "too small") else audit.gate.num_more,
     }
 
 
@@ -117,6 +124,8 @@ def _frozen(store: Store) -> None:
         return
     st.dataframe(found, hide_index=True, height="content")
     names = found["name"].to_pylist()
+    if (fresh := st.session_state.pop("release shown next", None)) in names:
+        st.session_state["release shown"] = fresh
     chosen = st.selectbox("Datasheet of", names, format_func=visible, key="release shown", width=360)
     try:
         manifest = read_manifest(find_folder(chosen, store.path.parent / FOLDER))
@@ -185,6 +194,7 @@ def _create(store: Store, name: str, settings: Mapping[str, Any]) -> None:
         _keep("failed", "Nothing was frozen.", str(error))
     else:
         _keep("done", "The release is made." if not made.existed else "It was made before.", *_said(made))
+        st.session_state["release shown next"] = name
     st.rerun()
 
 

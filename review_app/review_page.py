@@ -25,10 +25,19 @@ from synth.store.suggestions import Suggestion, suggestions_of
 ALL_TASKS = "all"
 REMEMBERED = 100  # cards of a session, whose scores can be asked for
 PREFETCH = 25  # cards in the browser: a burst of keys never outruns them
+MOST_HELD = 4 * PREFETCH  # that a browser may say it holds: undone cards come on top of those that it was sent
 REFILL = 15  # so many or fewer left in the browser, and it gets more
 CLAIM = timedelta(minutes=15)  # nobody else is shown a card for so long after its reviewer was last heard of
 LEEWAY = timedelta(minutes=1)  # the browser lets go before the claim ends, not after
 RENEWAL = timedelta(minutes=3)  # claims are not written anew with every verdict
+FILLED_BY = {  # in our own words: captions are Markdown
+    Queue.UNREVIEWED: "What nobody has decided comes here, and what wants a second opinion.",
+    Queue.AUDIT: "What a policy alone approved comes here: `synth review --policy audited`.",
+    Queue.DISPUTED: "What as many people approve as reject comes here.",
+    Queue.SUGGESTED: "What a judge would decide otherwise comes here: `synth judge`.",
+    Queue.FLAGGED: "What has a negative that mining flagged, and nobody has judged since, comes here: `synth mine`.",
+    Queue.ADJUDICATION: "What people disagree on, or leave to an adjudicator with F, comes here.",
+}
 HOW_TO_BEGIN = """\
 synth ingest FOLDER    # passages of yours, or a labelled data set
 synth generate         # ask for queries that the passages answer
@@ -85,6 +94,8 @@ def show(store: Store, reviewer: str, queue: Queue, task: Task | None = None) ->
         return
     outbox_name = f"skiff-review/{key_of(str(store.path.resolve()), reviewer)}"
     review_card(key=asked.key, outbox_name=outbox_name, answer=answer, setting=asked.memory.setting)
+    if answer.progress and answer.progress.left == 0:
+        st.caption(FILLED_BY[queue])
     for other, left in left_elsewhere.items():
         st.button(
             f"Go on with the {other} queue: {left:,} left",
@@ -246,6 +257,6 @@ def _sent(key: str) -> Mapping[str, Any]:
 def _ids(sent: object) -> list[UUID]:
     """Ids as the browser sent them."""
     try:
-        return [UUID(each) for each in sent] if isinstance(sent, list) else []
+        return [UUID(each) for each in sent[:MOST_HELD]] if isinstance(sent, list) else []
     except (AttributeError, TypeError, ValueError):  # not of our making; without it the browser gets cards twice
         return []

@@ -21,6 +21,8 @@ OF_ALL = ("redirect_uri", "cookie_secret")
 OF_A_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 CALLBACK = "/oauth2callback"
 SHORTEST_SECRET = 32  # characters: nobody guesses one that is random
+SECTIONS = ("auth", "skiff")
+HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:]+")  # no sign that means something to a list of hosts
 PROVIDER_NAME = re.compile(r"[A-Za-z0-9-]+")
 HOW = "docs/teams.md says how"
 
@@ -65,6 +67,8 @@ def read_team(workspace: Path) -> Team | None:
         reason = error.strerror if isinstance(error, OSError) else "it is no TOML"  # which would quote its secrets
         raise UserError(f"{path}: cannot be read ({reason}); {HOW}") from None
     auth = found.get("auth")
+    if misspelt := [name for name in found if name.lower() in SECTIONS and name not in SECTIONS]:
+        raise UserError(f"{path}: [{misspelt[0]}] is written in small letters; {HOW}")
     if auth is None:
         return None
     fault = "it is no section" if not isinstance(auth, dict) else _fault(auth)
@@ -92,15 +96,23 @@ def _fault(auth: Mapping[str, Any]) -> str:
                 return f"{name}{key} is missing"
     if odd := [name for name in named if not PROVIDER_NAME.fullmatch(name)]:
         return f"a provider's name has letters, digits and hyphens, not {odd[0]!r:.60}"
-    if len(auth["cookie_secret"]) < SHORTEST_SECRET:
+    if "allow" in auth or any("allow" in each for each in named.values()):
+        return "allow stands in [skiff], and here lets everybody in"
+    if len("".join(auth["cookie_secret"].split())) < SHORTEST_SECRET:
         return f"cookie_secret has fewer than {SHORTEST_SECRET} characters"
     return _address_fault(auth["redirect_uri"])
 
 
 def _address_fault(redirect_uri: str) -> str:
-    address = urlsplit(redirect_uri)
+    try:
+        address = urlsplit(redirect_uri.replace("{port}", "1"))
+        port = address.port
+    except ValueError:  # half an IPv6 address, or a port that is none
+        return f"redirect_uri is no address: {redirect_uri!r:.120}"
     host = address.hostname or ""
-    if not host or address.path != CALLBACK or address.username or address.query:
+    if not HOST.fullmatch(host) or port == 0:
+        return f"redirect_uri names no host: {redirect_uri!r:.120}"
+    if address.path != CALLBACK or address.username or address.query:
         return f"redirect_uri is the app's address with {CALLBACK} at its end, not {redirect_uri!r:.120}"
     if address.scheme != "https" and not (address.scheme == "http" and is_loopback(host)):
         return "redirect_uri has to begin with https: without TLS anybody on the way can take the cookie"
@@ -113,4 +125,4 @@ def _allowed(section: Any, path: Path) -> tuple[str, ...]:
         raise UserError(f'{path}: [skiff]: allow is a list of addresses and of domains, as in ["@example.org"]; {HOW}')
     if section.keys() - {"allow"} or section.get("allow") == []:
         raise UserError(f"{path}: [skiff]: has allow alone, which names somebody or is left out; {HOW}")
-    return tuple(each.lower() for each in allow)
+    return tuple(each.strip().lower() for each in allow)

@@ -60,12 +60,12 @@ class CardView {
     this.find(".card").focus({ preventScroll: true }) // so that keys are the card's again
   }
 
-  drawFooter({ current, asking, looking, judgement, reasons, history, state }) {
+  drawFooter({ current, asking, looking, judgement, offered, history, state }) {
     this.find(".verdicts").classList.toggle("asking", asking)
     this.find(".difficulty").hidden = asking
     const box = this.find(".reasons")
     box.hidden = !asking
-    if (asking) box.replaceChildren(...this.reasonButtons(reasons))
+    if (asking) box.replaceChildren(...this.reasonButtons(offered))
     for (const { action, difficulty } of KEYS.filter((each) => each.difficulty)) {
       const chosen = looking === null ? judgement : state.judgement
       this.find(`[data-act="${action}"]`).setAttribute("aria-pressed", chosen?.difficulty === difficulty)
@@ -79,8 +79,9 @@ class CardView {
     this.find("[data-act='like']").disabled = !current
   }
 
-  reasonButtons(reasons) {
-    const buttons = reasons.map((reason, index) => {
+  reasonButtons(offered) {
+    const buttons = offered.flatMap((reason, index) => {
+      if (!reason) return []
       const button = element("button")
       button.dataset.reason = index
       button.append(keyed(String(index + 1), spoken(reason)))

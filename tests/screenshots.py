@@ -36,7 +36,7 @@ PAGES = MappingProxyType(
     {
         "explore": {},
         "sql": {},
-        "progress": {"section": "Acceptance"},
+        "dashboard": {"section": "Acceptance"},
         "compare": {"a": "release:first", "b": "release:second", "show": "Pairs"},
         "releases": {},
         "guidelines": {},

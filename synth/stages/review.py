@@ -105,13 +105,13 @@ class Audit:
 
     @property
     def state(self) -> Literal["open", "failing", "too small", "read on"]:
-        """Failing: more is wrong than allowed. Too small: its random part is, even if nothing more is wrong in it."""
+        """Too small: its random part is, even if nothing more is wrong in it. Failing: more is wrong than allowed."""
         gate = self.gate
         if gate.passes:
             return "open"
-        if gate.errors > gate.limit * gate.num_read:
-            return "failing"
-        return "too small" if gate.num_read + gate.num_more > self.stratum.num_random else "read on"
+        if gate.num_read + gate.num_more > self.stratum.num_random:
+            return "too small"
+        return "failing" if gate.errors > gate.limit * gate.num_read else "read on"
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ def apply_policy(store: Store, name: str, *, max_rank: int = MAX_RANK, max_error
 
 def audits_of(store: Store, max_error: float) -> list[Audit]:
     """What people read of every stratum, and whether so few errors show that no more than `max_error` are wrong."""
+    Gate(0, 0, max_error)  # a share that cannot be one is refused where there is no stratum, too
     return [
         Audit(each, Gate(each.read.num_read, each.read.errors, max_error))
         for each in strata(store)

@@ -18,6 +18,7 @@ from synth.store.rows import first, readable
 
 PAGE_SIZE = 50
 MOST_PAGES = 200  # DuckDB sorts more than it skips: far behind these a page takes half a second at a million samples
+LONGEST_ASKED = 200  # characters of a text that is looked for: of thousands, one search takes half a minute
 LONGEST_SHOWN = 300  # characters of a text in a row of the list
 
 
@@ -129,8 +130,12 @@ class Filter:
         return {
             name: value
             for name in (*CONDITIONS, *OF_REVISION)
-            if (value := getattr(self, name)) is not None and value != ""
+            if (value := self._value(name)) is not None and value != ""
         }
+
+    def _value(self, name: str) -> Any:
+        value = getattr(self, name)
+        return value[:LONGEST_ASKED] if isinstance(value, str) else value
 
 
 class Head(NamedTuple):

@@ -95,13 +95,7 @@ QUEUE_WORDS = {
 VERY_SUSPICIOUS = 3.0  # standard deviations of a triage
 SECOND = """
 st.decided_kind = 'human' AND st.num_approvals + st.num_rejections = 1 AND st.adjudication IS NULL AND (
-    (1000 * st.draw) % 1 < {overlap_share} OR st.priority >= {very_suspicious} OR st.sample_id IN (
-        SELECT v.sample_id FROM (
-            SELECT w.sample_id, min(w.created_at) AS first_at FROM review w WHERE w.reviewer_kind = 'human'
-            AND w.negative_id IS NULL AND w.verdict IN ('approve', 'reject') AND w.undoes IS NULL GROUP BY 1
-        ) v JOIN sample_state q USING (sample_id)
-        QUALIFY row_number() OVER (PARTITION BY q.task ORDER BY v.first_at, v.sample_id) <= {overlap_first}
-    )
+    (1000 * st.draw) % 1 < {overlap_share} OR st.priority >= {very_suspicious}{judged_first}
 )"""
 # What a reviewer said of samples and did not undo, by the revision it counts for. $reviewer is bound by the caller.
 STANDING = (
@@ -156,8 +150,27 @@ class Wanted:
         """The condition for what wants a second opinion."""
         return SECOND.format(
             overlap_share=float(self.settings.overlap_share),
-            overlap_first=int(self.settings.overlap_first),
             very_suspicious=VERY_SUSPICIOUS,
+            judged_first="".join(self._judged_first(task) for task in Task),
+        )
+
+    def _judged_first(self, task: Task) -> str:
+        """The condition for those of a task that people judged first, by the last of them: cheaper than a join."""
+        ordered = (
+            "SELECT judged_at, sample_id FROM sample_state WHERE task = $task AND judged_at IS NOT NULL ORDER BY ALL"
+        )
+        row = first(
+            self.cursor.execute(
+                f"FROM ({ordered} LIMIT {int(self.settings.overlap_first)}) ORDER BY ALL DESC LIMIT 1",
+                {"task": task.value},
+            )
+        )
+        if row is None:
+            return ""
+        at = f"'{row[0].isoformat()}'::TIMESTAMP"
+        return (
+            f" OR st.task = '{task}'"
+            f" AND (st.judged_at < {at} OR st.judged_at = {at} AND st.sample_id <= '{row[1]}'::UUID)"
         )
 
     @property
@@ -307,7 +320,7 @@ def _top(
 def _claim(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID], reviewer: str, until: datetime) -> None:
     """Renew or begin claims on the samples that nobody else holds; forget all that ran out."""
     asked = {"reviewer": reviewer, "now": now(), "until": until, "ids": [str(each) for each in ids]}
-    free = "SELECT unnest($ids::UUID[]) AS sample_id"
+    free = "SELECT sample_id FROM sample_state WHERE sample_id IN (SELECT unnest($ids::UUID[]))"
     cursor.execute(
         "DELETE FROM claim WHERE expires_at <= $now OR (reviewer = $reviewer AND sample_id IN"
         " (SELECT unnest($ids::UUID[])))",

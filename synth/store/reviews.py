@@ -42,7 +42,18 @@ def add_reviews(store: Store, events: Sequence[ReviewEvent], *, run_id: UUID | N
         _refuse_adjudicating(cursor, fresh)
         insert(cursor, "review", rows_of(cursor, fresh, run_id=run_id, path=store.path))
         refresh_state(cursor, [event.sample_id for event in fresh])
+        _let_go(cursor, fresh)
     return len(fresh)
+
+
+def _let_go(cursor: duckdb.DuckDBPyConnection, events: Sequence[ReviewEvent]) -> None:
+    """Who has judged a sample keeps nobody from it: what is disputed now has an adjudicator waiting."""
+    judged = [event for event in events if event.negative_id is None and event.undoes is None]
+    if judged:
+        with batch(cursor, [{"sample_id": each.sample_id, "reviewer": each.reviewer} for each in judged]):
+            cursor.execute(
+                "DELETE FROM claim WHERE (sample_id, reviewer) IN (SELECT b.sample_id::UUID, b.reviewer FROM batch b)"
+            )
 
 
 def _refuse_adjudicating(cursor: duckdb.DuckDBPyConnection, events: Sequence[ReviewEvent]) -> None:

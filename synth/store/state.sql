@@ -70,7 +70,11 @@ graded AS (
         ) g GROUP BY g.sample_id, g.text_id HAVING max(g.grade) - min(g.grade) >= 2
     )
 ),
-counted AS (SELECT sample_id, count(*) AS num_reviews FROM standing WHERE negative_id IS NULL GROUP BY sample_id),
+counted AS (
+    SELECT sample_id, count(*) AS num_reviews,
+           min(created_at) FILTER (NOT by_policy AND verdict IN ('approve', 'reject')) AS judged_at
+    FROM standing WHERE negative_id IS NULL GROUP BY sample_id
+),
 hard AS (
     SELECT m.sample_id, count(DISTINCT m.text_id) AS num_negatives, max(m.margin) AS hardness
     FROM mined m SEMI JOIN head USING (sample_id, revision_id)
@@ -88,7 +92,8 @@ SELECT h.sample_id, h.revision_id, h.task, h.operation, s.declared_use, h.source
        n.hardness, coalesce(d.approvals, 0)::INTEGER AS num_approvals, coalesce(d.rejections, 0)::INTEGER AS num_rejections,
        md5_number_lower(h.sample_id::VARCHAR) / 18446744073709551616.0 AS draw, t.priority,
        CASE WHEN coalesce(d.is_settled, false) THEN NULL WHEN f.sample_id IS NOT NULL THEN 'flag'
-            WHEN d.status = 'disputed' THEN 'tie' WHEN g.sample_id IS NOT NULL THEN 'grades' END AS adjudication
+            WHEN d.status = 'disputed' THEN 'tie' WHEN g.sample_id IS NOT NULL THEN 'grades' END AS adjudication,
+       c.judged_at
 FROM head h JOIN source s ON s.source_id = h.source_id
 LEFT JOIN decision d ON d.sample_id = h.sample_id
 LEFT JOIN counted c ON c.sample_id = h.sample_id

@@ -1,6 +1,5 @@
 """What a review event may say, whatever the store holds. docs/reviews.md states the rules."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
@@ -10,6 +9,11 @@ from synth.records import TASK_OF, Content, Retrieval, ReviewEvent, Sts, UserErr
 LONGEST_NAME = 100  # characters
 LONGEST_NOTE = 2000
 LONGEST_SECONDS = 24 * 3600.0
+LONGEST_TEXT = 1_000_000  # characters of a text that somebody edited
+MOST_POSITIVES = 1000
+MOST_REASONS = 20
+GREATEST_SCORE = 1e6  # of a scored pair, and least below 0: far beyond any scale
+GREATEST_GUIDELINE = 1_000_000
 DIFFICULTIES = range(1, 5)
 KINDS = ("human", "policy")
 NOT_TEXTS = ("score", "instruction", "positives")
@@ -76,6 +80,8 @@ def _allowed(event: ReviewEvent) -> Mapping[Verdict, tuple[str, ...]]:
 
 def _detail_fault(event: ReviewEvent) -> str:
     codes = _allowed(event).get(event.verdict, ())
+    if len(event.reasons) > MOST_REASONS:
+        return f"{len(event.reasons):,} reasons are too many; {MOST_REASONS} at most"
     unknown = [reason for reason in event.reasons if reason not in codes and event.reviewer_kind == "human"]
     if unknown:
         return f"the reason {unknown[0]!r:.60} is none for {event.verdict}; use {', '.join(codes) or 'no reason'}"
@@ -93,13 +99,13 @@ def _detail_fault(event: ReviewEvent) -> str:
 def _seen_fault(event: ReviewEvent) -> str:
     if event.grade is not None and (event.undoes or event.negative_id is None or event.verdict not in _graded(event)):
         return f"the grade {event.grade!r:.40} does not go with {event.verdict} of {_target(event)}"
-    if event.own_score is not None and (event.negative_id is not None or not _is_number(event.own_score)):
-        return f"the score {event.own_score!r:.40} is no number, or not of a sample"
+    if event.own_score is not None and (event.negative_id is not None or not _is_score(event.own_score)):
+        return f"the score {_cut(event.own_score)} is no number that a score can be, or not of a sample"
     if event.num_shown is not None and not (type(event.num_shown) is int and 0 <= event.num_shown <= MOST_SHOWN):
         return f"{event.num_shown!r:.40} negatives were not shown"
-    if event.guideline is not None and not (type(event.guideline) is int and event.guideline > 0):
-        return f"the guideline {event.guideline!r:.40} is no number of one"
-    if event.saw_scores not in (None, True, False) or event.adjudicates not in (True, False):
+    if event.guideline is not None and not (type(event.guideline) is int and 0 < event.guideline <= GREATEST_GUIDELINE):
+        return f"the guideline {_cut(event.guideline)} is no number of one"
+    if not isinstance(event.saw_scores, bool | None) or not isinstance(event.adjudicates, bool):
         return "whether scores were seen, and whether it adjudicates, is true or false"
     if event.adjudicates and event.reviewer_kind != "human":
         return "a policy settles nothing between people"
@@ -114,8 +120,13 @@ def _target(event: ReviewEvent) -> str:
     return "a negative" if event.negative_id else "a sample"
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def _is_score(value: object) -> bool:
+    return type(value) in (int, float) and -GREATEST_SCORE <= value <= GREATEST_SCORE  # type: ignore[operator]
+
+
+def _cut(value: object) -> str:
+    """What somebody sent, as a message names it: a number of a thousand digits, or a deep list, is not written out."""
+    return f"{value:.6g}" if isinstance(value, float) else f"{value!r:.40}" if isinstance(value, str) else "given"
 
 
 def _edit_fault(event: ReviewEvent) -> str:
@@ -142,8 +153,12 @@ def content_fault(content: Content) -> str:
         return "holds something that is no Unicode text"
     if not all(normalise(text) for text in texts) or (isinstance(content, Retrieval) and not content.positives):
         return "leaves a text empty"
-    if isinstance(content, Sts) and not _is_number(content.score):
-        return f"has the score {content.score!r:.40}, which is no number"
+    if max(map(len, texts)) > LONGEST_TEXT:
+        return f"has a text of more than {LONGEST_TEXT:,} characters"
+    if isinstance(content, Retrieval) and len(content.positives) > MOST_POSITIVES:
+        return f"has more than {MOST_POSITIVES:,} positives"
+    if isinstance(content, Sts) and not _is_score(content.score):
+        return f"has the score {_cut(content.score)}, which is no number that a score can be"
     return ""
 
 

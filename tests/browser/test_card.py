@@ -111,7 +111,9 @@ def test_an_edit_approves_the_sample_as_it_should_be(review: Opened, server: Ser
     press(page, "Escape", "e")
     expect(page.get_by_label("Query")).to_have_value(f"{query} Mended.")  # what was typed is not lost
     press(page, "Control+Enter")
-    expect(page.locator(".status")).to_have_text("Approved as edited")
+    expect(page.locator(".status")).to_have_text(
+        "Approved as edited; another query has other negatives: synth mine finds them"
+    )
     wait_until_stored(page)
     with server.store.read() as cursor:
         found = cursor.execute("SELECT status, positives FROM samples WHERE query = ?", [f"{query} Mended."]).fetchall()

@@ -51,6 +51,11 @@ def test_a_socket_is_opened_for_this_machines_own_page_alone(
     assert ask(server, "/_stcore/stream", headers).status == status
 
 
+def test_a_page_of_another_server_of_this_machine_opens_no_socket(server: Server) -> None:
+    headers = SOCKET | {"Host": f"127.0.0.1:{server.port}", "Origin": "http://127.0.0.1:9"}
+    assert ask(server, "/_stcore/stream", headers).status == 403
+
+
 @pytest.mark.parametrize("path", ["/", "/_stcore/health", "/static/nothing.js", "/favicon.png", "/guidelines"])
 def test_every_answer_says_that_nobody_may_frame_it_and_nothing_be_loaded_from_elsewhere(
     server: Server, path: str

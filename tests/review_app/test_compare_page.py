@@ -152,7 +152,7 @@ def test_a_vote_is_stored_and_the_next_pair_comes(page: Show, store: Store) -> N
     press(shown, "Equally good")
     press(shown, "Cannot tell")
     assert not shown.button
-    assert "There is no pair that you were not asked about." in texts(shown)
+    assert "There is no pair left to ask you about: the sides share none, or you have voted on each." in texts(shown)
     assert len(votes(store)) == 3
 
 
@@ -184,7 +184,7 @@ def test_a_pair_that_another_tab_voted_on_is_not_stored_again(page: Show, store:
     press(one, "Left is better")
     press(other, "Right is better")
     assert [choice for _, choice, _ in votes(store)] == ["left"]
-    assert "There is no pair that you were not asked about." in texts(other)
+    assert "There is no pair left to ask you about: the sides share none, or you have voted on each." in texts(other)
 
 
 def test_the_tally_is_shown_when_it_is_asked_for(page: Show, store: Store) -> None:

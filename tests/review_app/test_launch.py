@@ -122,7 +122,12 @@ def test_what_is_missing_of_signing_in_is_named(workspace: Workspace, key: str) 
         ("redirect_uri", "http://reviews.example.org/oauth2callback", "https"),
         ("redirect_uri", "https://reviews.example.org/", "oauth2callback"),
         ("redirect_uri", "https:///oauth2callback", "oauth2callback"),
+        ("redirect_uri", "https://[::1/oauth2callback", "is no address"),
+        ("redirect_uri", "https://reviews.example.org:port/oauth2callback", "is no address"),
+        ("redirect_uri", "https://*/oauth2callback", "names no host"),
+        ("redirect_uri", "https://a.example;script-src */oauth2callback", "names no host"),
         ("cookie_secret", "short", "fewer than 32"),
+        ("cookie_secret", " " * 40, "fewer than 32"),
     ],
 )
 def test_an_unsafe_way_to_sign_in_is_refused(workspace: Workspace, key: str, value: str, fault: str) -> None:
@@ -143,6 +148,15 @@ def test_a_secrets_file_that_is_no_toml_is_refused_and_not_quoted(workspace: Wor
 def test_a_list_of_who_may_sign_in_that_is_none_is_refused(workspace: Workspace, allow: str) -> None:
     write_secrets(workspace.root, AUTH, f"[skiff]\nallow = {allow}\n")
     with pytest.raises(UserError, match="allow"):
+        read_team(workspace.root)
+
+
+@pytest.mark.parametrize("written", ["[Skiff]\nallow = ['@example.org']\n", "allow = ['@example.org']\n"])
+def test_a_list_of_who_may_sign_in_that_stands_elsewhere_lets_nobody_in_unseen(
+    workspace: Workspace, written: str
+) -> None:
+    write_secrets(workspace.root, AUTH, written)
+    with pytest.raises(UserError, match=r"small letters|stands in"):
         read_team(workspace.root)
 
 

@@ -11,6 +11,7 @@ from synth.store.queues import cards
 from tests.review_app.seeding import add_samples, num_events, verdicts
 
 ID = str(new_id())
+DEEP = json.loads(f"{'[' * 50}{']' * 50}")
 
 
 def sent(sample_id: UUID | str, **fields: Any) -> dict[str, Any]:
@@ -124,6 +125,21 @@ def test_an_event_of_a_sample_that_is_not_here_is_refused_and_the_others_are_sto
         {"note": "x" * 2001},
         {"grade": 1},
         {"own_score": "five"},
+        {"own_score": 10**400},
+        {"own_score": 2**63},
+        {"own_score": float("nan")},
+        {"guideline": 2**31},
+        {"saw_scores": 1},
+        {"adjudicates": 0},
+        {"reasons": ["other"] * 21},
+        {"note": DEEP},
+        {"reasons": DEEP},
+        {"seconds": DEEP},
+        {"grade": DEEP},
+        {"edited_id": ID, "edit": {"task": "sts", "text1": "x", "text2": "y", "score": 10**20}},
+        {"edited_id": ID, "edit": {"task": "sts", "text1": "x", "text2": "y", "score": -1e308}},
+        {"edited_id": ID, "edit": {"task": "classification", "text": "x" * 1_000_001, "label": "y"}},
+        {"edited_id": ID, "edit": {"task": "retrieval", "query": "Who?", "positives": ["Ada."] * 1001}},
         {"saw_scores": "yes"},
         {"num_shown": -1},
         {"guideline": 0},
@@ -148,6 +164,14 @@ def test_what_is_no_event_is_refused_by_its_id(store: Store, fields: dict[str, A
     assert receipt.stored == ()
     assert list(receipt.refused) == [str(bad["review_id"])]
     assert num_events(store) == 0
+
+
+def test_a_message_of_thousands_stores_its_first_part_and_the_rest_with_the_next(store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    events = [sent(sample, verdict="skip") for _ in range(501)]
+    first = receive(store, "ada", events)
+    assert len(first.stored) == 500
+    assert receive(store, "ada", events[500:]).stored == (events[500]["review_id"],)
 
 
 def test_a_refused_undo_does_not_keep_the_events_behind_it(store: Store) -> None:

@@ -12,10 +12,12 @@ ALTER TABLE review ADD COLUMN guideline INTEGER;
 
 -- draw: from 0 to 1, by the id alone; those below 0.2 are shown in its order, which makes them a random sample. priority:
 -- how suspicious the latest triage found the revision; null where none has looked at it. adjudication: why an adjudicator is
--- asked (tie, flag, grades), or null.
+-- asked (tie, flag, grades), or null. judged_at: when a person first approved or rejected the sample and did not undo it:
+-- of each task those that were judged first get a second opinion, and are found here without reading the log.
 ALTER TABLE sample_state ADD COLUMN draw DOUBLE;
 ALTER TABLE sample_state ADD COLUMN priority DOUBLE;
 ALTER TABLE sample_state ADD COLUMN adjudication VARCHAR;
+ALTER TABLE sample_state ADD COLUMN judged_at TIMESTAMP;
 
 -- How suspicious a revision is: the sum of its parts, each in standard deviations above the mean of its kind. labels: of a
 -- labelled text, the most likely ones, likeliest first.

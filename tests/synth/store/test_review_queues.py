@@ -108,6 +108,19 @@ def test_what_one_reviewer_has_nobody_else_is_shown(store: Store, ids: list[UUID
     assert shown(store, "eve") == []
 
 
+def test_whoever_has_judged_a_sample_keeps_nobody_from_it(store: Store, ids: list[UUID]) -> None:
+    shown(store, "ann", claim_for=QUARTER)
+    say(store, ids[0], Verdict.FLAG)
+    assert shown(store, "bob", queue=Queue.ADJUDICATION) == ids[:1]
+    assert shown(store, "bob") == []
+
+
+def test_only_samples_that_are_here_are_claimed(store: Store, ids: list[UUID]) -> None:
+    shown(store, "ann", limit=0, except_for=[new_id(), ids[0]], claim_for=QUARTER)
+    with store.read() as cursor:
+        assert cursor.execute("SELECT sample_id FROM claim").fetchall() == [(ids[0],)]
+
+
 def test_a_claim_that_ran_out_is_free_and_one_that_was_renewed_is_not(
     store: Store, ids: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
