@@ -56,7 +56,8 @@ def reviewer_of(claims: Mapping[str, Any]) -> str:
     if not subject or not issuer:
         return ""
     name = visible(" ".join(str(claims.get("name") or "").split()))[:LONGEST_NAME] or "somebody"
-    return f"{name} ({hashlib.sha256(f'{issuer} {subject}'.encode()).hexdigest()[:MARK]})"
+    mark = hashlib.sha256("\n".join((str(issuer), str(subject))).encode()).hexdigest()[:MARK]
+    return f"{name} ({mark})"
 
 
 def is_allowed(reviewer: str, claims: Mapping[str, Any], team: Team) -> bool:
@@ -71,7 +72,7 @@ def _verified_address(claims: Mapping[str, Any]) -> str:
     address = claims.get("email")
     if claims.get("email_verified") not in (True, "true") or not isinstance(address, str):
         return ""
-    is_plain = "@" in address and address.isascii() and address.isprintable() and " " not in address
+    is_plain = address.count("@") == 1 and address.isascii() and address.isprintable() and " " not in address
     return address.lower() if is_plain and len(address) <= LONGEST_ADDRESS else ""
 
 

@@ -21,6 +21,7 @@ def test_a_verified_address_is_the_reviewers_name_in_lower_case() -> None:
         {"email_verified": None},
         {"email_verified": "yes"},
         {"email": "ada"},
+        {"email": "ada@evil.example@example.org"},
         {"email": "ada\n@example.org"},
         {"email": "\u0430da@example.org"},  # a Cyrillic letter
         {"email": f"{'a' * 100}@example.org"},
