@@ -126,7 +126,8 @@ def _is_score(value: object) -> bool:
 
 def _cut(value: object) -> str:
     """What somebody sent, as a message names it: a number of a thousand digits, or a deep list, is not written out."""
-    return f"{value:.6g}" if isinstance(value, float) else f"{value!r:.40}" if isinstance(value, str) else "given"
+    is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 1e15)
+    return f"{value!r:.40}" if is_short else "given"
 
 
 def _edit_fault(event: ReviewEvent) -> str:
