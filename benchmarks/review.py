@@ -221,7 +221,7 @@ class Sides:
         await context.add_init_script(RECORDER)
         page = await context.new_page()
         page.set_default_timeout(1e3 * PATIENCE)
-        await page.goto(f"{url}?reviewer={reviewer}")
+        await page.goto(f"{url}?reviewer={reviewer}&task=retrieval")
         await page.wait_for_selector(CARD)
         await page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         yield page
@@ -328,7 +328,7 @@ def judged(path: Path, reviewer: str) -> list[str]:
     with Store.open(path).read() as cursor:
         rows = cursor.execute(
             "SELECT s.query FROM reviews v JOIN samples s USING (sample_id) WHERE v.reviewer = ?"
-            " AND v.negative_id IS NULL AND NOT v.is_undo",
+            " AND s.query IS NOT NULL AND v.negative_id IS NULL AND NOT v.is_undo",
             [reviewer],
         ).fetchall()
     return ["".join(part for part, _ in segments(query)) for (query,) in rows]
