@@ -142,6 +142,34 @@ def test_a_pair_is_approved_by_ones_own_score_unless_it_is_far_from_the_stored_o
     )
 
 
+def test_an_edited_pair_whose_score_is_left_empty_keeps_the_stored_one(page: Page, server: Server) -> None:
+    open_task(page, server, "mender", "sts")
+    text = page.locator(".side-text .text").nth(0).inner_text()
+    press(page, "e")
+    page.get_by_label("Text 1").fill(f"{text} Mended.")
+    press(page, "Control+Enter")
+    wait_until_stored(page)
+    with server.store.read() as cursor:
+        found = cursor.execute("SELECT score FROM samples WHERE text1 = ?", [f"{text} Mended."]).fetchall()
+    assert found == [(next(score for text1, _, score in PAIRS if text1 == text),)]
+
+
+@pytest.mark.parametrize("task", ["retrieval", "classification"])
+def test_reasons_of_queries_and_passages_are_offered_where_there_are_some(
+    page: Page, server: Server, task: str
+) -> None:
+    open_task(page, server, f"reasons {task}", task)
+    press(page, "x")
+    expect(page.get_by_role("button", name="duplicate")).to_be_visible()
+    assert page.get_by_role("button", name="wrong positive").is_visible() is (task == "retrieval")
+    press(page, "2")  # wrong-positive
+    if task == "retrieval":
+        wait_until_stored(page)
+        assert said_by(server, f"reasons {task}", "verdict, reasons") == [("reject", ["wrong-positive"])]
+    else:
+        expect(page.locator(".status")).to_contain_text("Why?")
+
+
 def test_the_digit_of_a_label_approves_or_relabels(page: Page, server: Server) -> None:
     open_task(page, server, "eyes", "classification")
     given = page.locator(".choice", has=page.locator(".given")).locator("kbd").inner_text()

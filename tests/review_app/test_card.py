@@ -1,7 +1,6 @@
 """What a card sends to the browser, and what it keeps back until the reviewer asks for it."""
 
 import json
-import sys
 from typing import Any
 from uuid import UUID
 
@@ -34,12 +33,6 @@ TELLING = (
     "found",
     "similarity",
 )
-
-
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def keys_of(value: Any) -> set[str]:

@@ -1,8 +1,7 @@
 """The Compare page as Streamlit runs it, without a browser."""
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,39 +9,17 @@ from streamlit.testing.v1 import AppTest
 
 from synth.records import Verdict
 from synth.store.connection import Store
+from tests.review_app.conftest import ShowPage
 from tests.synth.store.two_sides import add_models, add_releases, freeze, ids_of, judge
 
 HOSTILE = "<img src=x> ![x](http://attacker.example/i.png) :red[gone] $5$ \u202eevil zero\u200bwidth"
 QUESTIONS = [(f"When does harbour {n} open?", f"At what hour does port {n} open?") for n in range(3)]
 MODELS = {"a": "model:small", "b": "model:large"}
-Show = Callable[..., AppTest]
-
-
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
-def compare_page(path: str, reviewer: str) -> None:
-    from pathlib import Path
-
-    from review_app import compare_page
-    from synth.store.connection import Store
-
-    compare_page.show(Store.open(Path(path)), reviewer)
 
 
 @pytest.fixture
-def page(store: Store) -> Show:
-    def shown(reviewer: str = "ada", **query: str) -> AppTest:
-        page = AppTest.from_function(compare_page, args=(str(store.path), reviewer), default_timeout=60)
-        page.query_params.update(query)
-        page.run()
-        assert not page.exception
-        return page
-
-    return shown
+def page(show_page: ShowPage) -> ShowPage:
+    return partial(show_page, "compare_page")
 
 
 def payload(page: AppTest) -> dict[str, Any]:
@@ -72,11 +49,11 @@ def votes(store: Store) -> list[tuple[Any, ...]]:
         return cursor.execute("SELECT reviewer, choice, left_side FROM votes").fetchall()
 
 
-def test_an_empty_store_says_so(page: Show) -> None:
+def test_an_empty_store_says_so(page: ShowPage) -> None:
     assert "The store has no samples yet: run `synth ingest` and `synth generate`." in texts(page())
 
 
-def test_while_a_side_is_missing_the_page_says_what_there_is_to_choose(page: Show, store: Store) -> None:
+def test_while_a_side_is_missing_the_page_says_what_there_is_to_choose(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(a="model:small")
     assert {row[0] for row in rows(shown)} >= {"model:small", "model:large", "prompt:query-1"}
@@ -86,7 +63,7 @@ def test_while_a_side_is_missing_the_page_says_what_there_is_to_choose(page: Sho
     assert ["samples", "3", "3"] in rows(shown)
 
 
-def test_a_side_that_is_not_there_is_said_and_another_one_can_be_chosen(page: Show, store: Store) -> None:
+def test_a_side_that_is_not_there_is_said_and_another_one_can_be_chosen(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(a="release:gone\u202e", b="model:large")
     assert [each.value for each in shown.error] == ["The address names something that is not there; choose another."]
@@ -95,7 +72,7 @@ def test_a_side_that_is_not_there_is_said_and_another_one_can_be_chosen(page: Sh
     assert not shown.error
 
 
-def test_numbers_stand_beside_each_other(page: Show, store: Store) -> None:
+def test_numbers_stand_beside_each_other(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     judge(store, ids_of(store, "small")[0], Verdict.REJECT, "duplicate", difficulty=4)
     shown = page(**MODELS)
@@ -104,7 +81,7 @@ def test_numbers_stand_beside_each_other(page: Show, store: Store) -> None:
     assert rows(shown, 1) == [["duplicate", 1, 0]]
 
 
-def test_of_two_releases_the_page_says_what_the_command_says(page: Show, store: Store) -> None:
+def test_of_two_releases_the_page_says_what_the_command_says(page: ShowPage, store: Store) -> None:
     add_releases(store, "A wet harbour.", "A rainy harbour.")
     shown = page(a="release:first", b="release:second")
     assert rows(shown, 1) == [
@@ -117,7 +94,7 @@ def test_of_two_releases_the_page_says_what_the_command_says(page: Show, store: 
     assert "Both were made by the same settings." in texts(shown)
 
 
-def test_a_release_whose_folder_is_gone_is_said_and_the_rest_is_shown(page: Show, store: Store) -> None:
+def test_a_release_whose_folder_is_gone_is_said_and_the_rest_is_shown(page: ShowPage, store: Store) -> None:
     add_releases(store, "A wet harbour.", "A rainy harbour.")
     (freeze(store, "second") / "manifest.json").unlink()
     shown = page(a="release:first", b="release:second")
@@ -125,7 +102,7 @@ def test_a_release_whose_folder_is_gone_is_said_and_the_rest_is_shown(page: Show
     assert ["samples", "2", "2"] in rows(shown)
 
 
-def test_pairs_come_with_what_differs_marked_and_what_is_the_same_once(page: Show, store: Store) -> None:
+def test_pairs_come_with_what_differs_marked_and_what_is_the_same_once(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS[:1])
     [pair] = payload(page(show="Pairs", **MODELS))["pairs"]
     query, positive = pair["parts"]
@@ -135,14 +112,14 @@ def test_pairs_come_with_what_differs_marked_and_what_is_the_same_once(page: Sho
     assert "".join(text for text, _ in right) == QUESTIONS[0][1]
 
 
-def test_sides_without_pairs_say_so(page: Show, store: Store) -> None:
+def test_sides_without_pairs_say_so(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     assert any(
         each.startswith("There are no pairs") for each in texts(page(a="model:small", b="model:small", show="Pairs"))
     )
 
 
-def test_a_vote_is_stored_and_the_next_pair_comes(page: Show, store: Store) -> None:
+def test_a_vote_is_stored_and_the_next_pair_comes(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(show="Blind vote", **MODELS)
     first = payload(shown)
@@ -156,7 +133,7 @@ def test_a_vote_is_stored_and_the_next_pair_comes(page: Show, store: Store) -> N
     assert len(votes(store)) == 3
 
 
-def test_what_the_browser_gets_does_not_say_which_side_is_which(page: Show, store: Store) -> None:
+def test_what_the_browser_gets_does_not_say_which_side_is_which(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(show="Blind vote", **MODELS)
     sent = json.dumps(payload(shown)) + "".join(f"{each.proto}" for each in shown.button)
@@ -170,7 +147,7 @@ def test_what_the_browser_gets_does_not_say_which_side_is_which(page: Show, stor
         assert told not in sent
 
 
-def test_the_pair_on_the_screen_stays_while_nobody_votes(page: Show, store: Store) -> None:
+def test_the_pair_on_the_screen_stays_while_nobody_votes(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(show="Blind vote", **MODELS)
     before = payload(shown), [each.key for each in shown.button]
@@ -178,7 +155,7 @@ def test_the_pair_on_the_screen_stays_while_nobody_votes(page: Show, store: Stor
     assert (payload(shown), [each.key for each in shown.button]) == before
 
 
-def test_a_pair_that_another_tab_voted_on_is_not_stored_again(page: Show, store: Store) -> None:
+def test_a_pair_that_another_tab_voted_on_is_not_stored_again(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS[:1])
     one, other = page(show="Blind vote", **MODELS), page(show="Blind vote", **MODELS)
     press(one, "Left is better")
@@ -187,7 +164,7 @@ def test_a_pair_that_another_tab_voted_on_is_not_stored_again(page: Show, store:
     assert "There is no pair left to ask you about: the sides share none, or you have voted on each." in texts(other)
 
 
-def test_the_tally_is_shown_when_it_is_asked_for(page: Show, store: Store) -> None:
+def test_the_tally_is_shown_when_it_is_asked_for(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = press(page(show="Blind vote", **MODELS), "Left is better")
     assert not shown.dataframe
@@ -200,14 +177,14 @@ def test_the_tally_is_shown_when_it_is_asked_for(page: Show, store: Store) -> No
     assert "Sign test, two-sided: p = 1.000; decided pairs: 1, fewer than 20" in texts(shown)
 
 
-def test_who_has_no_name_cannot_vote(page: Show, store: Store) -> None:
+def test_who_has_no_name_cannot_vote(page: ShowPage, store: Store) -> None:
     add_models(store, QUESTIONS)
     shown = page(reviewer="", show="Blind vote", **MODELS)
     assert not shown.button
     assert not shown.get("bidi_component")
 
 
-def test_hostile_names_and_texts_are_drawn_by_nothing_that_reads_markdown(page: Show, store: Store) -> None:
+def test_hostile_names_and_texts_are_drawn_by_nothing_that_reads_markdown(page: ShowPage, store: Store) -> None:
     add_models(store, [(f"{HOSTILE} {n}?", f"Which {HOSTILE} {n}?") for n in range(2)], positive=HOSTILE)
     for section in ("Numbers", "Pairs", "Blind vote"):
         shown = page(show=section, **MODELS)

@@ -1,6 +1,5 @@
 """The Dashboard as Streamlit runs it, without a browser."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copyfile
@@ -13,6 +12,7 @@ from review_app.outbox import receive
 from synth.records import Verdict
 from synth.store import reviews, rows
 from synth.store.connection import Store
+from tests.review_app.conftest import ShowPage
 from tests.review_app.seeding import add_samples, grade
 from tests.review_app.test_outbox import sent
 from tests.review_app.words import RANDOM, TRIAGED, ids, negatives_of, say, word
@@ -22,33 +22,10 @@ SECTIONS = ("Progress", "Acceptance", "Negatives", "People", "Judges")
 Open = Callable[[str], AppTest]
 
 
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
 @pytest.fixture
-def section(store: Store) -> Open:
-    """Run one section of the page on the test's store."""
-
-    def run(name: str) -> AppTest:
-        page = AppTest.from_function(dashboard_page, args=(str(store.path),), default_timeout=60)
-        page.query_params["section"] = name
-        page.run()
-        assert not page.exception
-        return page
-
-    return run
-
-
-def dashboard_page(path: str) -> None:
-    from pathlib import Path
-
-    from review_app import dashboard_page
-    from synth.store.connection import Store
-
-    dashboard_page.show(Store.open(Path(path)), "ada")
+def section(show_page: ShowPage) -> Open:
+    """Run one section of the page."""
+    return lambda name: show_page("dashboard_page", section=name)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """The Explore page: which samples it lists, what it shows of one, and many verdicts at once. docs/explore.md."""
 
-import sys
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,42 +11,18 @@ from streamlit.testing.v1 import AppTest
 from synth.records import Classification, Draft, Retrieval, ReviewEvent, Sts, UserError, Verdict, new_id
 from synth.store import samples
 from synth.store.connection import Store
-from synth.store.exploring import Filter, Flagged, Sorting, choices, heads_in, heads_of, page_of, whole
+from synth.store.exploring import LONGEST_ASKED, Filter, Flagged, Sorting, choices, heads_in, heads_of, page_of, whole
 from synth.store.review_batches import CHUNK, Decision, decide, last_batch, undo
 from synth.store.reviews import add_reviews
+from tests.review_app.conftest import ShowPage
 from tests.review_app.seeding import GUIDE, add_samples, add_unmined, approve_by_policy, num_events, verdicts
 from tests.review_app.test_pages import HOSTILE, drawn_by_streamlit
 
-Open = Callable[..., AppTest]
-
-
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
 
 @pytest.fixture
-def explored(store: Store) -> Open:
+def explored(show_page: ShowPage) -> ShowPage:
     """Run the page on the test's store."""
-
-    def run(reviewer: str = "ada", **query: str) -> AppTest:
-        page = AppTest.from_function(explore, args=(str(store.path), reviewer), default_timeout=60)
-        page.query_params.update(query)
-        page.run()
-        assert not page.exception
-        return page
-
-    return run
-
-
-def explore(path: str, reviewer: str) -> None:
-    from pathlib import Path
-
-    from review_app import explore_page
-    from synth.store.connection import Store
-
-    explore_page.show(Store.open(Path(path)), reviewer)
+    return partial(show_page, "explore_page")
 
 
 def listed(page: AppTest) -> list[str]:
@@ -143,7 +118,7 @@ def test_held_out_samples_are_not_listed(store: Store) -> None:
         whole(store, sample)
 
 
-def test_filters_and_page_are_taken_from_the_address(explored: Open, store: Store) -> None:
+def test_filters_and_page_are_taken_from_the_address(explored: ShowPage, store: Store) -> None:
     add_samples(store, [f"Question {number}?" for number in range(60)])
     add_unmined(store, Sts("It rains.", "Rain falls.", 4.5))
     assert listed(explored(of_task="sts")) == ["It rains."]
@@ -153,14 +128,26 @@ def test_filters_and_page_are_taken_from_the_address(explored: Open, store: Stor
     assert listed(explored(page="nonsense", order="hardness"))[0] == "Question 0?"
 
 
-def test_another_filter_begins_at_the_first_page(explored: Open, store: Store) -> None:
+def test_a_page_number_of_thousands_of_digits_is_the_first_page(explored: ShowPage, store: Store) -> None:
+    add_samples(store, [f"Question {number}?" for number in range(60)])
+    assert listed(explored(page="9" * 5000, order="hardness"))[0] == "Question 0?"
+
+
+def test_of_a_long_text_that_is_looked_for_the_beginning_counts(store: Store) -> None:
+    asked = "Does the harbour open? " * 20
+    add_samples(store, [asked])
+    assert kept(store, Filter(text=f"{asked[:LONGEST_ASKED]} and what nobody wrote")) == [asked]
+    assert kept(store, Filter(text=f"x{asked}")) == []
+
+
+def test_another_filter_begins_at_the_first_page(explored: ShowPage, store: Store) -> None:
     add_samples(store, [f"Question {number}?" for number in range(120)])
     page = explored(order="hardness", page="2")
     page.text_input(key="with_text").set_value("question").run()
     assert listed(page)[0] == "Question 0?"
 
 
-def test_no_match_says_so(explored: Open, store: Store) -> None:
+def test_no_match_says_so(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?"])
     assert "No sample is kept by these filters." in texts(explored(with_text="zebra"))
 
@@ -168,7 +155,7 @@ def test_no_match_says_so(explored: Open, store: Store) -> None:
 # One sample whole
 
 
-def test_a_chosen_sample_is_shown_with_negatives_reviews_and_origin(explored: Open, store: Store) -> None:
+def test_a_chosen_sample_is_shown_with_negatives_reviews_and_origin(explored: ShowPage, store: Store) -> None:
     (sample,) = add_samples(store, ["When does it open?"])
     add_reviews(store, [ReviewEvent(new_id(), "bo", sample, sample, Verdict.REJECT, reasons=("too-easy",), note="Hm.")])
     page = choose(explored(), 0)
@@ -188,7 +175,7 @@ def test_undone_and_older_reviews_say_so(store: Store) -> None:
     assert (said.verdict, said.is_undone, said.is_of_latest) == ("reject", True, True)
 
 
-def test_hostile_texts_are_shown_and_never_drawn_as_markdown(explored: Open, store: Store) -> None:
+def test_hostile_texts_are_shown_and_never_drawn_as_markdown(explored: ShowPage, store: Store) -> None:
     add_samples(store, [HOSTILE], positive=f"P {HOSTILE}", negatives=(f"N {HOSTILE}",))
     with store.write() as cursor:
         cursor.execute("UPDATE source SET name = ?", [HOSTILE])
@@ -260,7 +247,7 @@ def decide_many(page: AppTest, verdict: str, number: str) -> AppTest:
     return button(page, "Store the verdicts").click().run()
 
 
-def test_the_number_must_be_typed_before_anything_is_stored(explored: Open, store: Store) -> None:
+def test_the_number_must_be_typed_before_anything_is_stored(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?", "Where?", "Why?"])
     page = decide_many(explored(), "reject", "2")
     assert page.error[0].value == "Nothing was stored: these are 3 samples now. Type that number to go on."
@@ -270,14 +257,14 @@ def test_the_number_must_be_typed_before_anything_is_stored(explored: Open, stor
     assert num_events(store) == 3
 
 
-def test_ticked_rows_alone_are_decided(explored: Open, store: Store) -> None:
+def test_ticked_rows_alone_are_decided(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?", "Where?", "Why?"])
     page = decide_many(choose(explored(order="hardness"), 0, 2), "approve", "2")
     assert not page.exception
     assert sorted(verdicts(store)) == [("When?", "approve"), ("Why?", "approve")]
 
 
-def test_a_verdict_must_be_chosen(explored: Open, store: Store) -> None:
+def test_a_verdict_must_be_chosen(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?"])
     page = explored()
     page.text_input(key="bulk_number 1").set_value("1")
@@ -285,7 +272,7 @@ def test_a_verdict_must_be_chosen(explored: Open, store: Store) -> None:
     assert page.error[0].value == "Choose a verdict."
 
 
-def test_the_last_batch_is_undone_by_a_button_also_after_a_reload(explored: Open, store: Store) -> None:
+def test_the_last_batch_is_undone_by_a_button_also_after_a_reload(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?", "Where?"])
     decide_many(explored(with_text="when"), "flag", "1")
     page = explored()
@@ -296,12 +283,12 @@ def test_the_last_batch_is_undone_by_a_button_also_after_a_reload(explored: Open
     assert not [each for each in page.button if each.label == "Undo it as a whole"]
 
 
-def test_nobody_decides_without_a_name(explored: Open, store: Store) -> None:
+def test_nobody_decides_without_a_name(explored: ShowPage, store: Store) -> None:
     approve_by_policy(store, add_samples(store, ["When?"]))
     assert not [each for each in explored("").button if each.label == "Store the verdicts"]
 
 
-def test_an_id_that_is_none_is_told(explored: Open, store: Store) -> None:
+def test_an_id_that_is_none_is_told(explored: ShowPage, store: Store) -> None:
     add_samples(store, ["When?"])
     assert explored(like="nonsense").error[0].value.startswith("That is no id of a sample")
 

@@ -2,8 +2,7 @@
 
 import html
 import re
-import sys
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -14,34 +13,14 @@ from synth.store.connection import Store
 from synth.store.guidelines import ReviewSettings, add_guideline, guidelines
 from synth.store.roles import Role, grant_role, people
 from synth.store.verdicts import NEGATIVE_REASONS, REASONS
+from tests.review_app.conftest import ShowPage
 
 HOSTILE = "![x](http://attacker.example/i.png) :red[gone] $5$\n# Title  two <b>spaces</b> \u202eevil"
-Open = Callable[[str], AppTest]
-
-
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
-def page(path: str, reviewer: str) -> None:
-    from pathlib import Path
-
-    from review_app import guidelines_page
-    from synth.store.connection import Store
-
-    guidelines_page.show(Store.open(Path(path)), reviewer)
 
 
 @pytest.fixture
-def opened(store: Store) -> Open:
-    def run(reviewer: str) -> AppTest:
-        found = AppTest.from_function(page, args=(str(store.path), reviewer), default_timeout=30).run()
-        assert not found.exception
-        return found
-
-    return run
+def opened(show_page: ShowPage) -> ShowPage:
+    return partial(show_page, "guidelines_page")
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -55,7 +34,7 @@ def texts(app: AppTest) -> list[str]:
     return [each.value for each in app.text]
 
 
-def test_a_guideline_is_written_and_shown_as_text(opened: Open, store: Store) -> None:
+def test_a_guideline_is_written_and_shown_as_text(opened: ShowPage, store: Store) -> None:
     app = opened("ada")
     assert "No guideline yet" in [each.value for each in app.subheader]
     app.text_area(key="text 0").set_value(HOSTILE)
@@ -71,7 +50,7 @@ def test_a_guideline_is_written_and_shown_as_text(opened: Open, store: Store) ->
     assert [each.value for each in app.metric] == ["the first 20", "12.5 %", "5 %", "2 %"]
 
 
-def test_the_form_goes_on_from_the_version_in_force_and_a_lost_race_is_told(opened: Open, store: Store) -> None:
+def test_the_form_goes_on_from_the_version_in_force_and_a_lost_race_is_told(opened: ShowPage, store: Store) -> None:
     add_guideline(store, author="ada", text="Be brief.", settings=ReviewSettings(), after=0)
     app = opened("ada")
     assert app.text_area(key="text 1").value == "Be brief."
@@ -83,7 +62,7 @@ def test_the_form_goes_on_from_the_version_in_force_and_a_lost_race_is_told(open
     assert [each.number for each in guidelines(store)] == [2, 1]
 
 
-def test_versions_are_shown_with_what_changed(opened: Open, store: Store) -> None:
+def test_versions_are_shown_with_what_changed(opened: ShowPage, store: Store) -> None:
     add_guideline(store, author="ada", text="Be brief.\n<img src=x>", settings=ReviewSettings(), after=0)
     add_guideline(
         store, author="bob", text="Be very brief.\n<img src=x>", settings=ReviewSettings(overlap_first=7), after=1
@@ -113,14 +92,14 @@ def test_both_texts_can_be_read_from_what_changed(before: str, after: str) -> No
     assert (html.unescape(old), html.unescape(new)) == (before, after)
 
 
-def test_every_reason_in_force_is_listed_and_says_what_it_means(opened: Open) -> None:
+def test_every_reason_in_force_is_listed_and_says_what_it_means(opened: ShowPage) -> None:
     codes = {code for found in (*REASONS.values(), *NEGATIVE_REASONS.values()) for code in found}
     assert codes == set(MEANINGS)
     [reasons] = [each.value for each in opened("ada").dataframe if "reason" in each.value]
     assert set(reasons.reason) == codes
 
 
-def test_own_keys_are_kept_and_refused_where_two_collide(opened: Open, store: Store) -> None:
+def test_own_keys_are_kept_and_refused_where_two_collide(opened: ShowPage, store: Store) -> None:
     app = opened("ada")
     assert len([each for each in app.text_input if (each.key or "").startswith("key ")]) == len(actions())
     app.text_input(key="key approve").set_value("y")
@@ -135,7 +114,7 @@ def test_own_keys_are_kept_and_refused_where_two_collide(opened: Open, store: St
     assert app.text_input(key="key approve").value == "A"
 
 
-def test_an_admin_grants_roles_and_the_first_makes_one(opened: Open, store: Store) -> None:
+def test_an_admin_grants_roles_and_the_first_makes_one(opened: ShowPage, store: Store) -> None:
     app = opened("ada")
     assert "Nobody has a role yet" in app.info[0].value
     app.text_input(key="role of").set_value("bob")
@@ -148,7 +127,7 @@ def test_an_admin_grants_roles_and_the_first_makes_one(opened: Open, store: Stor
     assert not app.info
 
 
-def test_whoever_is_no_admin_can_read_and_choose_keys_alone(opened: Open, store: Store) -> None:
+def test_whoever_is_no_admin_can_read_and_choose_keys_alone(opened: ShowPage, store: Store) -> None:
     grant_role(store, granted_by="ada", reviewer="ada", role=Role.ADMIN)
     app = opened("bob")
     assert not app.text_area
@@ -158,7 +137,7 @@ def test_whoever_is_no_admin_can_read_and_choose_keys_alone(opened: Open, store:
     assert not nobody.text_input
 
 
-def test_a_hostile_name_is_drawn_as_text(opened: Open, store: Store) -> None:
+def test_a_hostile_name_is_drawn_as_text(opened: ShowPage, store: Store) -> None:
     grant_role(store, granted_by="ada", reviewer="ada", role=Role.ADMIN)
     grant_role(store, granted_by="ada", reviewer="![x](http://attacker.example/a.png)", role=Role.ADJUDICATOR)
     app = opened("ada")

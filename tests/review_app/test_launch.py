@@ -200,6 +200,7 @@ async def test_cookies_go_over_tls_alone_where_browsers_find_the_app_there(origi
     await secured(app, origin=origin)({"type": "http"}, nothing, keep)
     headers = {name.decode(): value.decode() for name, value in told}
     assert headers["set-cookie"] == f"a=b; HttpOnly{ending}"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
     assert f"connect-src 'self' {origin.replace('http', 'ws')};" in headers["content-security-policy"]
 
 

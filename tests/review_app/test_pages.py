@@ -25,12 +25,6 @@ Open = Callable[..., AppTest]
 pytestmark = pytest.mark.usefixtures("plain_queues")
 
 
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> Open:
     """Run the app on the test's store."""
@@ -134,6 +128,12 @@ def test_cards_that_the_browser_holds_are_not_sent_again(opened: Open, store: St
     assert payload(send(app, sent(ids[0]), holding=tuple(ids[1:25])))["cards"] is None
     app = send(app, sent(ids[20]), holding=tuple(ids[1:16]))
     assert queries(app) == [f"Question {number}?" for number in (16, 17, 18, 19, 21, 22, 23, 24, 25, 26)]
+
+
+def test_a_browser_cannot_claim_cards_by_saying_that_it_holds_them(opened: Open, store: Store) -> None:
+    ids = tuple(map(str, add_samples(store, [f"Question {number}?" for number in range(140)])))
+    send(opened("ada"), holding=ids)
+    assert len(payload(opened("bob"))["cards"]) == 25
 
 
 def test_hostile_texts_go_only_into_the_card_and_hidden_characters_are_named(opened: Open, store: Store) -> None:

@@ -1,38 +1,23 @@
 """The Releases page as Streamlit runs it, without a browser."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from synth.records import ReviewEvent, Verdict, new_id
 from synth.store.connection import Store
 from synth.store.reviews import add_reviews
+from tests.review_app.conftest import ShowPage
 from tests.review_app.seeding import add_samples
 
 HOSTILE = "x' OR 1=1; <script>alert(1)</script> ![i](http://attacker.example/i.png)"
-Show = Callable[..., AppTest]
-
-
-def releases_page(path: str, reviewer: str) -> None:
-    from pathlib import Path
-
-    from review_app import releases_page
-    from synth.store.connection import Store
-
-    releases_page.show(Store.open(Path(path)), reviewer)
 
 
 @pytest.fixture
-def page(store: Store) -> Show:
-    def shown(reviewer: str = "ada") -> AppTest:
-        page = AppTest.from_function(releases_page, args=(str(store.path), reviewer), default_timeout=60).run()
-        assert not page.exception
-        return page
-
-    return shown
+def page(show_page: ShowPage) -> ShowPage:
+    return partial(show_page, "releases_page")
 
 
 @pytest.fixture
@@ -49,23 +34,32 @@ def statuses(store: Store) -> dict[str, int]:
         return dict(cursor.execute("SELECT status, count(*) FROM samples GROUP BY 1").fetchall())
 
 
-def test_a_release_is_frozen_and_its_datasheet_is_shown(page: Show, store: Store, ids: list[UUID]) -> None:
+def test_a_release_is_frozen_and_its_datasheet_is_shown(page: ShowPage, store: Store, ids: list[UUID]) -> None:
     approve(store, ids[:3])
     shown = page()
     assert "Nothing is frozen yet." in [caption.value for caption in shown.caption]
     shown.text_input[-2].input("first")
     shown = shown.button[-1].click().run()
     assert not shown.exception
-    assert [each.value for each in shown.success] == ["The release is made."]
+    assert [each.value for each in (*shown.toast, *shown.success)] == ["The release is made."] * 2
     assert (Path(store.path).parent / "releases" / "first" / "manifest.json").is_file()
     tables = [frame.value for frame in shown.dataframe]
     assert ["first", 3] in tables[1][["name", "num_samples"]].values.tolist()
     assert ["verdicts", "any"] in tables[2].values.tolist()
 
 
+def test_the_datasheet_of_what_was_just_frozen_is_shown(page: ShowPage, store: Store, ids: list[UUID]) -> None:
+    approve(store, ids[:3])
+    shown = page()
+    for name in ("first", "second"):
+        shown.text_input[-2].input(name)
+        shown = shown.button[-1].click().run()
+        assert shown.selectbox(key="release shown").value == name
+
+
 @pytest.mark.parametrize(("name", "where"), [("../elsewhere", ""), ("", ""), ("second", HOSTILE)])
 def test_what_cannot_be_frozen_is_said_as_text(
-    page: Show, store: Store, ids: list[UUID], name: str, where: str
+    page: ShowPage, store: Store, ids: list[UUID], name: str, where: str
 ) -> None:
     approve(store, ids[:3])
     shown = page()
@@ -78,7 +72,7 @@ def test_what_cannot_be_frozen_is_said_as_text(
 
 
 def test_a_stratum_whose_random_part_was_read_is_approved_once_its_number_is_typed(
-    page: Show, store: Store, ids: list[UUID]
+    page: ShowPage, store: Store, ids: list[UUID]
 ) -> None:
     with store.read() as cursor:
         read = cursor.execute("SELECT sample_id FROM sample_state WHERE draw < 0.2 ORDER BY draw").fetchall()
@@ -97,7 +91,7 @@ def test_a_stratum_whose_random_part_was_read_is_approved_once_its_number_is_typ
     assert statuses(store) == {"approved": 400}
 
 
-def test_only_admins_change_anything(page: Show, store: Store, ids: list[UUID]) -> None:
+def test_only_admins_change_anything(page: ShowPage, store: Store, ids: list[UUID]) -> None:
     approve(store, ids)
     with store.write() as cursor:
         cursor.execute("INSERT INTO role VALUES ('eve', 'admin', 'eve', now()::TIMESTAMP)")
@@ -105,5 +99,5 @@ def test_only_admins_change_anything(page: Show, store: Store, ids: list[UUID]) 
     assert len(page("ada").button) == len(page("").button) == 0
 
 
-def test_an_empty_store_says_so(page: Show) -> None:
+def test_an_empty_store_says_so(page: ShowPage) -> None:
     assert "No sample waits for a decision." in [caption.value for caption in page().caption]

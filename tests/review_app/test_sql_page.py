@@ -1,7 +1,6 @@
 """The SQL page: what it runs, what it refuses, and what it shows. docs/explore.md and docs/sql.md state the rules."""
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from review_app.sql_page import as_file, ask, on_screen, questions
 from synth.store.connection import Store
 from synth.store.console import query
 from tests.conftest import REPOSITORY
+from tests.review_app.conftest import ShowPage
 from tests.review_app.seeding import add_samples
 from tests.review_app.test_pages import HOSTILE
 
@@ -50,27 +50,10 @@ ATTEMPTS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def main_module_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit makes its script the main module, which processes that later tests begin would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
 @pytest.fixture
-def opened(store: Store) -> AppTest:
+def opened(show_page: ShowPage) -> AppTest:
     """The page on the test's store."""
-    page = AppTest.from_function(console, args=(str(store.path),), default_timeout=60).run()
-    assert not page.exception
-    return page
-
-
-def console(path: str) -> None:
-    from pathlib import Path
-
-    from review_app import sql_page
-    from synth.store.connection import Store
-
-    sql_page.show(Store.open(Path(path)), "ada")
+    return show_page("sql_page")
 
 
 def run(page: AppTest, sql: str) -> AppTest:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synth.cli import app
-from synth.records import Retrieval, ReviewEvent, Verdict, new_id
+from synth.records import Retrieval, ReviewEvent, UserError, Verdict, new_id
 from synth.stages.review import Audit, apply_policy, audits_of
 from synth.store import reviews
 from synth.store.connection import Store
@@ -180,6 +180,16 @@ def test_a_gate_that_is_shut_says_why(store: Store, in_order: list[UUID]) -> Non
     assert audited(store).state == "failing"  # 1 of 6 is more than a tenth
     say(store, in_order[6:46])
     assert audited(store).state == "open"
+
+
+def test_a_share_that_reading_cannot_show_is_refused_of_an_empty_store_too(tmp_path: Path) -> None:
+    (tmp_path / "synth.toml").touch()
+    Store.create(tmp_path / "store.duckdb")
+    asked = ["review", "--policy", "audited", "--max-error", "0", "--workspace", str(tmp_path)]
+    outcome = CliRunner().invoke(app, asked)
+    assert outcome.exit_code != 0
+    with pytest.raises(UserError, match="share"):
+        audits_of(Store.open(tmp_path / "store.duckdb"), 0.0)
 
 
 def test_the_command_says_what_was_read_what_was_wrong_and_how_many_more(
