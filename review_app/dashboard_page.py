@@ -8,9 +8,9 @@ from review_app import figures
 from review_app.agreement import FEW, FEWEST, Share, spearman
 from review_app.dashboard_people import show_judges, show_people
 from review_app.dashboard_tables import NARROWEST, cells, chart, figure, metrics, table
+from review_app.gate_table import show_gate
 from review_app.segments import visible
 from synth.records import StoreError
-from synth.stages.review import Audit, audits_of
 from synth.store.connection import Store
 from synth.store.negative_figures import RANKS, Falses, falses
 from synth.store.opinion_figures import difficulties
@@ -31,7 +31,6 @@ GROUP_NAMES = {
     "source": "Source",
     "task": "Task",
 }
-LIMITS = {"2 %": 0.02, "5 %": 0.05, "10 %": 0.1}
 RANDOM_ONLY = (
     "Only of the random part, read in its order: the rest is shown most suspicious first, and says nothing of all."
 )
@@ -79,14 +78,7 @@ def _acceptance(store: Store) -> None:
         with tab:
             rows = [_accepted(each) for each in found if each.name == group]
             table(rows, f"Acceptance {group}", "Nobody has read anything of the random part yet.")
-    st.subheader("What may go in unread")
-    limit = st.segmented_control("Errors allowed", list(LIMITS), default="5 %", required=True, key="limit")
-    audits = audits_of(store, LIMITS[limit or "5 %"])
-    table([_audited(each) for each in audits], "Strata", "There is nothing to read.")
-    st.caption(
-        "An error is a sample that people did not approve as it was: rejected, mended or left open. Too small: the"
-        " random part has fewer samples than would have to be read. Failing: more than are allowed were found."
-    )
+    show_gate(store)
 
 
 def _accepted(accepted: Accepted) -> dict[str, object]:
@@ -100,23 +92,6 @@ def _accepted(accepted: Accepted) -> dict[str, object]:
         "open": read.num_open,
         **cells("share approved", Share(read.num_approved, read.num_decided)),
         "out of turn": read.num_out_of_turn,
-    }
-
-
-def _audited(audit: Audit) -> dict[str, object]:
-    read, gate = audit.stratum.read, audit.gate
-    return {
-        "source": audit.stratum.source,
-        "operation": audit.stratum.operation,
-        "pending": audit.stratum.num_pending,
-        "random part": audit.stratum.num_random,
-        "read": read.num_read,
-        "rejected": read.num_rejected,
-        "mended": read.num_mended,
-        "open": read.num_open,
-        "errors at most": f"{100 * gate.bound:.1f} %" if read.num_read else "",
-        "more to read": gate.num_more,
-        "gate": audit.state,
     }
 
 

@@ -12,7 +12,7 @@ from review_app.segments import HIDDEN, Segments, visible
 from synth.records import StoreError, UserError, Verdict
 from synth.store.connection import Store
 from synth.store.guidelines import LONGEST_TEXT, MOST_OVERLAPPING, Guideline, ReviewSettings, add_guideline, guidelines
-from synth.store.roles import LONGEST_NAME, Person, Role, grant_role, people
+from synth.store.roles import Person, Role, grant_role, people
 from synth.store.verdicts import NEGATIVE_REASONS, REASONS
 
 SAID = "guidelines said"  # in the session: what became of the last form, and whether it went well
@@ -142,7 +142,11 @@ def _write_form(store: Store, reviewer: str, guideline: Guideline | None, settin
                 settings.overlap_first,
                 key=f"overlap_first {number}",
             )
-        shares = {"overlap_share": "then % of the others", "gold_share": "% known", "repeat_share": "% again"}
+        shares = {
+            "overlap_share": "then % of the others",
+            "gold_share": "% whose verdict is known",
+            "repeat_share": "% shown again",
+        }
         for column, (name, label) in zip(columns[1:], shares.items(), strict=True):
             with column:
                 value = round(100 * getattr(settings, name), 2)
@@ -236,7 +240,15 @@ def _show_roles(store: Store, reviewer: str, everybody: list[Person], *, is_admi
         st.caption("Admins grant roles.")
         return
     with st.form("role", width=600, clear_on_submit=False):
-        st.text_input("Reviewer, as written in the table", key="role of", max_chars=LONGEST_NAME)
+        st.selectbox(
+            "Reviewer, or the name of a new one",
+            [person.reviewer for person in everybody],
+            index=None,
+            format_func=visible,
+            key="role of",
+            accept_new_options=True,
+            placeholder="",
+        )
         st.segmented_control(
             "Role", [each.value for each in Role], key="role", default=Role.REVIEWER.value, required=True
         )
@@ -244,7 +256,7 @@ def _show_roles(store: Store, reviewer: str, everybody: list[Person], *, is_admi
 
 
 def _grant(store: Store, reviewer: str) -> None:
-    name = visible(" ".join(st.session_state["role of"].split()))
+    name = visible(" ".join((st.session_state["role of"] or "").split()))
     role = Role(st.session_state["role"])
     _attempt(
         f"{name or 'Nobody'}: {role.value}.",

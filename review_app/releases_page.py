@@ -6,36 +6,23 @@ from typing import Any
 
 import streamlit as st
 
+from review_app.gate_table import show_gate
 from review_app.segments import visible
 from synth.records import SkiffError, StoreError
 from synth.stages.datasheet import LEFT_OUT, shown_cell, shown_setting
 from synth.stages.release import Released, create_release
 from synth.stages.release_files import find_folder, read_manifest
-from synth.stages.review import Audit, apply_policy, audits_of
+from synth.stages.review import apply_policy
 from synth.store.connection import Store
 from synth.store.console import query
 from synth.store.release_policy import ReleasePolicy, read_policy
 from synth.store.roles import Role, role_of
 
-LIMITS = (0.01, 0.02, 0.05, 0.1)  # shares of errors that a gate may allow
-USUAL_LIMIT = 0.05
 LIST = (
     "SELECT name, date_trunc('second', created_at) AS created_at, num_samples, num_negatives, digest[:12] AS digest"
     " FROM releases ORDER BY created_at DESC"
 )
-GATE_COLUMNS = {
-    "bound": st.column_config.NumberColumn("at most wrong (95 %)", format="percent"),
-    "more": st.column_config.NumberColumn("to be read yet"),
-    "read": st.column_config.NumberColumn("read by chance"),
-    "gate": st.column_config.TextColumn("may go in unread"),
-}
 FOLDER = "releases"
-GATES = {
-    "open": "yes",
-    "read on": "read on",
-    "failing": "no: too much is wrong",
-    "too small": "no: read all of it",
-}
 
 
 def show(store: Store, reviewer: str) -> None:
@@ -67,44 +54,13 @@ def _keep(kind: str, *lines: str) -> None:
 
 
 def _gate(store: Store, *, is_admin: bool) -> None:
-    st.subheader("What may go in unread")
-    limit = st.segmented_control(
-        "Errors allowed",
-        LIMITS,
-        default=USUAL_LIMIT,
-        required=True,
-        format_func=lambda share: f"{100 * share:.0f} % wrong",
-        key="gate limit",
-        label_visibility="collapsed",
-    )
-    audits = audits_of(store, float(limit or USUAL_LIMIT))
-    if not audits:
-        st.caption("No sample waits for a decision.")
-        return
-    st.dataframe([_audit_row(each) for each in audits], hide_index=True, height="content", column_config=GATE_COLUMNS)
+    limit, audits = show_gate(store)
     waiting = sum(each.stratum.num_pending for each in audits if each.gate.passes)
-    st.caption(
-        "A fifth of every stratum is shown to reviewers in an order by chance. What they found wrong in it bounds what"
-        " is wrong in the rest."
-    )
     if waiting and is_admin:
         with st.form("accept", border=False):
             typed = st.text_input(f"Type {waiting} to approve so many unread samples", width=360)
             if st.form_submit_button("Approve by the policy `audited`"):
-                _accept(store, float(limit or USUAL_LIMIT), waiting, typed)
-
-
-def _audit_row(audit: Audit) -> dict[str, Any]:
-    return {
-        "source": visible(audit.stratum.source),
-        "operation": visible(audit.stratum.operation),
-        "undecided": audit.stratum.num_pending,
-        "read": audit.gate.num_read,
-        "wrong": audit.gate.errors,
-        "bound": audit.gate.bound,
-        "gate": GATES[audit.state],
-        "more": None if audit.state in ("open", "too small") else audit.gate.num_more,
-    }
+                _accept(store, limit, waiting, typed)
 
 
 def _accept(store: Store, limit: float, waiting: int, typed: str) -> None:

@@ -14,12 +14,13 @@ import pyarrow
 import streamlit as st
 
 from review_app.segments import visible
-from synth.records import SkiffError
+from synth.records import SkiffError, UserError
 from synth.store.connection import Store
 from synth.store.console import query_apart, rows_of, write_result
 
 TIMEOUT = 10.0  # seconds
-SHOWN_ROWS = 1000
+SHOWN_ROWS, SHOWN_COLUMNS = 1000, 200
+LONGEST_TROUBLE = 2000  # characters: DuckDB repeats a statement of any length
 QUESTION = re.compile(r"^### \d+\. (.*?)$.*?```sql\n(.*?)```", re.MULTILINE | re.DOTALL)
 BEGIN = "SELECT source, status, count(*) AS n\nFROM statuses WHERE declared_use = 'train' GROUP BY ALL ORDER BY ALL"
 # Signs that nothing hides in: a thousand long texts are looked through by the millisecond.
@@ -91,38 +92,55 @@ def ask(store: Store, sql: str) -> Answer:
 def _show(answer: Answer) -> None:
     if answer.result is None:
         st.error("There is no result.")
-        st.text(visible(answer.trouble))
+        st.text(visible(answer.trouble[:LONGEST_TROUBLE]))
         return
     result = answer.result
     with st.container(horizontal=True, vertical_alignment="center"):
         number = f"{result.num_rows:,} rows" if result.num_rows != 1 else "1 row"
         cut = f", of which these are the first {SHOWN_ROWS:,}" if result.num_rows > SHOWN_ROWS else ""
+        if result.num_columns > SHOWN_COLUMNS:
+            cut += f"; {result.num_columns:,} columns, of which these are the first {SHOWN_COLUMNS}"
         st.text(f"{number}{cut}", width="content")
         st.space("stretch")
-        for label, output_format, mime in (
-            ("Save as CSV", "csv", "text/csv"),
-            ("Save as Parquet", "parquet", "application/vnd.apache.parquet"),
-        ):
-            st.download_button(
-                label,
-                data=partial(as_file, result, output_format),
-                file_name=f"result.{output_format}",
-                mime=mime,
-                on_click="ignore",
-                icon=":material/download:",
-            )
+        _offer_files(result)
     shown = on_screen(result)
     st.dataframe(
         shown, hide_index=True, height="auto" if shown.num_rows < 12 else TABLE_HEIGHT, placeholder="NULL", alt="Result"
     )
 
 
+def _offer_files(result: pyarrow.Table) -> None:
+    for label, output_format, mime, trouble in (
+        ("Save as CSV", "csv", "text/csv", ""),
+        ("Save as Parquet", "parquet", "application/vnd.apache.parquet", no_parquet(result)),
+    ):
+        st.download_button(
+            label,
+            data=partial(as_file, result, output_format),
+            file_name=f"result.{output_format}",
+            mime=mime,
+            on_click="ignore",
+            icon=":material/download:",
+            disabled=bool(trouble),
+            help=trouble or None,
+        )
+
+
+def no_parquet(result: pyarrow.Table) -> str:
+    """Why a result cannot be saved as Parquet; nothing if it can. Types alone decide it."""
+    try:
+        as_file(result.schema.empty_table(), "parquet")
+    except UserError:
+        return "Parquet has no room for one of the types (INTERVAL?): cast it to VARCHAR."
+    return ""
+
+
 def on_screen(result: pyarrow.Table) -> pyarrow.Table:
     """
-    The first rows as Streamlit draws them: numbers and truths as they are, all else as text with hidden characters
-    named.
+    The first rows and columns as Streamlit draws them: numbers and truths as they are, all else as text with hidden
+    characters named.
     """
-    first = result.slice(0, SHOWN_ROWS)
+    first = result.slice(0, SHOWN_ROWS).select(range(min(result.num_columns, SHOWN_COLUMNS)))
     rows = rows_of(first)
     columns = []
     for name, column in zip(first.column_names, first.columns, strict=True):
