@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ async def _crowd(sides: Sides, workspace: Path, deadline: float) -> Figures:
             group.create_task(_reviewer(sides, sides.app, name, deadline, took, told))
         group.create_task(_reviewer(sides, sides.bare, "bare", deadline, bare, []))
     num_commands, num_failed = pipeline.result()
+    for said, times in Counter(told).items():
+        sys.stderr.write(f"{times} times: {said}\n")
     stored = sum([len(await asyncio.to_thread(apart, judged, workspace / "store.duckdb", name)) for name in people])
     return {
         "pressed": len(took),

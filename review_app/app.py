@@ -23,7 +23,7 @@ from synth.workspace import find_store
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
 
-LOCK_TIMEOUT = 2.0  # seconds; less than the card waits before it sends again, so that it hears why
+LOCK_TIMEOUT = 10.0  # seconds; cards are at hand meanwhile, so nobody need hear of a shorter wait
 LONGEST_NAME = 60
 PAGES = (  # module, title, icon, address
     ("dashboard_page", "Dashboard", "monitoring", "dashboard"),

@@ -1,7 +1,8 @@
 // The review card: shows one sample after the other without waiting for Python, and never judges one that was not
 // painted. Python is told through `outbox`, again and again until it says that an event is stored.
 const FEW_CARDS = 12 // ask for more when no more are left
-const RESEND_AFTER = 4000 // milliseconds without an answer; Python gives up a busy store after half of that
+const LATE_AFTER = 4000 // milliseconds without an answer after which the card shows that it waits for one
+const RESEND_AFTER = 12000 // and sends again: later than Python gives up a busy store, or its answer would never come
 const OF_QUERIES = ["unclear-query", "wrong-positive", "false-negative"]
 const VERDICT_NAMES = { approve: "Approved", reject: "Rejected", skip: "Skipped", flag: "Flagged" }
 
@@ -20,6 +21,7 @@ class ReviewCard {
     this.stopwatch = new Stopwatch()
     this.pace = { verdicts: 0, seconds: 0 }
     this.sentAt = 0
+    this.unansweredSince = 0
     this.heldSince = Date.now() // not performance.now(), which stands still while the machine sleeps
     this.heldFor = Infinity // milliseconds that nobody else is shown these cards
     this.sent = 0
@@ -186,8 +188,9 @@ class ReviewCard {
   // At most one message is under way; what comes meanwhile goes with the next.
   send() {
     if (!this.answered && performance.now() - this.sentAt < RESEND_AFTER) return
-    this.answered = false
     this.sentAt = performance.now()
+    if (this.answered) this.unansweredSince = this.sentAt
+    this.answered = false
     this.askedAt = Date.now()
     this.sent += 1
     const held = [this.current, ...this.queue].filter(Boolean)
@@ -353,7 +356,7 @@ class ReviewCard {
   }
 
   drawStatus() {
-    this.view.drawStatus(this, performance.now() - this.sentAt > RESEND_AFTER)
+    this.view.drawStatus(this, !this.answered && performance.now() - this.unansweredSince > LATE_AFTER)
   }
 }
 

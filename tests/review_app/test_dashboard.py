@@ -108,15 +108,17 @@ def test_acceptance_rests_on_the_random_part_and_says_on_how_many(
         "95 % interval": "fewer than 20: 75 to 99 %",
         "out of turn": 0,
     }
-    assert [(row["source"], row["read"], row["more to read"]) for row in strata] == [("guide", 19, 93 - 19)]
+    assert [(row["source"], row["read"], row["to be read yet"]) for row in strata] == [("guide", 19, None)]
 
 
 def test_the_gate_is_shown_for_another_share_of_errors(section: Open, store: Store, in_order: list[UUID]) -> None:
     say(store, in_order[:29])
     page = section("Acceptance")
-    assert tables(page)[-1][0]["gate"] in ("read on", "too small")  # as many as chance has put into the random part
-    page.button_group[1].set_value("10 %").run()
-    assert (tables(page)[-1][0]["gate"], tables(page)[-1][0]["errors at most"]) == ("open", "9.8 %")
+    # as many as chance has put into the random part
+    assert tables(page)[-1][0]["may go in unread"] in ("read on", "no: read all of it")
+    page.button_group[1].set_value(0.1).run()
+    assert tables(page)[-1][0]["may go in unread"] == "yes"
+    assert tables(page)[-1][0]["at most wrong (95 %)"] == "9.8 %"
 
 
 def test_negatives_are_told_by_rank_and_similarity_apart_by_card(
@@ -177,7 +179,7 @@ def test_judges_stand_beside_people(section: Open, store: Store, in_order: list[
     ("name", "said"),
     [
         ("Progress", "Nobody has reviewed yet."),
-        ("Acceptance", "There is nothing to read."),
+        ("Acceptance", "No sample waits for a decision."),
         ("Negatives", "Nobody has judged a negative of the random part yet."),
         ("People", "Nothing has verdicts of two people yet."),
         ("Judges", "No judge has graded what people judged in the random part yet: `synth judge` asks one."),

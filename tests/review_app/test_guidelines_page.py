@@ -9,11 +9,14 @@ from streamlit.testing.v1 import AppTest
 
 from review_app.guidelines_page import MEANINGS, changes
 from review_app.key_map import actions, own_keys
+from synth.records import ReviewEvent, Verdict, new_id
 from synth.store.connection import Store
 from synth.store.guidelines import ReviewSettings, add_guideline, guidelines
+from synth.store.reviews import add_reviews
 from synth.store.roles import Role, grant_role, people
 from synth.store.verdicts import NEGATIVE_REASONS, REASONS
 from tests.review_app.conftest import ShowPage
+from tests.review_app.seeding import add_samples
 
 HOSTILE = "![x](http://attacker.example/i.png) :red[gone] $5$\n# Title  two <b>spaces</b> \u202eevil"
 
@@ -115,15 +118,17 @@ def test_own_keys_are_kept_and_refused_where_two_collide(opened: ShowPage, store
 
 
 def test_an_admin_grants_roles_and_the_first_makes_one(opened: ShowPage, store: Store) -> None:
+    (sample,) = add_samples(store, ["When does it open?"])
+    add_reviews(store, [ReviewEvent(new_id(), name, sample, sample, Verdict.SKIP) for name in ("ada", "bob")])
     app = opened("ada")
     assert "Nobody has a role yet" in app.info[0].value
-    app.text_input(key="role of").set_value("bob")
+    app.selectbox(key="role of").set_value("bob")
     press(app, "Grant")
     assert any("nobody would be an admin" in text for text in texts(app))
-    app.text_input(key="role of").set_value(" ada ")
+    app.selectbox(key="role of").set_value("ada")
     app.segmented_control(key="role").set_value("admin")
     press(app, "Grant")
-    assert [(each.reviewer, each.role) for each in people(store)] == [("ada", Role.ADMIN)]
+    assert [(each.reviewer, each.role) for each in people(store)] == [("ada", Role.ADMIN), ("bob", Role.REVIEWER)]
     assert not app.info
 
 

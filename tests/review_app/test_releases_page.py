@@ -81,7 +81,7 @@ def test_a_stratum_whose_random_part_was_read_is_approved_once_its_number_is_typ
     shown = page()
     waiting = statuses(store)["pending"]
     row = shown.dataframe[0].value.iloc[0]
-    assert (row.source, row.undecided, row.wrong, row.gate) == ("guide", waiting, 0, "yes")
+    assert (row.source, row.undecided, row.wrong, row["may go in unread"]) == ("guide", waiting, 0, "yes")
     shown.text_input[0].input("all of them")
     shown = shown.button[0].click().run()
     assert [each.value for each in shown.error] == [f"Nothing was approved: the number to type is {waiting}."]
