@@ -25,7 +25,7 @@ FLOOR = "explore_floor_ms"
 PAGES: MappingProxyType[str, tuple[dict[str, Any], str, int]] = MappingProxyType(
     {
         "all": ({}, "suspicion", 1),
-        "page_200": ({}, "suspicion", 200),
+        "page_100": ({}, "suspicion", 100),
         "newest": ({}, "newest", 1),
         "source_and_status": ({"source": "source-1", "status": "pending"}, "hardness", 1),
         "model": ({"model": "generator-7b"}, "suspicion", 1),

@@ -1,7 +1,7 @@
 // Keys and clicks: which of them are for the card, and what each does.
 // Of a key that came before its card was on the screen so many milliseconds, nobody has yet pressed it a second time
 // because nothing happened.
-const HELD_FOR = 500
+const HELD_FOR = 1000
 
 class Controls {
   constructor(card, root) {

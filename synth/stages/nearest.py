@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synth.records import UserError, text_id
-from synth.stages.encoders import EncoderSettings, open_encoder
+from synth.stages.encoders import open_encoder
+from synth.stages.mine.plan import encoder_settings
 from synth.stages.mine.settings import MineSettings
 from synth.stages.vectors import mining_errors, vectors_of
 from synth.store.connection import Store
@@ -179,13 +180,4 @@ def _encode(
 
 def _encoder(settings: MineSettings, folder: Path) -> "Encoder":
     """The first miner's, as it encodes queries."""
-    wanted = EncoderSettings(
-        encoder=settings.encoder,
-        base_url=settings.base_url,
-        api_key_env=settings.api_key_env,
-        dimensions=settings.dimensions,
-        query_instruction=settings.query_instruction,
-        passage_instruction=settings.passage_instruction,
-        max_length=settings.max_length,
-    )
-    return open_encoder(wanted, folder, device="auto", precision=settings.precision).for_queries()
+    return open_encoder(encoder_settings(settings), folder, device="auto", precision=settings.precision).for_queries()

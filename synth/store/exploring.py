@@ -17,7 +17,7 @@ from synth.store.queues import FLAGGED
 from synth.store.rows import first, readable
 
 PAGE_SIZE = 50
-MOST_PAGES = 200  # DuckDB sorts more than it skips: far behind these a page takes half a second at a million samples
+MOST_PAGES = 100  # DuckDB sorts more than it skips: far behind these a page takes half a second at a million samples
 LONGEST_ASKED = 200  # characters of a text that is looked for: of thousands, one search takes half a minute
 LONGEST_SHOWN = 300  # characters of a text in a row of the list
 

@@ -3,7 +3,7 @@ The queues of cards that reviewers judge: what is in them, in which order, and w
 states the rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -228,18 +228,23 @@ def _mixed(wanted: Wanted, limit: int, except_for: Sequence[UUID]) -> list[Chose
     row = first(wanted.cursor.execute(f"SELECT count(*) FROM ({STANDING})", {"reviewer": wanted.asked["reviewer"]}))
     start = (row[0] if row else 0) + len(except_for)
     parts = [_part_due(wanted, place) for place in range(start, start + limit)]
+    usual = {part: parts.count(part) for part in (*PHASES, Part.TRIAGED) if part in parts}
+    found_first = _tops(wanted, usual | {Part.TRIAGED: limit}, except_for)
     taken: dict[UUID, Chosen] = {}
 
-    def take(part: Part, most: int) -> list[Chosen]:
-        found = _part(wanted, part, most, [*except_for, *taken]) if most > 0 else []
+    def take(part: Part, most: int, *, again: bool) -> list[Chosen]:
+        """Of what was looked at first; `again`: of all there is, where that does not suffice."""
+        found = [each for each in found_first.get(part, ()) if each.sample_id not in taken][: max(most, 0)]
+        if again and len(found) < most:
+            found = _part(wanted, part, most, [*except_for, *taken])
         taken.update((each.sample_id, each) for each in found)
         return found
 
-    of_part = {part: take(part, parts.count(part)) for part in PHASES if part in parts}
+    of_part = {part: take(part, parts.count(part), again=part is Part.REPEAT) for part in PHASES if part in parts}
     rest: list[Chosen] = []
     fallbacks = [Part.TRIAGED, Part.RANDOM, *([Part.SECOND] if wanted.queue is Queue.UNREVIEWED else [])]
     for part in fallbacks:
-        rest += take(part, limit - len(taken))
+        rest += take(part, limit - len(taken), again=True)
     queue: list[Chosen] = []
     for part in parts:
         found = of_part.get(part) or rest
@@ -263,23 +268,49 @@ def _part_due(wanted: Wanted, place: int) -> Part:
 
 
 def _part(wanted: Wanted, part: Part, limit: int, except_for: Sequence[UUID]) -> list[Chosen]:
-    queue = PENDING if wanted.queue is Queue.UNREVIEWED else wanted.condition
-    words = QUEUE_WORDS[wanted.queue]
-    if part is Part.TRIAGED:
-        return _top(wanted, f"{queue} AND st.draw >= {RANDOM_SHARE}", SUSPICIOUS_FIRST, words, limit, except_for)
-    if part is Part.RANDOM:
-        return _top(wanted, f"{queue} AND st.draw < {RANDOM_SHARE}", "st.draw, st.sample_id", words, limit, except_for)
-    if part is Part.SECOND:
-        return _top(wanted, wanted.second, "(7919 * st.draw) % 1, st.sample_id", words, limit, except_for)
-    if part is Part.GOLD:
-        known = "st.revision_id IN (SELECT g.revision_id FROM gold_samples g)"
-        return _top(wanted, known, "(104729 * st.draw) % 1, st.sample_id", words, limit, except_for)
+    if part is not Part.REPEAT:
+        condition, order = _where(wanted, part)
+        return _top(wanted, condition, order, QUEUE_WORDS[wanted.queue], limit, except_for)
     row = wanted.cursor.execute(REPEATABLE, {"reviewer": wanted.asked["reviewer"]}).fetchall()
     again = ", ".join(f"'{revision_id}'::UUID" for (revision_id,) in row)
     if not again:
         return []
     found = _top(wanted, f"st.revision_id IN ({again})", "(31 * st.draw) % 1, st.sample_id", "false", limit, except_for)
     return [each._replace(is_repeat=True) for each in found]
+
+
+def _where(wanted: Wanted, part: Part) -> tuple[str, str]:
+    """What a part has, and in which order."""
+    queue = PENDING if wanted.queue is Queue.UNREVIEWED else wanted.condition
+    if part is Part.TRIAGED:
+        return f"{queue} AND st.draw >= {RANDOM_SHARE}", SUSPICIOUS_FIRST
+    if part is Part.RANDOM:
+        return f"{queue} AND st.draw < {RANDOM_SHARE}", "st.draw, st.sample_id"
+    if part is Part.SECOND:
+        return wanted.second, "(7919 * st.draw) % 1, st.sample_id"
+    return "st.revision_id IN (SELECT g.revision_id FROM gold_samples g)", "(104729 * st.draw) % 1, st.sample_id"
+
+
+def _tops(wanted: Wanted, limits: Mapping[Part, int], except_for: Sequence[UUID]) -> dict[Part, list[Chosen]]:
+    """
+    Of several parts what is among a few times as many as are wanted and not passed over: in two statements, since each
+    takes DuckDB several milliseconds to plan. Repeats are looked for by themselves.
+    """
+    parts = [part for part in limits if part is not Part.REPEAT]
+    ordered = [_top_of(wanted, *_where(wanted, part), LOOKED_AT * limits[part]) for part in parts]
+    rows = wanted.cursor.execute(
+        " UNION ALL ".join(
+            f"SELECT '{part}' AS part, row_number() OVER () AS place, * FROM ({sql})"
+            for part, sql in zip(parts, ordered, strict=True)
+        )
+    ).fetchall()
+    passed_over = _passed_over(wanted, QUEUE_WORDS[wanted.queue], {row[2] for row in rows}, except_for)
+    found: dict[Part, list[Chosen]] = {part: [] for part in parts}
+    for part, _, *fields in sorted(rows, key=lambda row: row[1]):
+        chosen = Chosen(*fields)
+        if _is_free(chosen, passed_over):
+            found[Part(part)].append(chosen)
+    return found
 
 
 def _top(
@@ -294,27 +325,42 @@ def _top(
     most = limit
     while len(chosen) < limit:
         most *= LOOKED_AT
-        top = wanted.cursor.execute(
-            "SELECT st.sample_id, st.revision_id, st.task, st.operation, st.status, st.decided_by FROM sample_state st"
-            f" WHERE {wanted.scope} AND {condition} ORDER BY {order} LIMIT {most}"
-        ).fetchall()
-        among = "sample_id IN (SELECT unnest($looked_at::UUID[]))"
-        passed_over = set(
-            wanted.cursor.execute(
-                f"SELECT sample_id, revision_id FROM ({STANDING}) WHERE {words} AND {among}"
-                f" UNION ALL SELECT sample_id, NULL FROM ({TAKEN}) WHERE {among}"
-                " UNION ALL SELECT unnest($except_for::UUID[]), NULL",
-                {
-                    **wanted.asked,
-                    "looked_at": [str(row[0]) for row in top],
-                    "except_for": [str(each) for each in except_for],
-                },
-            ).fetchall()
-        )
-        chosen = [Chosen(*row) for row in top if passed_over.isdisjoint([row[:2], (row[0], None)])][:limit]
+        top = [Chosen(*row) for row in wanted.cursor.execute(_top_of(wanted, condition, order, most)).fetchall()]
+        passed_over = _passed_over(wanted, words, {each.sample_id for each in top}, except_for)
+        chosen = [each for each in top if _is_free(each, passed_over)][:limit]
         if len(top) < most:
             break
     return chosen
+
+
+def _top_of(wanted: Wanted, condition: str, order: str, most: int) -> str:
+    return (
+        "SELECT st.sample_id, st.revision_id, st.task, st.operation, st.status, st.decided_by FROM sample_state st"
+        f" WHERE {wanted.scope} AND {condition} ORDER BY {order} LIMIT {most}"
+    )
+
+
+def _passed_over(
+    wanted: Wanted, words: str, looked_at: Collection[UUID], except_for: Sequence[UUID]
+) -> set[tuple[UUID, UUID | None]]:
+    """Of these samples those that this reviewer judged (with the revision), or that somebody has, and `except_for`."""
+    among = "sample_id IN (SELECT unnest($looked_at::UUID[]))"
+    return set(
+        wanted.cursor.execute(
+            f"SELECT sample_id, revision_id FROM ({STANDING}) WHERE {words} AND {among}"
+            f" UNION ALL SELECT sample_id, NULL FROM ({TAKEN}) WHERE {among}"
+            " UNION ALL SELECT unnest($except_for::UUID[]), NULL",
+            {
+                **wanted.asked,
+                "looked_at": [str(each) for each in looked_at],
+                "except_for": [str(each) for each in except_for],
+            },
+        ).fetchall()
+    )
+
+
+def _is_free(chosen: Chosen, passed_over: Set[tuple[UUID, UUID | None]]) -> bool:
+    return passed_over.isdisjoint([(chosen.sample_id, chosen.revision_id), (chosen.sample_id, None)])
 
 
 def _claim(cursor: duckdb.DuckDBPyConnection, ids: Sequence[UUID], reviewer: str, until: datetime) -> None:

@@ -157,7 +157,7 @@ def test_keys_that_come_before_the_next_card_is_painted_wait_for_it(review: Open
 
 def test_a_key_that_waited_for_long_does_not_count(review: Opened, server: Server) -> None:
     page = review("slow")
-    page.evaluate(f"{PRESS} const end = performance.now() + 700; while (performance.now() < end);")
+    page.evaluate(f"{PRESS} const end = performance.now() + 1200; while (performance.now() < end);")
     until_painted(page)
     wait_until_stored(page)
     assert [verdict for _, verdict in verdicts(server.store, "slow")] == ["approve"]

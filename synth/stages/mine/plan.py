@@ -69,7 +69,7 @@ def plan_mine(
     notes: list[str] = []
     with mining_errors():
         window(settings)
-        encoder = open_encoder(_of(settings), folder, device=device, precision=settings.precision)
+        encoder = open_encoder(encoder_settings(settings), folder, device=device, precision=settings.precision)
         reranker = _reranker(settings, folder, device)
         searcher = _searcher(settings, device)
         others = [_miner(name, settings, folder, device, searcher, notes) for name in settings.miners[1:]]
@@ -124,7 +124,8 @@ def window(settings: MineSettings, corpus_size: int | None = None) -> "Window":
     )
 
 
-def _of(settings: MineSettings) -> EncoderSettings:
+def encoder_settings(settings: MineSettings) -> EncoderSettings:
+    """What decides the vectors of a text, of all that mining is told."""
     return EncoderSettings(
         encoder=settings.encoder,
         base_url=settings.base_url,
