@@ -46,7 +46,13 @@ def table(
         return
     shown = [{name: visible(each) if isinstance(each, str) else each for name, each in row.items()} for row in rows]
     st.dataframe(
-        pyarrow.Table.from_pylist(shown), hide_index=True, width=width, height="content", column_config=COLUMNS, key=key
+        pyarrow.Table.from_pylist(shown),
+        hide_index=True,
+        width=width,
+        height="content",
+        column_config=COLUMNS,
+        key=key,
+        placeholder="",
     )
 
 

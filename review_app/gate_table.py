@@ -47,6 +47,7 @@ def _row(audit: Audit) -> dict[str, object]:
     return {
         "source": audit.stratum.source,
         "operation": audit.stratum.operation,
+        "may go in unread": MAY_GO_IN[audit.state],
         "undecided": audit.stratum.num_pending,
         "random part": audit.stratum.num_random,
         "read": read.num_read,
@@ -56,5 +57,4 @@ def _row(audit: Audit) -> dict[str, object]:
         "open": read.num_open,
         "at most wrong (95 %)": f"{100 * gate.bound:.1f} %" if read.num_read else "",
         "to be read yet": None if audit.state in ("open", "too small") else gate.num_more,
-        "may go in unread": MAY_GO_IN[audit.state],
     }
