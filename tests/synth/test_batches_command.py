@@ -73,7 +73,7 @@ def test_batches_are_listed_as_the_server_sees_them(synth: Run, workspace: Works
     assert batch.items() >= expected.items()
 
 
-@pytest.mark.parametrize("lasts", [{"in_progress": 5}])
+@pytest.mark.parametrize("lasts", [{"in_progress": 12}])
 def test_a_batch_that_ends_when_it_is_cancelled_is_fetched_by_the_same_command(
     synth: Run, workspace: Workspace, server: str
 ) -> None:
