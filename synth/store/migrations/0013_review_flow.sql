@@ -14,10 +14,13 @@ ALTER TABLE review ADD COLUMN guideline INTEGER;
 -- how suspicious the latest triage found the revision; null where none has looked at it. adjudication: why an adjudicator is
 -- asked (tie, flag, grades), or null. judged_at: when a person first approved or rejected the sample and did not undo it:
 -- of each task those that were judged first get a second opinion, and are found here without reading the log.
-ALTER TABLE sample_state ADD COLUMN draw DOUBLE;
-ALTER TABLE sample_state ADD COLUMN priority DOUBLE;
-ALTER TABLE sample_state ADD COLUMN adjudication VARCHAR;
-ALTER TABLE sample_state ADD COLUMN judged_at TIMESTAMP;
+-- A table made anew, for it is derived anew: DuckDB 1.5 commits no change of a table that was filled before in the same
+-- transaction, as it is in a store of the first version.
+CREATE TABLE sample_state_since AS
+SELECT st.*, NULL::DOUBLE AS draw, NULL::DOUBLE AS priority, NULL::VARCHAR AS adjudication, NULL::TIMESTAMP AS judged_at
+FROM sample_state st WHERE false;
+DROP TABLE sample_state;
+ALTER TABLE sample_state_since RENAME TO sample_state;
 
 -- How suspicious a revision is: the sum of its parts, each in standard deviations above the mean of its kind. labels: of a
 -- labelled text, the most likely ones, likeliest first.
