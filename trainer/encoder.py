@@ -3,16 +3,17 @@ The model as an encoder: texts to token numbers to unit vectors, with attention 
 
 Any encoder or decoder that transformers can load serves. Weights are kept in fp32; bf16, where chosen, is the precision
 of the matrix products alone; from pooling on everything is fp32 (at a temperature of 0.02 cosines in bf16 change the
-gradient by a tenth). Texts are padded on the right whatever the tokenizer would do; with full attention and a mask the
-side makes no difference.
+gradient by a tenth). Texts go end to end, without padding (trainer/packing.py); a model that cannot be given them so is
+given texts of similar length, padded on the right.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,10 +22,13 @@ from torch.nn import functional
 from mining import MiningError, hardware
 from mining.hardware import Hardware
 from synth.records import UserError
+from trainer.packing import ATTENTION, Pack, register
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# The first two position embeddings of these belong to padding.
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -41,6 +45,9 @@ def choose_hardware(device: str, precision: str) -> Hardware:
         raise UserError(str(error)) from None
 
 
+Pooling = Literal["mean", "last"]  # of the states of a text's tokens: their mean, or the last one
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """A model with its tokenizer. Dropout is off: both passes of a training step must see the same model."""
@@ -51,6 +58,8 @@ class Encoder:
     max_tokens: int  # what the model's positions allow
     stated_tokens: int  # the length to which it was made to be used, as its files state it
     made_bidirectional: bool  # attention was causal as the model came
+    packed_tokens: int  # texts of no more tokens may go end to end; 0 if the model cannot be given them so
+    pooling: Pooling = "mean"
 
     def tokenise(self, texts: Sequence[str], max_tokens: Sequence[int]) -> list[list[int]]:
         """
@@ -70,51 +79,92 @@ class Encoder:
         return token_ids
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Unit vectors (T, D), fp32, of T texts; differentiable where gradients are on."""
-        lengths = torch.tensor([len(ids) for ids in token_ids])
-        width = int(lengths.max())
-        pad = self.tokenizer.pad_token_id or 0
-        padded = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in token_ids])
-        mask = torch.arange(width)[None, :] < lengths[:, None]
+        """
+        Unit vectors (S, D), fp32, of S texts; differentiable where gradients are on.
+
+        Texts of similar length should be neighbours: `mini_batches` puts them so.
+        """
         device = torch.device(self.hardware.device)
-        padded, mask = padded.to(device), mask.to(device)
+        longest = max(map(len, token_ids))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
-            hidden = _hidden(self.model, padded, mask)
-        return functional.normalize(mean_pool(hidden.float(), mask), dim=-1)
+            if longest <= self.packed_tokens:
+                pack = Pack(token_ids, device)
+                hidden_TD, length_S = _packed_hidden(self.model, pack), pack.length_S.to(device)
+            else:
+                padded, mask = pad(token_ids, self.tokenizer.pad_token_id or 0, device)
+                hidden_TD, length_S = _hidden(self.model, padded, mask)[mask], mask.sum(dim=1)
+        return functional.normalize(pool(hidden_TD.float(), length_S, self.pooling), dim=-1)
+
+
+def pad(token_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token numbers (S, L) of texts padded on the right to the longest, and which of them are tokens."""
+    lengths = torch.tensor([len(ids) for ids in token_ids])
+    width = int(lengths.max())
+    padded = torch.tensor([[*ids, *[pad_id] * (width - len(ids))] for ids in token_ids])
+    return padded.to(device), (torch.arange(width)[None, :] < lengths[:, None]).to(device)
 
 
 def _hidden(model: "PreTrainedModel", token_ids: Tensor, mask: Tensor) -> Tensor:
-    options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
-    hidden: Tensor = model(input_ids=token_ids, attention_mask=mask.long(), **options).last_hidden_state
+    hidden: Tensor = model(input_ids=token_ids, attention_mask=mask.long(), **_options(model)).last_hidden_state
     return hidden
 
 
-def mean_pool(hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
-    """The mean (T, D) of each text's real tokens. The mask is true on those, on whichever side the padding is."""
-    mask_TL1 = mask_TL[:, :, None].to(hidden_TLD.dtype)
-    return (hidden_TLD * mask_TL1).sum(dim=1) / mask_TL1.sum(dim=1)
+def _packed_hidden(model: "PreTrainedModel", pack: Pack) -> Tensor:
+    """The states (T, D) of a row's tokens."""
+    with _attention(model, ATTENTION):
+        places = pack.position_ids_1T + _first_position(model)
+        states: Tensor = model(
+            input_ids=pack.token_ids_1T, position_ids=places, pack=pack, **_options(model)
+        ).last_hidden_state
+    return states[0]
 
 
-def mini_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def _options(model: "PreTrainedModel") -> dict[str, bool]:
+    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}
+
+
+@contextmanager
+def _attention(model: "PreTrainedModel", name: str) -> Iterator[None]:
+    """The model with another attention for a while. What is exported states none."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
+
+
+def pool(hidden_TD: Tensor, length_S: Tensor, pooling: Pooling) -> Tensor:
+    """One vector (S, D) for each of S texts, whose T tokens lie end to end."""
+    if pooling == "last":
+        return hidden_TD[length_S.cumsum(0) - 1]
+    return torch.segment_reduce(hidden_TD, "mean", lengths=length_S, axis=0)
+
+
+def mini_batches(lengths: Sequence[int], token_budget: int, packed_tokens: int = 0) -> list[list[int]]:
     """
-    Cut texts into groups of similar length: places in `lengths`, longest first, padded to `token_budget` at most.
+    Cut texts into groups of similar length: places in `lengths`, longest first, of `token_budget` tokens at most.
 
-    Sorting by length leaves little padding to compute, and changes no gradient. A text longer than the budget is a
-    group of its own. The longest group comes first, so that memory that does not suffice fails at once.
+    Padding counts where there will be any: in groups whose longest text has more than `packed_tokens`. Sorting by
+    length changes no gradient. A text longer than the budget is a group of its own. The longest group comes first, so
+    that memory that does not suffice fails at once.
     """
     groups: list[list[int]] = []
-    width = 0
+    width = tokens = 0
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if not groups or (len(groups[-1]) + 1) * width > token_budget:
+        more = lengths[place] if width <= packed_tokens else width
+        if not groups or tokens + more > token_budget:
             groups.append([])
-            width = lengths[place]
+            width, tokens, more = lengths[place], 0, lengths[place]
         groups[-1].append(place)
+        tokens += more
     return groups
 
 
-def load_encoder(name: str, hardware: Hardware) -> Encoder:
+def load_encoder(name: str, hardware: Hardware, *, bidirectional: bool = True, pooling: Pooling = "mean") -> Encoder:
     """
-    Load a model by folder, installed package or Hugging Face name, with fp32 weights and full attention.
+    Load a model by folder, installed package or Hugging Face name, with fp32 weights and (`bidirectional`) full
+    attention.
 
     A decoder is made bidirectional by `is_causal = False` in its configuration (transformers 5.2 or later, and kept by
     everything that reads the exported model); that it worked is then measured, not assumed.
@@ -127,7 +177,7 @@ def load_encoder(name: str, hardware: Hardware) -> Encoder:
     model.train(False)
     torch.nn.Module.to(model, torch.device(hardware.device))
     causal = _is_causal(model)
-    if causal:
+    if causal and bidirectional:
         model.config.is_causal = False
         if _is_causal(model):
             raise UserError(f"{name}: {model.config.model_type} stays causal with is_causal = False: choose another")
@@ -135,7 +185,11 @@ def load_encoder(name: str, hardware: Hardware) -> Encoder:
         tokenizer.pad_token = tokenizer.eos_token
     limit = _position_limit(model) or tokenizer.model_max_length
     stated = min(limit, tokenizer.model_max_length, _stated_tokens(Path(path)) or limit)
-    return Encoder(model, tokenizer, hardware, limit, stated, made_bidirectional=causal)
+    packed = _packed_tokens(model, limit)
+    return Encoder(
+        model, tokenizer, hardware, limit, stated,
+        made_bidirectional=causal and bidirectional, packed_tokens=packed, pooling=pooling,
+    )  # fmt: skip
 
 
 def find_model(name: str) -> str:
@@ -214,9 +268,30 @@ def _is_causal(model: "PreTrainedModel") -> bool:
     return torch.equal(first[:-1], second[:-1])
 
 
+@torch.no_grad()
+def _packed_tokens(model: "PreTrainedModel", limit: int) -> int:
+    """Up to how many tokens texts may go end to end: as many as `limit`, if each then has the states it has alone."""
+    register()
+    texts = [[11, 12, 13, 14, 15], [16, 17, 18], [19, 12, 11], [15]]  # no padding, which some give a place of its own
+    pack = Pack(texts, model.device)
+    try:
+        together = _packed_hidden(model, pack)
+    except (TypeError, ValueError):  # its attention is one of its own, or wants more than texts
+        return 0
+    each = [torch.tensor([ids], device=model.device) for ids in texts]
+    alone = torch.cat([_hidden(model, ids, torch.ones_like(ids))[0] for ids in each])
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
+        return 0
+    return limit if pack.narrowest is None else min(limit, pack.narrowest // 2)
+
+
+def _first_position(model: "PreTrainedModel") -> int:
+    """The position of a text's first token; of some models padding has the ones before it."""
+    return int(model.config.pad_token_id) + 1 if model.config.model_type in POSITIONS_AFTER_PADDING else 0
+
+
 def _position_limit(model: "PreTrainedModel") -> int:
     """The most tokens for which the model has positions; 0 if it names no limit."""
     config: Any = model.config
     limit = int(getattr(config, "max_position_embeddings", None) or 0)
-    # The first two position embeddings of these belong to padding.
-    return limit - 2 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else limit
+    return limit - 2 if config.model_type in POSITIONS_AFTER_PADDING else limit

@@ -37,7 +37,7 @@ def add_gradients(encoder: Encoder, batch: Batch, *, token_budget: int, cached: 
         UserError: a text without tokens.
     """
     token_ids = encoder.tokenise(batch.texts, batch.max_tokens)
-    parts = mini_batches([len(ids) for ids in token_ids], token_budget)
+    parts = mini_batches([len(ids) for ids in token_ids], token_budget, encoder.packed_tokens)
     inverse = torch.tensor([place for part in parts for place in part]).argsort()
     with torch.set_grad_enabled(not cached):
         embedding_TD = torch.cat([encoder.embed([token_ids[place] for place in part]) for part in parts])

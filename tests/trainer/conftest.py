@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -182,7 +183,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A BERT and a Qwen2 of two layers with random weights, each with a tokenizer of its own kind."""
+    """Models of two layers with random weights: two with a tokenizer of their own kind, others with one of these."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer, Qwen2Config, Qwen2Model, Qwen2Tokenizer
 
@@ -198,7 +199,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     wide = {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "max_position_embeddings": 128}
     Qwen2Model(Qwen2Config(**size, **wide, initializer_range=0.1)).save_pretrained(folder / "qwen")
     tokenizer.save_pretrained(folder / "qwen")
-    return {"bert": folder / "bert", "qwen": folder / "qwen"}
+    _save_more(folder, size | {"vocab_size": len(tokenizer), "max_position_embeddings": 128, "initializer_range": 0.1})
+    return {path.name: path for path in folder.iterdir()}
+
+
+def _save_more(folder: Path, size: dict[str, Any]) -> None:
+    """Other architectures, with the tokenizer of Qwen2, whose numbers mean nothing to random weights."""
+    from transformers import AutoConfig, AutoModel
+
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "qwen3": ("qwen3", {"num_key_value_heads": 2, "head_dim": 8}),
+        "llama": ("llama", {"num_key_value_heads": 2}),
+        "mistral": ("mistral", {"num_key_value_heads": 2, "sliding_window": None}),
+        "xlmr": ("xlm-roberta", {"pad_token_id": 1}),
+        "modernbert": ("modernbert", {"local_attention": 16, "pad_token_id": 1, "cls_token_id": 0, "sep_token_id": 2}),
+    }
+    for name, (kind, own) in kinds.items():
+        AutoModel.from_config(AutoConfig.for_model(kind, **(size | own))).save_pretrained(folder / name)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(folder / "qwen" / file, folder / name)
 
 
 @pytest.fixture

@@ -1,21 +1,23 @@
 """The encoder: attention both ways, padding without effect, lengths kept, and which models are refused."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mining.hardware import Hardware
 from synth.records import UserError
-from trainer.encoder import Encoder, choose_hardware, load_encoder, mean_pool, mini_batches
+from trainer.encoder import Encoder, Pooling, choose_hardware, load_encoder, mini_batches, pool
 
 CPU = Hardware("cpu", "fp32", "a test")
 TEXTS = ["the cat is red", "the owl", "where does the fox of tale 7 live, near the red river or the blue river"]
 
 
-@pytest.fixture(params=["bert", "qwen"])
+@pytest.fixture(params=["bert", "qwen", "qwen3", "llama", "mistral", "xlmr"])
 def encoder(request: pytest.FixtureRequest, models: dict[str, Path]) -> Encoder:
     return load_encoder(str(models[request.param]), CPU)
 
@@ -53,13 +55,57 @@ def test_texts_have_the_same_vector_alone_and_among_longer_ones(encoder: Encoder
     assert together.dtype is torch.float32
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_texts_end_to_end_have_the_vectors_and_gradients_that_they_have_one_by_one(
+    encoder: Encoder, pooling: Pooling, precision: Any
+):
+    assert encoder.packed_tokens == encoder.max_tokens
+    texts = [*TEXTS, *(" ".join(TEXTS)[: 5 * number] for number in range(2, 12))]
+    token_ids = encoder.tokenise(texts, [40] * len(texts))
+    found = []
+    for packed in (encoder.max_tokens, 0):
+        either = dataclasses.replace(
+            encoder, packed_tokens=packed, pooling=pooling, hardware=Hardware("cpu", precision, "a test")
+        )
+        vectors = either.embed(token_ids) if packed else torch.cat([either.embed([ids]) for ids in token_ids])
+        encoder.model.zero_grad()
+        (vectors @ torch.arange(32.0)).square().sum().backward()
+        gradient = torch.cat([each.grad.flatten() for each in encoder.model.parameters() if each.grad is not None])
+        found.append((vectors.detach(), gradient))
+    (one, gradient_one), (other, gradient_other) = found
+    exact = precision == "fp32"
+    assert (one - other).abs().max() < (1e-5 if exact else 0.03)
+    assert (gradient_one - gradient_other).norm() / gradient_other.norm() < (1e-5 if exact else 0.05)
+
+
+def test_a_decoder_left_causal_is_packed_causal(models: dict[str, Path]):
+    encoder = load_encoder(str(models["qwen"]), CPU, bidirectional=False)
+    assert not encoder.made_bidirectional
+    token_ids = encoder.tokenise(TEXTS, [32] * 3)
+    alone = torch.cat([dataclasses.replace(encoder, packed_tokens=0).embed([ids]) for ids in token_ids])
+    assert torch.allclose(encoder.embed(token_ids), alone, atol=1e-6)
+    both_ways = load_encoder(str(models["qwen"]), CPU).embed(token_ids)
+    assert (both_ways - alone).abs().max() > 1e-3
+
+
+def test_a_model_that_attends_to_neighbours_is_packed_up_to_half_its_window(models: dict[str, Path]):
+    encoder = load_encoder(str(models["modernbert"]), CPU)
+    assert encoder.packed_tokens == 4
+    token_ids = encoder.tokenise(TEXTS, [32] * 3)
+    assert min(map(len, token_ids)) <= 4 < max(map(len, token_ids))
+    together = torch.cat([encoder.embed([ids]) for ids in token_ids])
+    assert torch.allclose(encoder.embed(token_ids), together, atol=1e-6)
+
+
 def test_padding_on_the_left_and_on_the_right_give_the_same_vector(models: dict[str, Path]):
     encoder = load_encoder(str(models["qwen"]), CPU)
     ids = encoder.tokenise(TEXTS[:1], [32])[0]
     pad, ones, zeros = [0] * 5, [1] * len(ids), [0] * 5
-    left = mean_pool(states(encoder, pad + ids, zeros + ones)[None], torch.tensor([zeros + ones]).bool())
-    right = mean_pool(states(encoder, ids + pad, ones + zeros)[None], torch.tensor([ones + zeros]).bool())
-    alone = mean_pool(states(encoder, ids)[None], torch.tensor([ones]).bool())
+    length = torch.tensor([len(ids)])
+    left = pool(states(encoder, pad + ids, zeros + ones)[5:], length, "mean")
+    right = pool(states(encoder, ids + pad, ones + zeros)[:-5], length, "mean")
+    alone = pool(states(encoder, ids), length, "mean")
     assert torch.allclose(left, right, atol=1e-5)
     assert torch.allclose(alone, right, atol=1e-5)
 
@@ -105,6 +151,8 @@ def test_mini_batches_hold_every_text_once_longest_first_within_the_budget():
     assert [lengths[place] for group in groups for place in group] == sorted(lengths, reverse=True)
     for group in groups:
         assert len(group) * max(lengths[place] for place in group) <= 48 or len(group) == 1
+    packed = mini_batches(lengths, 48, packed_tokens=50)
+    assert [[lengths[place] for place in group] for group in packed] == [[90], [50], [12, 12, 7, 7, 3, 1]]
 
 
 def test_the_device_and_the_precision_are_stated_with_the_reason():

@@ -12,7 +12,7 @@ from synth.records import SkiffError
 from tests.trainer.conftest import INSTRUCTION, Write, samples
 from trainer.card import escape, model_card, write_card
 from trainer.config import Config, read_config
-from trainer.encoder import Encoder, load_encoder, mean_pool
+from trainer.encoder import Encoder, load_encoder, pool
 from trainer.export import export_model, query_prompts
 from trainer.release import Release, read_release
 
@@ -64,7 +64,8 @@ def test_sentence_transformers_and_transformers_read_the_vectors_that_were_train
     assert torch.allclose(torch.tensor(loaded.encode(TEXTS)), ours, atol=1e-6)
     inputs = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     hidden = AutoModel.from_pretrained(folder)(**inputs).last_hidden_state.detach()
-    pooled = normalize(mean_pool(hidden, inputs["attention_mask"].bool()), dim=-1)
+    mask = inputs["attention_mask"].bool()
+    pooled = normalize(pool(hidden[mask], mask.sum(dim=1), "mean"), dim=-1)
     assert torch.allclose(pooled, ours, atol=1e-6)
     is_causal = json.loads((folder / "config.json").read_text()).get("is_causal")
     assert is_causal is (False if encoder.made_bidirectional else None)
