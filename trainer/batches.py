@@ -7,7 +7,7 @@ section 6). Suffixes: B samples of a batch, N negatives of one sample.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,11 +51,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of a run, a hash of them, and what a reader of the run should know (`notes`)."""
+    """
+    All steps of a run, a hash of them, what a reader of the run should know (`notes`), and the rows of each dataset
+    that are held out of training to measure on (`dev`).
+
+    How many processes work at a step changes nothing in it: its texts are dealt out to them (trainer/ranks.py).
+    """
 
     steps: tuple[Step, ...]
     digest: str
     notes: tuple[str, ...]
+    dev: Mapping[Key, Rows]
 
 
 def make_plan(release: Release, config: Config) -> Plan:
@@ -75,7 +81,8 @@ def make_plan(release: Release, config: Config) -> Plan:
     Raises:
         UserError: a stage finds no samples to train on.
     """
-    datasets, notes = _datasets(release)
+    dev = _held_out(release, config)
+    datasets, notes = _datasets(release, dev)
     sizes = {key: len(dataset) for key, dataset in datasets.items()}
     steps: list[Step] = []
     for number, stage in enumerate(config.stages, start=1):
@@ -89,7 +96,7 @@ def make_plan(release: Release, config: Config) -> Plan:
         for index in _random(config.seed, number, "order").permutation(len(order)):
             task, name = order[index]
             steps.append(Step(len(steps) + 1, number, task, name, *next(feeds[order[index]])))
-    return Plan(tuple(steps), _digest(release, steps), tuple(notes))
+    return Plan(tuple(steps), _digest(release, steps), tuple(notes), dev)
 
 
 class _Dataset:
@@ -104,6 +111,8 @@ class _Dataset:
         if task is Task.RETRIEVAL:
             self.num_positives_B = pc.list_value_length(table.column("positives")).to_numpy()
             self.num_negatives_B = pc.fill_null(pc.list_value_length(table.column("negatives")), 0).to_numpy()
+            if len(row_B) == 1 and not self.num_negatives_B.any():
+                self.useless = "its one sample has no negative to tell the positive from"
         elif task is Task.STS:
             if len(pc.unique(table.column("score"))) < 2:
                 self.useless = "all its pairs have one score"
@@ -126,21 +135,40 @@ class _Dataset:
         return len(self.row_B)
 
 
-def _datasets(release: Release) -> tuple[dict[Key, _Dataset], list[str]]:
-    """Every dataset in the order of task and name, and a note on each sample that cannot be used."""
-    datasets: dict[Key, _Dataset] = {}
-    notes = []
+def _rows_of_datasets(release: Release) -> Iterator[tuple[Key, Rows]]:
+    """The rows of every dataset, in the order of task and name."""
     for task, table in release.samples.items():
         names, of_row = np.unique(np.array(table.column("dataset").to_pylist()), return_inverse=True)
         for index, name in enumerate(names.tolist()):
-            rows = np.flatnonzero(of_row == index).astype(np.int32)
-            dataset = _Dataset(release, task, rows)
-            if dataset.useless:
-                notes.append(f"{task} {name} is left out: {dataset.useless}")
-                continue
-            if left_out := len(rows) - len(dataset):
-                notes.append(f"{task} {name}: {left_out} samples are left out: each is alone in its class")
-            datasets[task, name] = dataset
+            yield (task, name), np.flatnonzero(of_row == index).astype(np.int32)
+
+
+def _held_out(release: Release, config: Config) -> dict[Key, Rows]:
+    """Rows of each dataset to measure on while training: `dev_samples`, or a tenth if it has fewer than ten times."""
+    found = {}
+    for key, rows in _rows_of_datasets(release) if config.dev_samples else ():
+        number = min(config.dev_samples, len(rows) // 10)
+        if number > 1:
+            found[key] = np.sort(_random(config.seed, "dev", *key).choice(rows, number, replace=False))
+    return found
+
+
+def _datasets(release: Release, dev: Mapping[Key, Rows]) -> tuple[dict[Key, _Dataset], list[str]]:
+    """Every dataset in the order of task and name, and a note on each sample that cannot be used."""
+    datasets: dict[Key, _Dataset] = {}
+    notes = []
+    for (task, name), all_rows in _rows_of_datasets(release):
+        held_out = dev.get((task, name), ())
+        if len(held_out):
+            notes.append(f"{task} {name}: {len(held_out)} samples are held out to measure on")
+        rows = np.setdiff1d(all_rows, held_out)
+        dataset = _Dataset(release, task, rows)
+        if dataset.useless:
+            notes.append(f"{task} {name} is left out: {dataset.useless}")
+            continue
+        if left_out := len(rows) - len(dataset):
+            notes.append(f"{task} {name}: {left_out} samples are left out: each is alone in its class")
+        datasets[task, name] = dataset
     return datasets, notes
 
 

@@ -2,8 +2,8 @@
 The settings of a training run: one TOML file, read into frozen records, nothing left to a hidden default.
 
 Every key must be there and no other may be, so that a run can be read years later from the file alone. Two files come
-with Skiff: `qzhou` holds the figures of the QZhou-Embedding report (arXiv 2508.21632), `demo` trains a small model on
-a laptop's processor in two minutes.
+with Skiff, in trainer/stages: `qzhou` holds the figures of the QZhou-Embedding report (arXiv 2508.21632), `demo` trains
+a small model on a laptop's processor in two minutes.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from typing import Literal
 from synth.records import UserError
 from synth.settings import read_toml, record_of
 
-BUNDLED = Path(__file__).parent
+BUNDLED = Path(__file__).parent / "stages"
+MOST_DIMENSIONS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,16 @@ class Config:
     seed: int
     device: str  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "bf16", "fp32"]  # of the matrix products; auto = bf16 where the hardware computes it
+    attention: Literal["full", "causal"]  # full: a decoder is made bidirectional; causal: it stays as it comes
+    pooling: Literal["mean", "last"]  # of the states of a text's tokens: their mean, or the last one
+    lora_rank: int  # of low-rank updates (LoRA, arXiv 2106.09685) that alone are trained; 0: all weights are
     temperature: float  # of retrieval and classification
     sts_temperature: float  # of sts, whose loss at a low one heeds the worst-ordered pairs alone
+    document_negatives: bool  # retrieval: a positive is told from the batch's other passages, too
+    false_negative_margin: float  # what scores above the positive by more is no negative (Qwen3: 0.1); 0: all are
+    distillation: Literal["none", "kl", "margin_mse"]  # retrieval: from the scores that mining stored
+    distillation_weight: float  # of that loss, beside the other's 1
+    matryoshka: tuple[int, ...]  # the loss is of the first so many dimensions, too, each as heavy (arXiv 2205.13147)
     size_exponent: float  # the report's alpha: a dataset of n samples is drawn in proportion to n ** alpha
     hard_negatives: int  # most negatives of one sample in one batch
     query_tokens: int  # queries are cut to so many tokens, instruction included
@@ -46,7 +55,12 @@ class Config:
     max_gradient_norm: float
     mini_batch_tokens: int  # padded tokens that the model is given at once; changes speed and memory, not the gradient
     gradient_cache: bool  # keep one mini-batch in memory, not the whole batch, for a third more work
+    sharded: bool  # several GPUs: each holds a part of weights and optimiser (FSDP), not all of them
     checkpoint_steps: int  # steps between two checkpoints
+    keep_checkpoints: int  # the latest so many; the best one besides, where there are evaluations
+    dev_samples: int  # of each dataset, held out of training to measure on; a tenth of it at most
+    evaluate_steps: int  # steps between two evaluations on those; 0: none
+    patience: int  # evaluations without a better score after which a stage ends; 0: it does not
     stages: tuple[Stage, ...]
 
 
@@ -66,7 +80,12 @@ def read_config(name: str) -> Config:
     if not isinstance(stages, list) or not stages:
         raise UserError(f"{name}: needs at least one [[stages]] table: see {bundled['demo']}")
     read = tuple(record_of(Stage, stage, f"{name}, stage {number}") for number, stage in enumerate(stages, start=1))
-    return check_config(record_of(Config, table | {"stages": read}, name), name)
+    if "matryoshka" not in table:
+        raise UserError(f"{name}: missing matryoshka")
+    sizes = table.pop("matryoshka")
+    if not isinstance(sizes, list) or not all(type(size) is int and 0 < size < MOST_DIMENSIONS for size in sizes):
+        raise UserError(f"{name}: matryoshka must be a list of numbers of dimensions, not {sizes!r:.60}")
+    return check_config(record_of(Config, table, name, stages=read, matryoshka=tuple(sizes)), name)
 
 
 def check_config(config: Config, where: str) -> Config:
@@ -75,12 +94,18 @@ def check_config(config: Config, where: str) -> Config:
     _require(config.seed >= 0, where, "seed", "0 or more", config.seed)
     for key in ("temperature", "sts_temperature", "max_gradient_norm"):
         _require(getattr(config, key) > 0, where, key, "above 0", getattr(config, key))
-    for key in ("size_exponent", "hard_negatives", "weight_decay"):
+    at_least_0 = (
+        *("size_exponent", "hard_negatives", "weight_decay", "lora_rank", "false_negative_margin"),
+        *("distillation_weight", "dev_samples", "evaluate_steps", "patience"),
+    )
+    for key in at_least_0:
         _require(getattr(config, key) >= 0, where, key, "0 or more", getattr(config, key))
     for key in ("query_tokens", "passage_tokens"):
         _require(getattr(config, key) >= 8, where, key, "8 or more", getattr(config, key))
-    for key in ("mini_batch_tokens", "checkpoint_steps"):
+    for key in ("mini_batch_tokens", "checkpoint_steps", "keep_checkpoints"):
         _require(getattr(config, key) >= 1, where, key, "1 or more", getattr(config, key))
+    if config.evaluate_steps and not config.dev_samples:
+        raise UserError(f"{where}: evaluate_steps needs dev_samples, which are held out to measure on")
     for number, stage in enumerate(config.stages, start=1):
         _check_stage(stage, f"{where}, stage {number}")
     return config

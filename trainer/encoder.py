@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mining import MiningError, hardware
+from mining.encode_model import EMPTY_TEXT
 from mining.hardware import Hardware
 from synth.records import UserError
+from trainer.lora import add_updates
 from trainer.packing import ATTENTION, Pack, register
 
 if TYPE_CHECKING:
@@ -60,6 +62,12 @@ class Encoder:
     made_bidirectional: bool  # attention was causal as the model came
     packed_tokens: int  # texts of no more tokens may go end to end; 0 if the model cannot be given them so
     pooling: Pooling = "mean"
+    is_sharded: bool = False  # other processes hold parts of it: trainer/sharding.py
+
+    @property
+    def num_dimensions(self) -> int:
+        """D of its vectors."""
+        return int(self.model.config.hidden_size)
 
     def tokenise(self, texts: Sequence[str], max_tokens: Sequence[int]) -> list[list[int]]:
         """
@@ -68,6 +76,9 @@ class Encoder:
         Raises:
             UserError: a text has no tokens.
         """
+        if not texts:
+            return []
+        texts = [text if text.strip() else EMPTY_TEXT for text in texts]
         longest = min(max(max_tokens), self.max_tokens)
         token_ids: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         for place, limit in enumerate(max_tokens):
@@ -78,12 +89,22 @@ class Encoder:
                 raise UserError(f"the tokenizer makes no token of the text {texts[place]!r}: reject its sample")
         return token_ids
 
+    def num_longer(self, texts: Sequence[str], lengths: Sequence[int]) -> int:
+        """How many of the texts have more tokens than their length: what was cut of them is read by nobody."""
+        if not texts:
+            return 0
+        whole = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        return sum(len(ids) > length for ids, length in zip(whole, lengths, strict=True))
+
     def embed(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
         """
         Unit vectors (S, D), fp32, of S texts; differentiable where gradients are on.
 
-        Texts of similar length should be neighbours: `mini_batches` puts them so.
+        Texts of similar length should be neighbours: `mini_batches` puts them so. Of no texts a model that others hold
+        parts of embeds one nevertheless, as often as they.
         """
+        if not token_ids:
+            return self.embed([[0]])[:0]
         device = torch.device(self.hardware.device)
         longest = max(map(len, token_ids))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
@@ -161,10 +182,12 @@ def mini_batches(lengths: Sequence[int], token_budget: int, packed_tokens: int =
     return groups
 
 
-def load_encoder(name: str, hardware: Hardware, *, bidirectional: bool = True, pooling: Pooling = "mean") -> Encoder:
+def load_encoder(
+    name: str, hardware: Hardware, *, bidirectional: bool = True, pooling: Pooling = "mean", lora: int = 0
+) -> Encoder:
     """
     Load a model by folder, installed package or Hugging Face name, with fp32 weights and (`bidirectional`) full
-    attention.
+    attention; with `lora` above 0 low-rank updates alone are trained.
 
     A decoder is made bidirectional by `is_causal = False` in its configuration (transformers 5.2 or later, and kept by
     everything that reads the exported model); that it worked is then measured, not assumed.
@@ -172,7 +195,7 @@ def load_encoder(name: str, hardware: Hardware, *, bidirectional: bool = True, p
     Raises:
         UserError: no such model, a broken one, or one that cannot be made an encoder.
     """
-    path = _transformer_folder(name, find_model(name))
+    path = transformer_folder(name, find_model(name))
     model, tokenizer = _load(name, path)
     model.train(False)
     torch.nn.Module.to(model, torch.device(hardware.device))
@@ -185,7 +208,11 @@ def load_encoder(name: str, hardware: Hardware, *, bidirectional: bool = True, p
         tokenizer.pad_token = tokenizer.eos_token
     limit = _position_limit(model) or tokenizer.model_max_length
     stated = min(limit, tokenizer.model_max_length, _stated_tokens(Path(path)) or limit)
-    packed = _packed_tokens(model, limit)
+    packed = packed_tokens(model, limit)
+    for key, weight in model.named_parameters():
+        weight.requires_grad_("pooler" not in key)  # which no vector here goes through
+    if lora:
+        add_updates(model, lora)
     return Encoder(
         model, tokenizer, hardware, limit, stated,
         made_bidirectional=causal and bidirectional, packed_tokens=packed, pooling=pooling,
@@ -214,8 +241,14 @@ def find_model(name: str) -> str:
     return path
 
 
-def _transformer_folder(name: str, path: str) -> str:
-    """Where the transformer lies: a sentence-transformers folder may keep it in a folder of its own."""
+def transformer_folder(name: str, path: str) -> str:
+    """
+    Where the transformer of a model that `find_model` found lies: a sentence-transformers folder may keep it in a
+    folder of its own.
+
+    Raises:
+        UserError: the folder cannot be read, or has layers that are not trained here.
+    """
     modules = Path(path, "modules.json")
     if not modules.exists():
         return path
@@ -269,7 +302,7 @@ def _is_causal(model: "PreTrainedModel") -> bool:
 
 
 @torch.no_grad()
-def _packed_tokens(model: "PreTrainedModel", limit: int) -> int:
+def packed_tokens(model: "PreTrainedModel", limit: int) -> int:
     """Up to how many tokens texts may go end to end: as many as `limit`, if each then has the states it has alone."""
     register()
     texts = [[11, 12, 13, 14, 15], [16, 17, 18], [19, 12, 11], [15]]  # no padding, which some give a place of its own

@@ -9,18 +9,26 @@ trained in.
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synth.records import Task
 from trainer.card import write_card
 from trainer.config import Config
 from trainer.encoder import Encoder
+from trainer.lora import merge_updates
 from trainer.release import Release
 from trainer.texts import query_prefix
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def export_model(encoder: Encoder, release: Release, config: Config, folder: Path) -> None:
+
+def export_model(
+    encoder: Encoder, release: Release, config: Config, folder: Path, weights: "dict[str, Tensor] | None" = None
+) -> None:
     """
-    Write the model, its prompts and its card into a folder that holds the run's record already.
+    Write the model, its prompts and its card into a folder that holds the run's record already. `weights`: those of a
+    model of which other processes hold parts.
 
     Raises:
         OSError, safetensors.SafetensorError: the disk did not take it.
@@ -32,10 +40,13 @@ def export_model(encoder: Encoder, release: Release, config: Config, folder: Pat
     trained = max(config.query_tokens, config.passage_tokens)
     length = min(encoder.max_tokens, max(trained, encoder.stated_tokens))
     plain = folder / "plain"
-    encoder.model.save_pretrained(plain)
+    if config.lora_rank:
+        merge_updates(encoder.model)
+    encoder.model.save_pretrained(plain, state_dict=weights)
     encoder.tokenizer.save_pretrained(plain)
     transformer = Transformer(str(plain), max_seq_length=length)
-    modules = [transformer, Pooling(transformer.get_embedding_dimension(), "mean"), Normalize()]
+    mode = {"mean": "mean", "last": "lasttoken"}[encoder.pooling]
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), mode), Normalize()]
     model = SentenceTransformer(modules=modules, prompts=query_prompts(release), device="cpu")
     model.save_pretrained(str(folder), create_model_card=False)
     shutil.rmtree(plain)

@@ -4,7 +4,7 @@ The gradient of one batch: in one pass, or in the memory of one mini-batch (Grad
 A contrastive loss ties all texts of a batch together, so it cannot simply be summed over parts. Two passes can: the
 first embeds every part without keeping its graph, and the loss gives the gradient of each embedding; the second embeds
 each part again and sends its embeddings' gradients back. The gradient is that of one pass, up to rounding; the price is
-a third more work.
+a third more work. Either way the loss sees vectors alone, of whichever process: see trainer/ranks.py.
 """
 
 from dataclasses import dataclass
@@ -13,45 +13,75 @@ import torch
 
 from synth.records import SkiffError
 from trainer.encoder import Encoder, mini_batches
+from trainer.ranks import Ranks
 from trainer.texts import Batch
+
+ALONE = Ranks()
+
+
+class NotFinite(SkiffError):
+    """A loss, or a gradient, is infinite or no number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The loss of one step in nats, and its real tokens, padding not counted."""
+    """
+    The loss of one step in nats, its real tokens, how many were computed, padding counted, and how many texts were cut
+    to their length; of all processes.
+    """
 
     loss: float
     tokens: int
+    slots: int
+    num_cut: int
 
 
-def add_gradients(encoder: Encoder, batch: Batch, *, token_budget: int, cached: bool) -> Measured:
+def add_gradients(encoder: Encoder, batch: Batch, *, token_budget: int, cached: bool, ranks: Ranks = ALONE) -> Measured:
     """
     Add the gradient of the batch's loss to the model's parameters.
 
     Args:
-        token_budget: padded tokens of a mini-batch, into which the texts go sorted by length.
+        token_budget: tokens of a mini-batch, into which the texts go sorted by length.
         cached: two passes, the memory of one mini-batch; else one pass that keeps the graph of the whole batch.
+        ranks: the processes among which the texts are dealt out, all of which call this with the same batch.
 
     Raises:
-        SkiffError: the loss is not finite; no gradient was added.
+        NotFinite: the loss is not; no gradient was added.
         UserError: a text without tokens.
     """
-    token_ids = encoder.tokenise(batch.texts, batch.max_tokens)
+    hands = ranks.deal([len(text) for text in batch.texts])
+    own = hands[ranks.rank]
+    most_P = [batch.max_tokens[place] for place in own]
+    token_ids = encoder.tokenise([batch.texts[place] for place in own], most_P)
     parts = mini_batches([len(ids) for ids in token_ids], token_budget, encoder.packed_tokens)
-    inverse = torch.tensor([place for part in parts for place in part]).argsort()
+    if encoder.is_sharded:  # weights are gathered from all processes, as often by each
+        parts += [[]] * (ranks.most(len(parts)) - len(parts))
+    order = torch.tensor([place for part in parts for place in part], dtype=torch.int64)
     with torch.set_grad_enabled(not cached):
-        embedding_TD = torch.cat([encoder.embed([token_ids[place] for place in part]) for part in parts])
-        embedding_TD = embedding_TD[inverse.to(embedding_TD.device)]
-    if cached:
-        embedding_TD.requires_grad_()
+        embeddings = [encoder.embed([token_ids[place] for place in part]) for part in parts]
+    nothing = torch.zeros(0, encoder.num_dimensions, device=encoder.hardware.device)  # of a process without a text
+    own_PD = torch.cat([nothing, *(each.detach() for each in embeddings)])[order.argsort().to(nothing.device)]
+    embedding_TD = ranks.gather(own_PD, hands).requires_grad_()
     loss = batch.loss(embedding_TD)
     if not torch.isfinite(loss):
-        raise SkiffError(f"the loss is {loss.item()}: lower learning_rate, or raise temperature, and train again")
-    loss.backward()  # type: ignore[no-untyped-call]
-    if cached:
-        gradient_TD = embedding_TD.grad
-        assert gradient_TD is not None
-        for part in parts:
-            embedding = encoder.embed([token_ids[place] for place in part])
-            embedding.backward(gradient_TD[part])  # type: ignore[no-untyped-call]
-    return Measured(loss.item(), sum(len(ids) for ids in token_ids))
+        raise NotFinite(f"the loss is {loss.item()}: lower learning_rate, or raise temperature, and train again")
+    (gradient_TD,) = torch.autograd.grad(loss, embedding_TD)
+    gradient_PD = gradient_TD[torch.tensor(own, device=gradient_TD.device)]
+    if encoder.is_sharded:
+        gradient_PD = gradient_PD * ranks.size  # of which the mean is taken on the way back
+    for place, part in enumerate(parts):
+        vectors = encoder.embed([token_ids[each] for each in part]) if cached else embeddings[place]
+        vectors.backward(gradient_PD[part])  # type: ignore[no-untyped-call]
+    if not encoder.is_sharded:
+        ranks.sum_gradients(encoder.model.parameters())
+    lengths = [len(ids) for ids in token_ids]
+    slots = sum(_slots([lengths[place] for place in part], encoder.packed_tokens) for part in parts if part)
+    limits = [min(most, encoder.max_tokens) for most in most_P]
+    full = [place for place, limit in enumerate(limits) if lengths[place] >= limit]
+    num_cut = encoder.num_longer([batch.texts[own[place]] for place in full], [lengths[place] for place in full])
+    return Measured(loss.item(), ranks.total(sum(lengths)), ranks.total(slots), ranks.total(num_cut))
+
+
+def _slots(lengths: list[int], packed_tokens: int) -> int:
+    """How many tokens a mini-batch makes the model compute."""
+    return sum(lengths) if max(lengths) <= packed_tokens else len(lengths) * max(lengths)

@@ -1,5 +1,6 @@
 """Training and evaluation as runs in the store of the workspace they happen in, beside all other runs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,27 @@ def recorded_in(
 
     Outside a workspace nothing is recorded but what the model's folder says of itself.
     """
-    if find_store(workspace) is None:
+    if find_store(workspace) is None or os.environ.get("RANK", "0") != "0":  # of several processes the first records
         yield Run()
         return
     full = {"release": release.name, "release_digest": release.digest, **config}
     with recorded(Workspace.open(workspace).store, kind, full, model=model, seed=seed) as run:
         yield run
+
+
+def record_steps(run: Run, model: Path) -> None:
+    """Record which samples went into which step of the run that wrote a model folder; those of all its processes."""
+    if run.store is None:
+        return
+    import pyarrow.parquet as pq
+
+    from synth.store.trained import TrainedStep, add_steps
+    from trainer.loop import read_log
+
+    losses = {row["step"]: row["loss"] for row in read_log(model)}
+    planned = pq.read_table(model / "steps.parquet", columns=["step", "stage", "task", "dataset", "sample_ids"])
+    add_steps(
+        run.store,
+        run.run_id,
+        [TrainedStep(loss=losses[row["step"]], **row) for row in planned.to_pylist() if row["step"] in losses],
+    )

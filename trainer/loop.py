@@ -7,10 +7,13 @@ steps and no schedule). Each stage starts with a fresh optimiser, as two runs on
 """
 
 import json
+import resource
 import shutil
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,26 +23,33 @@ from safetensors import SafetensorError
 
 from mining.hardware import Hardware
 from synth.records import SkiffError
-from synth.screen import progress
+from synth.screen import progress as progress_bar
 from trainer.batches import Plan, Step, make_plan, write_plan
 from trainer.checkpoint import (
     RUN_FILE,
-    Checkpoint,
+    Progress,
     cut_log,
     is_finished,
     load_checkpoint,
+    read_progress,
     remove_run_folder,
     run_folder,
     save_checkpoint,
     write_atomically,
 )
 from trainer.config import Config, Stage
+from trainer.dev import measure
 from trainer.encoder import Encoder, choose_hardware, load_encoder
 from trainer.export import export_model
-from trainer.gradients import add_gradients
+from trainer.gradients import NotFinite, add_gradients
+from trainer.ranks import Ranks, joined, local_device
 from trainer.release import Release
-from trainer.texts import read_batch
+from trainer.sharding import clip, shard, whole_weights
+from trainer.texts import Batch, read_batch
+from trainer.tracking import BOARD, tracked
 
+Row = dict[str, Any]
+Tell = Callable[[Row], None]
 LOG = "metrics.jsonl"
 FEWEST_LOSSES = 8  # steps of a task from which its loss says anything
 
@@ -67,28 +77,36 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-def train(release: Release, config: Config, output: Path) -> Outcome:
+def train(release: Release, config: Config, output: Path, *, trackers: Sequence[str] = ()) -> Outcome:
     """
-    Train as configured and write the model folder `output`; stopped anywhere, the same call goes on.
+    Train as configured and write the model folder `output`; stopped anywhere, the same call goes on. Under `torchrun`
+    every process calls this, and the first one writes. `trackers` are told the log, too: see trainer/tracking.py.
 
     Raises:
         UserError: the configuration does not fit the release, the machine or the model; the output is another run's.
         SkiffError: the loss is not finite, memory or disk did not suffice.
     """
     plan = make_plan(release, config)
-    hardware = choose_hardware(config.device, config.precision)
+    hardware = choose_hardware(local_device(config.device), config.precision)
     identity = _identity(release, config, plan, hardware)
     if finished := is_finished(output, identity):
         remove_run_folder(output)  # of a run that was killed between its last two steps
         return _outcome(output, plan, hardware, finished, 0)
-    torch.manual_seed(config.seed)  # a pooler that the model's file lacks is drawn at random
-    encoder = load_encoder(config.model, hardware)
+    torch.manual_seed(config.seed)  # low-rank updates begin at random
+    encoder = load_encoder(
+        config.model, hardware, bidirectional=config.attention == "full", pooling=config.pooling, lora=config.lora_rank
+    )
     try:
-        with run_folder(output, identity) as folder:
-            resumed_at = _run_steps(encoder, plan, release, config, folder)
-            model = _write_model(encoder, plan, release, config, identity, folder)
-            model.rename(output)
-            remove_run_folder(output)
+        with joined(hardware.device) as ranks, run_folder(output, identity, ranks) as folder:
+            if config.sharded and ranks.size > 1:
+                encoder = shard(encoder)
+            run = _Run(encoder, plan, release, config, folder, ranks, tuple(trackers))
+            resumed_at = run.train()
+            model = _write_model(encoder, plan, release, config, identity, folder, ranks)
+            if ranks.is_first:
+                model.rename(output)
+                remove_run_folder(output)
+            ranks.wait()
     except (OSError, SafetensorError) as error:  # a full disk above all
         raise SkiffError(f"cannot write {output}: {error}: mend that and run the same command again") from None
     return _outcome(output, plan, hardware, finished, resumed_at)
@@ -97,10 +115,11 @@ def train(release: Release, config: Config, output: Path) -> Outcome:
 def _identity(release: Release, config: Config, plan: Plan, hardware: Hardware) -> dict[str, Any]:
     """What makes two runs the same one: all settings but those that change speed and memory alone."""
     settings = asdict(config)
-    for key in ("device", "precision", "mini_batch_tokens", "gradient_cache", "checkpoint_steps"):
+    of_the_machine = ("device", "precision", "mini_batch_tokens", "gradient_cache", "sharded")
+    for key in (*of_the_machine, "checkpoint_steps", "keep_checkpoints"):
         del settings[key]  # of device and precision it matters what they came to
     return {
-        "format": 1,
+        "format": 2,
         "release": {"name": release.name, "digest": release.digest},
         "config": json.loads(json.dumps(settings)),  # tuples become lists, as they come back from a file
         "plan": plan.digest,
@@ -116,91 +135,192 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 def _optimizer(encoder: Encoder, config: Config) -> torch.optim.AdamW:
-    parameters = list(encoder.model.parameters())
+    parameters = [weight for weight in encoder.model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in parameters if weight.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [weight for weight in parameters if weight.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
-def _run_steps(encoder: Encoder, plan: Plan, release: Release, config: Config, folder: Path) -> int:
-    """Train the steps that the checkpoint does not cover; returns the step of that checkpoint, 0 if there was none."""
-    checkpoint = load_checkpoint(folder)
-    done = checkpoint.step if checkpoint else 0
-    if checkpoint:
-        encoder.model.load_state_dict(checkpoint.model)
-    cut_log(folder / LOG, done)
-    with progress("training", len(plan.steps)) as advance, (folder / LOG).open("a", encoding="utf-8") as log:
-        advance(done)
-        for stage_steps in _by_stage(plan.steps[done:]):
-            optimizer = _optimizer(encoder, config)
-            if checkpoint and plan.steps[done - 1].stage == stage_steps[0].stage:
-                optimizer.load_state_dict(checkpoint.optimizer)
-            for step in stage_steps:
-                row = _train_step(encoder, optimizer, step, _step_in_stage(plan, step), release, config)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The steps of a run, from wherever its latest checkpoint is."""
+
+    encoder: Encoder
+    plan: Plan
+    release: Release
+    config: Config
+    folder: Path
+    ranks: Ranks
+    trackers: tuple[str, ...]
+
+    def train(self) -> int:
+        """
+        Train what the checkpoint does not cover; returns the step of that checkpoint, 0 if there was none. Ends with
+        the best weights, where there were evaluations, else with the last.
+        """
+        there = read_progress(self.folder) or Progress(0)
+        left = [step for step in self.plan.steps if step.number > there.step and step.stage != there.ended_stage]
+        optimizer, stage = None, 0
+        if there.step:
+            stage = self.plan.steps[there.step - 1].stage
+            goes_on = bool(left) and left[0].stage == stage
+            optimizer = _optimizer(self.encoder, self.config) if goes_on else None
+            load_checkpoint(self.folder, there.step, self.encoder.model, optimizer)
+        progress = there
+        with self._told(there.step) as tell, self._bar() as advance:
+            advance(len(self.plan.steps) - len(left))
+            for step in left:
+                advance(1)
+                if step.stage == progress.ended_stage:
+                    continue
+                if optimizer is None or step.stage != stage:
+                    optimizer, stage = _optimizer(self.encoder, self.config), step.stage
+                tell(self._train_step(optimizer, step))
+                progress = self._looked_at(replace(progress, step=step.number), tell)
+                if self._is_kept(progress):
+                    keep = self.config.keep_checkpoints
+                    save_checkpoint(self.folder, progress, self.encoder.model, optimizer, self.ranks, keep=keep)
+        if progress.best_step and progress.best_step != progress.step:
+            load_checkpoint(self.folder, progress.best_step, self.encoder.model, None)
+        return there.step
+
+    @contextmanager
+    def _told(self, done: int) -> Iterator[Tell]:
+        """What is told of each step: by the first process, to the log and to trackers."""
+        if not self.ranks.is_first:
+            yield lambda row: None
+            return
+        cut_log(self.folder / LOG, done)
+        with (self.folder / LOG).open("a", encoding="utf-8") as log, tracked(self.folder, self.trackers) as track:
+
+            def tell(row: Row) -> None:
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-                if step.number % config.checkpoint_steps == 0 or step is plan.steps[-1]:
-                    state = Checkpoint(step.number, encoder.model.state_dict(), optimizer.state_dict())
-                    save_checkpoint(folder, state)
-                advance(1)
-    return done
+                track(row)
+
+            yield tell
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[int], None]]:
+        if not self.ranks.is_first:
+            yield lambda steps: None
+            return
+        with progress_bar("training", len(self.plan.steps)) as advance:
+            yield advance
+
+    def _train_step(self, optimizer: torch.optim.AdamW, step: Step) -> Row:
+        """One gradient step; returns its line of the log."""
+        start = time.monotonic()
+        stage = self.config.stages[step.stage - 1]
+        rate = learning_rate(stage, step.number - self._first(step.stage) + 1)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = read_batch(self.release, step, self.config)
+        model, config = self.encoder.model, self.config
+        try:
+            measured = add_gradients(
+                self.encoder,
+                batch,
+                token_budget=config.mini_batch_tokens,
+                cached=config.gradient_cache,
+                ranks=self.ranks,
+            )
+        except torch.OutOfMemoryError:
+            raise SkiffError(
+                f"step {step.number}: the memory of {self.encoder.hardware.device} does not suffice: lower"
+                " mini_batch_tokens" + ("" if config.gradient_cache else " or set gradient_cache = true")
+            ) from None
+        except NotFinite as error:
+            raise SkiffError(f"step {step.number}: {error}; its batch is in {self._keep_batch(step, batch)}") from None
+        norm = clip(model.parameters(), config.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds = time.monotonic() - start
+        return {
+            "step": step.number,
+            "stage": step.stage,
+            "task": str(step.task),
+            "dataset": step.dataset,
+            "samples": len(step.row_B),
+            "loss": measured.loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens": measured.tokens,
+            "slots": measured.slots,
+            "cut": measured.num_cut,
+            "tokens_per_second": round(measured.tokens / seconds, 1),
+            "memory_mb": memory_mb(self.encoder.hardware),
+            "seconds": round(seconds, 4),
+        }
+
+    def _first(self, stage: int) -> int:
+        """The number of a stage's first step."""
+        return 1 + sum(each.steps for each in self.config.stages[: stage - 1])
+
+    def _keep_batch(self, step: Step, batch: Batch) -> Path:
+        """Write down what a step was given, for whoever looks for the reason why it failed."""
+        path = self.folder / "failed-batch.json"
+        told = {
+            "step": step.number,
+            "task": str(step.task),
+            "dataset": step.dataset,
+            "sample_ids": self.release.samples[step.task].column("sample_id").take(step.row_B).to_pylist(),
+            "texts": batch.texts,
+        }
+        if self.ranks.is_first:
+            write_atomically(path, json.dumps(told, indent=2, ensure_ascii=False).encode())
+        return path
+
+    def _looked_at(self, progress: Progress, tell: Tell) -> Progress:
+        """Measure the model where that is due, and see what follows: the best so far, or the end of the stage."""
+        config, step = self.config, self.plan.steps[progress.step - 1]
+        ends = progress.step + 1 == self._first(step.stage + 1)
+        if not config.evaluate_steps or (progress.step % config.evaluate_steps and not ends):
+            return progress
+        scores = measure(self.encoder, self.plan, self.release, config)
+        score = self.ranks.as_the_first(fmean(scores.values()) if scores else 0.0)
+        tell({"step": progress.step, "stage": step.stage, "score": score, "scores": scores})
+        if score > progress.best_score:
+            return replace(progress, best_step=progress.step, best_score=score, num_worse=0)
+        num_worse = progress.num_worse + 1
+        if ends or (config.patience and num_worse >= config.patience):
+            return replace(progress, num_worse=0, ended_stage=step.stage)
+        return replace(progress, num_worse=num_worse)
+
+    def _is_kept(self, progress: Progress) -> bool:
+        at_a_step = progress.step % self.config.checkpoint_steps == 0 or progress.step == len(self.plan.steps)
+        stage = self.plan.steps[progress.step - 1].stage
+        return at_a_step or progress.step == progress.best_step or stage == progress.ended_stage
 
 
-def _by_stage(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
-    for stage in sorted({step.stage for step in steps}):
-        yield [step for step in steps if step.stage == stage]
-
-
-def _step_in_stage(plan: Plan, step: Step) -> int:
-    first = next(other.number for other in plan.steps if other.stage == step.stage)
-    return step.number - first + 1
-
-
-def _train_step(
-    encoder: Encoder, optimizer: torch.optim.AdamW, step: Step, in_stage: int, release: Release, config: Config
-) -> dict[str, Any]:
-    """One gradient step; returns its line of the log."""
-    start = time.monotonic()
-    rate = learning_rate(config.stages[step.stage - 1], in_stage)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    batch = read_batch(release, step, config)
-    try:
-        measured = add_gradients(encoder, batch, token_budget=config.mini_batch_tokens, cached=config.gradient_cache)
-    except torch.OutOfMemoryError:
-        raise SkiffError(
-            f"step {step.number}: the memory of {encoder.hardware.device} does not suffice: lower mini_batch_tokens"
-            + ("" if config.gradient_cache else " or set gradient_cache = true")
-        ) from None
-    norm = torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), config.max_gradient_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    seconds = time.monotonic() - start
-    return {
-        "step": step.number,
-        "stage": step.stage,
-        "task": str(step.task),
-        "dataset": step.dataset,
-        "samples": len(step.row_B),
-        "loss": measured.loss,
-        "learning_rate": rate,
-        "gradient_norm": norm.item(),
-        "tokens": measured.tokens,
-        "tokens_per_second": round(measured.tokens / seconds, 1),
-        "seconds": round(seconds, 4),
-    }
+def memory_mb(hardware: Hardware) -> int:
+    """The most memory that this process took so far: of its GPU, else of the machine."""
+    if hardware.device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
 def _write_model(
-    encoder: Encoder, plan: Plan, release: Release, config: Config, identity: dict[str, Any], folder: Path
+    encoder: Encoder,
+    plan: Plan,
+    release: Release,
+    config: Config,
+    identity: dict[str, Any],
+    folder: Path,
+    ranks: Ranks,
 ) -> Path:
     """Write the whole model folder within the run's, from where it can be moved to its place in one go."""
     model = folder / "model"
+    weights = whole_weights(encoder.model) if config.sharded and ranks.size > 1 else None
+    if not ranks.is_first:
+        return model
     shutil.rmtree(model, ignore_errors=True)  # half an export of a run that was killed
     model.mkdir()
     shutil.copy(folder / LOG, model / LOG)
+    if (folder / BOARD).exists():
+        shutil.copytree(folder / BOARD, model / BOARD)
     write_plan(plan, release, model / "steps.parquet")
     record = identity | {
         "config": asdict(config),
@@ -208,16 +328,18 @@ def _write_model(
         "sources": list(release.sources),
         "made_bidirectional": encoder.made_bidirectional,
         "hardware_reason": encoder.hardware.reason,
+        "processes": ranks.size,
         "seconds": round(sum(row["seconds"] for row in read_log(model)), 1),
     }
     write_atomically(model / RUN_FILE, json.dumps(record, indent=2, ensure_ascii=False).encode())
-    export_model(encoder, release, config, model)
+    export_model(encoder, release, config, model, weights)
     return model
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The log of a run, a row for each step."""
-    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+def read_log(folder: Path) -> list[Row]:
+    """The log of a run, a row for each step; evaluations are left out."""
+    rows = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if "loss" in row]
 
 
 def _outcome(output: Path, plan: Plan, hardware: Hardware, already_finished: bool, resumed_at: int) -> Outcome:

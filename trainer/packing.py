@@ -114,8 +114,8 @@ def attend(
     if device == "cuda" and torch.is_autocast_enabled("cuda"):
         return _varlen(query_1HTD, key_1HTD, value_1HTD, pack, scaling, causal=causal), None
     with torch.autocast(device, enabled=False):  # on CPUs short texts are slower in bf16
-        parts = (each[0].transpose(0, 1).float() for each in (query_1HTD, key_1HTD, value_1HTD))
-        out_THD = _by_groups(*parts, pack, scaling, causal=causal)
+        query, key, value = (each[0].transpose(0, 1).float() for each in (query_1HTD, key_1HTD, value_1HTD))
+        out_THD = _by_groups(query, key, value, pack, scaling, causal=causal)
     return out_THD[None].to(value_1HTD.dtype), None
 
 
@@ -143,7 +143,8 @@ def _by_groups(
     for group in pack.groups:
         if group.token_NL is None:
             size = (group.num_texts, group.longest)
-            parts = [each[group.start : group.end].unflatten(0, size) for each in (query_THD, key_THD, value_THD)]
+            rows = slice(group.start, group.end)
+            parts = [torch.unflatten(each[rows], 0, size) for each in (query_THD, key_THD, value_THD)]
         else:
             parts = [each[group.token_NL] for each in (query_THD, key_THD, value_THD)]
         query, key, value = (each.transpose(1, 2) for each in parts)
@@ -163,4 +164,4 @@ def register() -> None:
     """Make the attention known to transformers, by its name."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(ATTENTION, attend)  # type: ignore[arg-type]
+    AttentionInterface.register(ATTENTION, attend)

@@ -73,12 +73,32 @@ def _read_samples(path: Path, task: Task) -> "pa.Table | None":
         table = found.read(columns=[name for name in wanted.names if name not in missing])
         for name in missing:
             table = table.append_column(name, pa.array([[]] * len(table), wanted.field(name).type))
+        told = _scores(table.column("negatives")) if task is Task.RETRIEVAL else {}
         table = pa.table([_as_type(table.column(field.name), field.type) for field in wanted], schema=wanted)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}: make the release again") from None
     for column, row in _flaws(table):
         raise UserError(f"{path}, row {row}: {column} is blank or no number: make the release again")
+    for name, column in told.items():
+        table = table.append_column(name, column)
     return table
+
+
+def _scores(negatives: "pa.ChunkedArray") -> "dict[str, pa.Array]":
+    """What mining scored each negative, and beside it the sample's positive; null where it did not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = pa.concat_arrays(negatives.chunks) if negatives.num_chunks else pa.array([], negatives.type)
+    found = {}
+    for name, field in (("negative_scores", "score"), ("positive_scores", "positive_score")):
+        kind = array.type.value_type
+        if pa.types.is_struct(kind) and kind.get_field_index(field) >= 0:
+            values = pc.struct_field(array.values, field).cast(pa.float64())
+        else:
+            values = pa.nulls(len(array.values), pa.float64())
+        found[name] = pa.ListArray.from_arrays(array.offsets, values)
+    return found
 
 
 def _as_type(column: "pa.ChunkedArray", wanted: "pa.DataType") -> "pa.Array":

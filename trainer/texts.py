@@ -7,16 +7,17 @@ the dimension of an embedding.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from synth.records import Task, normalise
 from trainer.batches import Step
 from trainer.config import Config
-from trainer.losses import class_masked_info_nce, cosent, info_nce
+from trainer.losses import class_masked_info_nce, cosent, info_nce, margin_mse, score_kl
 from trainer.release import Release
 
 Loss = Callable[[Tensor], Tensor]
@@ -63,10 +64,23 @@ def read_batch(release: Release, step: Step, config: Config) -> Batch:
     """
     samples = release.samples[step.task].take(step.row_B).to_pylist()
     if step.task is Task.RETRIEVAL:
-        return _retrieval(samples, step, config)
-    if step.task is Task.STS:
-        return _sts(samples, config)
-    return _classification(samples, step, release, config)
+        batch = _retrieval(samples, step, config)
+    elif step.task is Task.STS:
+        batch = _sts(samples, config)
+    else:
+        batch = _classification(samples, step, release, config)
+    return replace(batch, loss=_nested(batch.loss, config.matryoshka)) if config.matryoshka else batch
+
+
+def _nested(loss: Loss, sizes: Sequence[int]) -> Loss:
+    """The mean loss of all dimensions and of the first so many, normalised again (Matryoshka, arXiv 2205.13147)."""
+
+    def mean_loss(embedding_TD: Tensor) -> Tensor:
+        kept = [size for size in sizes if size < embedding_TD.shape[1]]
+        each = [loss(normalize(embedding_TD[:, :size], dim=-1)) for size in kept]
+        return torch.stack([loss(embedding_TD), *each]).mean()
+
+    return mean_loss
 
 
 def _retrieval(samples: list[dict[str, Any]], step: Step, config: Config) -> Batch:
@@ -80,9 +94,10 @@ def _retrieval(samples: list[dict[str, Any]], step: Step, config: Config) -> Bat
         passages.place(sample["positives"][chosen], config.passage_tokens)
         for sample, chosen in zip(samples, step.positive_B, strict=True)
     ]
-    for sample, chosen_N in zip(samples, step.negative_BN, strict=True):
-        for chosen in chosen_N[chosen_N >= 0]:
-            passages.place(sample["negatives"][chosen], config.passage_tokens)
+    negative = [
+        [passages.place(sample["negatives"][chosen], config.passage_tokens) for chosen in chosen_N[chosen_N >= 0]]
+        for sample, chosen_N in zip(samples, step.negative_BN, strict=True)
+    ]
     answers = torch.zeros(len(samples), len(passages.texts), dtype=torch.bool)
     for row, sample in enumerate(samples):
         for text in sample["positives"]:
@@ -90,24 +105,64 @@ def _retrieval(samples: list[dict[str, Any]], step: Step, config: Config) -> Bat
             if place is not None:
                 answers[row, place] = True
     num_queries = len(queries.texts)
+    taught = _taught(samples, step, positive, negative) if config.distillation != "none" else None
 
     def loss(embedding_TD: Tensor) -> Tensor:
         device = embedding_TD.device
         query_B = torch.tensor(query, device=device)
-        return info_nce(
+        contrast = info_nce(
             embedding_TD[query_B],
             embedding_TD[num_queries:],
             torch.tensor(positive, device=device),
             temperature=config.temperature,
             answers_BM=answers.to(device),
             same_query_BB=query_B[:, None] == query_B[None, :],
+            document_negatives=config.document_negatives,
+            margin=config.false_negative_margin or None,
         )
+        if taught is None:
+            return contrast
+        told = _distilled(embedding_TD[query_B], embedding_TD[num_queries:], taught, config)
+        return contrast + config.distillation_weight * told
 
     return Batch(
         (*queries.texts, *passages.texts),
         (config.query_tokens,) * num_queries + (config.passage_tokens,) * len(passages.texts),
         loss,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """Of each query its positive and its negatives, as places among the passages, and the miner's scores of them."""
+
+    place_BN: Tensor  # any place where there is no negative
+    score_BN: Tensor  # NaN there, and where no score was stored
+
+
+def _taught(
+    samples: list[dict[str, Any]], step: Step, positive: Sequence[int], negative: Sequence[Sequence[int]]
+) -> _Taught:
+    width = 1 + max(map(len, negative), default=0)
+    place_BN = torch.zeros(len(samples), width, dtype=torch.int64)
+    score_BN = torch.full((len(samples), width), torch.nan)
+    for row, (sample, chosen_N) in enumerate(zip(samples, step.negative_BN, strict=True)):
+        chosen = chosen_N[chosen_N >= 0].tolist()
+        place_BN[row, : 1 + len(chosen)] = torch.tensor([positive[row], *negative[row]])
+        scores, own = sample["negative_scores"], sample["positive_scores"]
+        known = [own[each] for each in chosen if own[each] is not None]
+        told = [known[0] if known else None, *(scores[each] for each in chosen)]
+        score_BN[row, : len(told)] = torch.tensor([torch.nan if each is None else each for each in told])
+    return _Taught(place_BN, score_BN)
+
+
+def _distilled(query_BD: Tensor, passage_MD: Tensor, taught: _Taught, config: Config) -> Tensor:
+    device = query_BD.device
+    passage_BND, score_BN = passage_MD[taught.place_BN.to(device)], taught.score_BN.to(device)
+    if config.distillation == "kl":
+        return score_kl(query_BD, passage_BND, score_BN, temperature=config.temperature)
+    margin_BN = score_BN[:, :1] - score_BN[:, 1:]
+    return margin_mse(query_BD, passage_BND[:, 0], passage_BND[:, 1:], margin_BN)
 
 
 def _sts(samples: list[dict[str, Any]], config: Config) -> Batch:

@@ -42,9 +42,9 @@ def sql(
 ) -> None:
     """
     Ask the store in SQL. The views are sources, passages, samples, statuses, revisions, negatives, negative_verdicts,
-    reviews, runs, run_steps, calls, failures, generations, rejections, minings, mining_candidates, pair_boundaries,
-    judgements, suggestions, judge_vs_people, triages, gold_samples, guidelines, roles, votes, relabellings, releases,
-    release_samples, lineage, eval_overlaps, near_duplicates.
+    reviews, runs, run_steps, training_steps, calls, failures, generations, rejections, minings, mining_candidates,
+    pair_boundaries, judgements, suggestions, judge_vs_people, triages, gold_samples, guidelines, roles, votes,
+    relabellings, releases, release_samples, lineage, eval_overlaps, near_duplicates.
 
     Nothing can be written, and no file outside the store can be read.
 

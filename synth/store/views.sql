@@ -92,6 +92,10 @@ CREATE OR REPLACE VIEW run_steps AS
 SELECT p.run_id, u.kind AS run_kind, p.step, p.seconds, p.number, p.detail, p.created_at
 FROM run_step p LEFT JOIN run u USING (run_id);
 
+-- One row for each sample of each step that a training run took.
+CREATE OR REPLACE VIEW training_steps AS
+SELECT t.run_id, t.step, t.stage, t.task, t.dataset, t.loss, unnest(t.sample_ids) AS sample_id FROM train_step t;
+
 CREATE OR REPLACE VIEW generations AS
 SELECT g.seed_id, g.num_samples, g.rejections, g.run_id, g.created_at FROM generated g;
 

@@ -7,11 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.release import Release
 
 ANIMALS = ["cat", "dog", "fox", "owl", "hen", "bee", "ant", "cow", "pig", "bat", "elk", "emu"]
 COLOURS = ["red", "blue", "green", "white", "black", "brown"]
@@ -22,8 +26,16 @@ model = "{model}"
 seed = 3
 device = "cpu"
 precision = "fp32"
+attention = "full"
+pooling = "mean"
+lora_rank = 0
 temperature = 0.05
 sts_temperature = 0.2
+document_negatives = false
+false_negative_margin = 0.0
+distillation = "none"
+distillation_weight = 1.0
+matryoshka = []
 size_exponent = 0.5
 hard_negatives = 2
 query_tokens = 32
@@ -32,7 +44,12 @@ weight_decay = 0.01
 max_gradient_norm = 1.0
 mini_batch_tokens = 128
 gradient_cache = true
+sharded = false
 checkpoint_steps = 4
+keep_checkpoints = 1
+dev_samples = 0
+evaluate_steps = 0
+patience = 0
 
 [[stages]]
 steps = 8
@@ -234,6 +251,22 @@ def write_config(tmp_path: Path, models: dict[str, Path]) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def config(write_config: Write) -> "Config":
+    """That configuration as it is."""
+    from trainer.config import read_config
+
+    return read_config(str(write_config()))
+
+
+@pytest.fixture
+def release(write_release: Write) -> "Release":
+    """That release as it is."""
+    from trainer.release import read_release
+
+    return read_release(write_release())
 
 
 def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

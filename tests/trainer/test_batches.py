@@ -12,18 +12,8 @@ import pytest
 from synth.records import Task, UserError
 from tests.trainer.conftest import Write, classification_rows, retrieval_rows, samples, sts_rows
 from trainer.batches import make_plan, write_plan
-from trainer.config import Config, Stage, read_config
+from trainer.config import Config, Stage
 from trainer.release import Release, read_release
-
-
-@pytest.fixture
-def release(write_release: Write) -> Release:
-    return read_release(write_release())
-
-
-@pytest.fixture
-def config(write_config: Write) -> Config:
-    return read_config(str(write_config()))
 
 
 def one_stage(config: Config, **changes: float) -> Config:

@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from synth.store.console import query
 from synth.workspace import Workspace
-from tests.trainer.conftest import Write, command
+from tests.trainer.conftest import Write, command, samples
 from trainer.cli import app, main
 
 
@@ -62,6 +64,28 @@ def test_in_a_workspace_training_is_recorded_with_its_release_whatever_comes_of_
     assert json.loads(rows[0]["counts"]) == {"steps": 16}
     manifest = json.loads((release / "manifest.json").read_text())
     assert json.loads(rows[0]["config"])["release_digest"] == manifest["digest"]
+
+
+def test_which_sample_went_into_which_step_is_asked_in_sql(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_release: Write,
+    write_config: Write,
+    tmp_path: Path,
+):
+    store = Workspace.create(tmp_path).store
+    tables = samples()
+    for row in (row for rows in tables.values() for row in rows):
+        row["sample_id"] = str(uuid5(NAMESPACE_URL, row["sample_id"]))
+    line = ["run", "--release", write_release(tables), "--config", write_config(), "-w", tmp_path, "--output"]
+    assert run(capsys, monkeypatch, *line, tmp_path / "model")[0] == 0
+    planned = pq.read_table(tmp_path / "model" / "steps.parquet").to_pylist()
+    found = query(store, "SELECT step, sample_id FROM training_steps JOIN runs USING (run_id) WHERE kind = 'train'")
+    assert sorted((row["step"], str(row["sample_id"])) for row in found.to_pylist()) == sorted(
+        (row["step"], sample_id) for row in planned for sample_id in row["sample_ids"]
+    )
+    assert run(capsys, monkeypatch, *line, tmp_path / "model")[0] == 0  # it is finished: nothing is recorded twice
+    assert query(store, "FROM training_steps").num_rows == found.num_rows
 
 
 @pytest.mark.slow

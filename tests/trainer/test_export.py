@@ -11,7 +11,7 @@ from mining.hardware import Hardware
 from synth.records import SkiffError
 from tests.trainer.conftest import INSTRUCTION, Write, samples
 from trainer.card import escape, model_card, write_card
-from trainer.config import Config, read_config
+from trainer.config import Config
 from trainer.encoder import Encoder, load_encoder, pool
 from trainer.export import export_model, query_prompts
 from trainer.release import Release, read_release
@@ -27,16 +27,6 @@ RUN = {
     "made_bidirectional": True,
     "seconds": 1.5,
 }
-
-
-@pytest.fixture
-def release(write_release: Write) -> Release:
-    return read_release(write_release())
-
-
-@pytest.fixture
-def config(write_config: Write) -> Config:
-    return read_config(str(write_config()))
 
 
 @pytest.fixture(params=["bert", "qwen"])

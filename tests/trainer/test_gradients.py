@@ -2,29 +2,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mining.hardware import Hardware
 from synth.records import SkiffError, Task
-from tests.trainer.conftest import Write
 from trainer.batches import make_plan
-from trainer.config import Config, read_config
+from trainer.config import Config
 from trainer.encoder import Encoder, load_encoder
 from trainer.gradients import Measured, add_gradients
-from trainer.release import Release, read_release
+from trainer.release import Release
 from trainer.texts import Batch, read_batch
-
-
-@pytest.fixture
-def config(write_config: Write) -> Config:
-    return read_config(str(write_config()))
-
-
-@pytest.fixture
-def release(write_release: Write) -> Release:
-    return read_release(write_release())
 
 
 def gradients(encoder: Encoder, batch: Batch, *, token_budget: int, cached: bool) -> tuple[Measured, torch.Tensor]:
@@ -49,6 +39,42 @@ def test_two_passes_over_mini_batches_give_the_gradient_of_one_pass_over_all(
         assert measured.tokens == whole.tokens
         assert (found - direct).norm() / direct.norm() < 1e-5
     assert direct.norm() > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matryoshka": (8, 16)},
+        {"distillation": "kl"},
+        {"distillation": "margin_mse", "distillation_weight": 3.0},
+        {"document_negatives": True, "false_negative_margin": 0.05},
+    ],
+)
+def test_what_can_be_added_to_the_loss_changes_it_and_goes_through_both_passes(
+    release: Release, config: Config, models: dict[str, Path], change: dict[str, Any]
+):
+    encoder = load_encoder(str(models["qwen"]), Hardware("cpu", "fp32", "a test"))
+    step = make_plan(release, config).steps[0]
+    plain = read_batch(release, step, config)
+    batch = read_batch(release, step, dataclasses.replace(config, **change))
+    usual, _ = gradients(encoder, plain, token_budget=10**6, cached=False)
+    whole, direct = gradients(encoder, batch, token_budget=10**6, cached=False)
+    measured, found = gradients(encoder, batch, token_budget=60, cached=True)
+    assert abs(whole.loss - usual.loss) > 1e-3
+    assert measured.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert (found - direct).norm() / direct.norm() < 1e-5
+
+
+def test_a_loss_of_fewer_dimensions_is_that_of_the_first_ones(
+    release: Release, config: Config, models: dict[str, Path]
+):
+    encoder = load_encoder(str(models["qwen"]), Hardware("cpu", "fp32", "a test"))
+    for step in make_plan(release, config).steps[::5]:
+        batch = read_batch(release, step, config)
+        vectors = encoder.embed(encoder.tokenise(batch.texts, batch.max_tokens)).detach()
+        nested = read_batch(release, step, dataclasses.replace(config, matryoshka=(8, 512))).loss(vectors)
+        short = batch.loss(torch.nn.functional.normalize(vectors[:, :8], dim=-1))
+        assert nested.item() == pytest.approx((batch.loss(vectors) + short).item() / 2)  # 512 are more than it has
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(

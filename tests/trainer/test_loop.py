@@ -3,33 +3,29 @@
 import dataclasses
 import fcntl
 import json
+import math
 import os
+import pickle
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from synth.records import SkiffError, UserError
-from tests.trainer.conftest import Write, command
-from trainer.checkpoint import load_checkpoint
-from trainer.config import Config, read_config
+from tests.trainer.conftest import Write, classification_rows, command, retrieval_rows
+from trainer.checkpoint import load_checkpoint, read_progress
+from trainer.config import Config
 from trainer.loop import Outcome, learning_rate, read_log, train
 from trainer.release import Release, read_release
-
-
-@pytest.fixture
-def config(write_config: Write) -> Config:
-    return read_config(str(write_config()))
-
-
-@pytest.fixture
-def release(write_release: Write) -> Release:
-    return read_release(write_release())
 
 
 @pytest.fixture
@@ -130,9 +126,8 @@ def test_a_run_under_way_is_refused_to_another_configuration_and_to_a_second_pro
     release: Release, config: Config, tmp_path: Path
 ):
     folder = tmp_path / "model.training"
-    folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"format": 1, "release": {"name": "other"}}))
-    (folder / "checkpoint.pt").write_bytes(b"")
+    (folder / "checkpoints" / "step-00000004").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"format": 2, "release": {"name": "other"}}))
     with pytest.raises(UserError, match=r"model\.training holds a run with another release"):
         train(release, config, tmp_path / "model")
     with (folder / "lock").open("w") as lock:
@@ -145,7 +140,7 @@ def test_a_run_that_came_to_no_checkpoint_is_in_nobodys_way(release: Release, co
     with pytest.raises(UserError, match="no model"):
         train(release, dataclasses.replace(config, model="./nowhere"), tmp_path / "model")
     (tmp_path / "model.training").mkdir()
-    (tmp_path / "model.training" / "run.json").write_text(json.dumps({"format": 1, "release": {"name": "other"}}))
+    (tmp_path / "model.training" / "run.json").write_text(json.dumps({"format": 2, "release": {"name": "other"}}))
     (tmp_path / "model.training" / "metrics.jsonl").write_text('{"step": 1}\n{"st')
     assert train(release, config, tmp_path / "model").num_steps == 16
     assert len(losses(tmp_path / "model")) == 16
@@ -163,7 +158,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # no file may grow beyond; a checkpoint would
     try:
-        with pytest.raises(SkiffError, match=r"cannot write .*checkpoint\.pt\.part: .*: free space"):
+        with pytest.raises(SkiffError, match=r"cannot write .*checkpoints/unfinished: .*: free space"):
             train(release, config, tmp_path / "full")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -171,13 +166,75 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
 
 
 def test_a_damaged_checkpoint_is_told(release: Release, config: Config, tmp_path: Path):
-    (tmp_path / "model.training").mkdir()
-    (tmp_path / "model.training" / "checkpoint.pt").write_bytes(b"PK not really")
+    home = tmp_path / "model.training" / "checkpoints" / "step-00000004"
+    home.mkdir(parents=True)
     (tmp_path / "model.training" / "run.json").write_text("{}")
     with pytest.raises(UserError, match="holds a run with another"):
         train(release, config, tmp_path / "model")
     with pytest.raises(SkiffError, match="is damaged: remove"):
-        load_checkpoint(tmp_path / "model.training")
+        read_progress(tmp_path / "model.training")
+    for content in (b"", b"PK not really", pickle.dumps({"a": 1})):
+        (home / ".metadata").write_bytes(content)
+        with pytest.raises(SkiffError, match="is damaged: remove"):
+            load_checkpoint(tmp_path / "model.training", 4, torch.nn.Linear(2, 2), None)
+
+
+ONE = retrieval_rows("one", 1)[0] | {"negatives": []}
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"retrieval": [row | {"negatives": []} for row in retrieval_rows("animals", 20)]}, "other gets every batch"),
+        ({"retrieval": [*retrieval_rows("animals", 20), ONE]}, "one is left out: its one sample has no negative"),
+        ({"retrieval": retrieval_rows("a", 9), "classification": classification_rows("m", 6, 1)}, "m is left out"),
+        ({"retrieval": retrieval_rows("animals", 3)}, "batches of 3, all that it has"),
+    ],
+)
+def test_a_release_of_little_is_trained_on_as_far_as_it_goes_and_the_rest_is_told(
+    write_release: Write, config: Config, tmp_path: Path, tables: dict[str, Any], told: str
+):
+    outcome = train(read_release(write_release(tables)), config, tmp_path / "model")
+    assert any(told in note for note in outcome.notes)
+    assert all(math.isfinite(loss) for loss in losses(outcome.output))
+
+
+def test_a_release_of_one_text_is_refused(write_release: Write, config: Config, tmp_path: Path):
+    release = read_release(write_release({"retrieval": [ONE]}))
+    with pytest.raises(UserError, match="stage 1 finds no retrieval samples"):
+        train(release, config, tmp_path / "model")
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_long_texts_are_cut_and_counted(release: Release, config: Config, tmp_path: Path):
+    stages = config.stages[:1]
+    for tokens, is_cut in ((16, True), (120, False)):
+        settings = dataclasses.replace(config, query_tokens=tokens, passage_tokens=tokens, stages=stages)
+        rows = read_log(train(release, settings, tmp_path / f"model-{tokens}").output)
+        assert all((row["cut"] > row["samples"]) is is_cut for row in rows)
+    assert sum(row["cut"] for row in rows) == 0
+
+
+def test_a_batch_whose_loss_is_not_finite_is_kept_for_whoever_looks_for_the_reason(
+    release: Release, config: Config, tmp_path: Path
+):
+    wild = tuple(dataclasses.replace(stage, learning_rate=1e30) for stage in config.stages)
+    with pytest.raises(SkiffError, match=r"step \d+: the loss is nan: .*; its batch is in .*failed-batch\.json"):
+        train(release, dataclasses.replace(config, stages=wild), tmp_path / "model")
+    kept = json.loads((tmp_path / "model.training" / "failed-batch.json").read_text())
+    assert kept["dataset"] in ("animals", "beasts") and len(kept["sample_ids"]) == 8
+    assert any("tales" in text for text in kept["texts"])
+
+
+def test_a_model_without_a_padding_token_is_trained(
+    release: Release, config: Config, tmp_path: Path, models: dict[str, Path]
+):
+    folder = tmp_path / "unpadded"
+    shutil.copytree(models["qwen"], folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": None, "eos_token": None}))
+    changed = dataclasses.replace(config, model=str(folder), stages=config.stages[:1])
+    assert train(release, changed, tmp_path / "model").num_steps == 8
 
 
 def test_what_a_killed_run_left_beside_a_finished_model_is_cleared_away(
@@ -198,25 +255,31 @@ def test_a_rate_that_makes_the_loss_explode_is_told_not_trained_through(
 
 
 @pytest.mark.slow
-def test_a_run_killed_twice_and_started_again_ends_with_the_bits_of_one_that_was_not(
+def test_a_run_killed_ten_times_at_any_moment_ends_with_the_bits_of_one_that_was_not(
     write_release: Write, write_config: Write, tmp_path: Path
 ):
-    # Steps of a real length, so that the kill falls between two of them.
-    path = write_config(("batch_size = 8", "batch_size = 36"), ("mini_batch_tokens = 128", "mini_batch_tokens = 48"))
+    # Steps of a real length, and a checkpoint after each: kills fall into steps, into checkpoints and between them.
+    path = write_config(
+        ("batch_size = 8", "batch_size = 36"),
+        ("mini_batch_tokens = 128", "mini_batch_tokens = 48"),
+        ("checkpoint_steps = 4", "checkpoint_steps = 1"),
+    )
     line = ["run", "--release", write_release(), "--config", path, "--output"]
     whole = command(*line, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    for steps in (6, 11):  # before and after the change of stage; checkpoints are at 4, 8 and 12
-        _kill_after(steps, [*line, tmp_path / "model"], tmp_path / "model.training" / "metrics.jsonl")
+    chance = random.Random(7)
+    for number in range(10):
+        log = tmp_path / "model.training" / "metrics.jsonl"
+        _kill_after(number + 1, chance.uniform(0, 0.3), [*line, tmp_path / "model"], log)
     resumed = command(*line, tmp_path / "model", "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["resumed_at"] in (8, 12)
+    assert 9 <= json.loads(resumed.stdout)["resumed_at"] < 16
     assert losses(tmp_path / "model") == losses(tmp_path / "whole")
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "model"))
     assert all(first[name].equal(second[name]) for name in first)
 
 
-def _kill_after(steps: int, arguments: list[object], log: Path) -> None:
+def _kill_after(steps: int, seconds: float, arguments: list[object], log: Path) -> None:
     code = "from trainer.cli import main; main()"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment) as process:
@@ -224,4 +287,5 @@ def _kill_after(steps: int, arguments: list[object], log: Path) -> None:
         while not log.exists() or log.read_bytes().count(b"\n") < steps:
             assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
             time.sleep(0.005)
+        time.sleep(seconds)
         process.send_signal(signal.SIGKILL)

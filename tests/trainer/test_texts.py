@@ -11,15 +11,10 @@ from torch.nn.functional import normalize
 from synth.records import Task
 from tests.trainer.conftest import ANIMALS, INSTRUCTION, Write, columns, passage, samples
 from trainer.batches import Step, make_plan
-from trainer.config import Config, read_config
+from trainer.config import Config
 from trainer.losses import info_nce
 from trainer.release import read_release
 from trainer.texts import read_batch
-
-
-@pytest.fixture
-def config(write_config: Write) -> Config:
-    return read_config(str(write_config()))
 
 
 def retrieval_step(rows: list[int], positives: list[int], negatives: list[list[int]]) -> Step:

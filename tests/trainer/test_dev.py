@@ -1,0 +1,82 @@
+"""Measured while it trains: what is held out, what the score decides, and that a killed run decides alike."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from mining.hardware import Hardware
+from synth.records import Task, UserError
+from tests.trainer.conftest import Write
+from trainer.batches import make_plan
+from trainer.config import Config, check_config, read_config
+from trainer.dev import measure
+from trainer.encoder import load_encoder
+from trainer.loop import train
+from trainer.release import Release
+
+
+@pytest.fixture
+def config(write_config: Write) -> Config:
+    path = write_config(("dev_samples = 0", "dev_samples = 4"), ("evaluate_steps = 0", "evaluate_steps = 3"))
+    return read_config(str(path))
+
+
+def evaluations(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "score" in row]
+
+
+def test_held_out_samples_are_in_no_step_and_the_notes_say_how_many(release: Release, config: Config):
+    plan = make_plan(release, config)
+    assert {key: len(rows) for key, rows in plan.dev.items()} == {
+        (Task.RETRIEVAL, "animals"): 3,  # a tenth of 36: the others have too few
+        (Task.CLASSIFICATION, "moods"): 2,
+    }
+    for (task, name), held_out in plan.dev.items():
+        steps = [step for step in plan.steps if (step.task, step.dataset) == (task, name)]
+        used = np.concatenate([step.row_B for step in steps])
+        assert not np.isin(held_out, used).any()
+    assert "retrieval animals: 3 samples are held out to measure on" in plan.notes
+    assert make_plan(release, dataclasses.replace(config, dev_samples=0)).dev == {}
+
+
+def test_a_model_that_was_trained_scores_higher(release: Release, config: Config, tmp_path: Path):
+    plan = make_plan(release, config)
+    before = load_encoder(config.model, Hardware("cpu", "fp32", "a test"))
+    scores = measure(before, plan, release, config)
+    assert set(scores) == {"retrieval animals", "classification moods"}
+    assert all(0 <= score <= 1 for score in scores.values())
+    found = evaluations(train(release, config, tmp_path / "model").output)
+    assert [row["step"] for row in found] == [3, 6, 8, 9, 12, 15, 16]
+    assert found[-1]["score"] >= sum(scores.values()) / 2
+
+
+def test_the_best_weights_are_what_is_written(
+    release: Release, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = dataclasses.replace(config, evaluate_steps=4, checkpoint_steps=5)
+    scores = iter([0.1, 0.5, 0.3, 0.5])
+    monkeypatch.setattr("trainer.loop.measure", lambda *_: {"a set": next(scores)})
+    folder = train(release, config, tmp_path / "model").output
+    assert [row["score"] for row in evaluations(folder)] == [0.1, 0.5, 0.3, 0.5]
+    monkeypatch.undo()
+    alone = train(release, dataclasses.replace(config, stages=config.stages[:1]), tmp_path / "alone").output
+    first, second = (load_file(path / "model.safetensors") for path in (folder, alone))
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_stage_ends_when_nothing_gets_better(release: Release, config: Config, tmp_path: Path):
+    still = tuple(dataclasses.replace(stage, learning_rate=1e-12) for stage in config.stages)
+    config = dataclasses.replace(config, stages=still, evaluate_steps=1, patience=2)
+    outcome = train(release, config, tmp_path / "model")
+    assert [row["step"] for row in evaluations(outcome.output)] == [1, 2, 3, 9, 10]
+    assert outcome.num_steps == 16
+
+
+def test_evaluations_need_samples_that_are_held_out(config: Config):
+    with pytest.raises(UserError, match="evaluate_steps needs dev_samples"):
+        check_config(dataclasses.replace(config, dev_samples=0), "options")
