@@ -8,20 +8,22 @@ and errors to standard error, so that a pipe carries results alone.
 import io
 import os
 import sys
+import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
 import typer
 
 from synth.records import SkiffError, UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 PIPE_WIDTH = 400
+SILENCE = 30  # seconds without a line, where there is no bar
 INTERRUPTED = 130  # what a shell reports of a process that Ctrl-C ended
 
 
@@ -200,12 +202,18 @@ def new_table(columns: Sequence[str], *, numeric: Sequence[bool] = (), gap: int 
     return table
 
 
+class Advance(Protocol):
+    """Moves a progress bar on by so many steps, and shows beside it what is told of the latest."""
+
+    def __call__(self, steps: int, told: str = "") -> None: ...
+
+
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int | None) -> Iterator[Advance]:
     """
     A progress bar with rate and, where the total is known, time left, on standard error; yields what advances it.
 
-    Where standard error is no terminal, one line is written when it ends.
+    Where standard error is no terminal, one line is written when it ends, and one each half minute of what is told.
     """
     from rich.progress import (
         BarColumn,
@@ -226,15 +234,21 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
 
     screen = console(stderr=True)
     if not screen.is_terminal:
-        done = 0
+        done, spoken = 0, time.monotonic()
 
-        def count(step: int) -> None:
-            nonlocal done
-            done += step
+        def say_how_far(told: str) -> None:
+            with suppress(OSError):  # the work is done, whether this can be said or not
+                sys.stderr.write(f"{description}: {done}{'' if total is None else f' of {total}'}{told}\n")
+
+        def count(steps: int, told: str = "") -> None:
+            nonlocal done, spoken
+            done += steps
+            if told and time.monotonic() - spoken >= SILENCE:
+                spoken = time.monotonic()
+                say_how_far(f"; {printable(told)}")
 
         yield count
-        with suppress(OSError):  # the work is done, whether this can be said or not
-            sys.stderr.write(f"{description}: {done}{'' if total is None else f' of {total}'}\n")
+        say_how_far("")
         return
     columns = (
         TextColumn("{task.description}"),
@@ -244,6 +258,20 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen) as bar:
+    latest = ""
+
+    class Bar(Progress):
+        def get_renderables(self) -> Iterator["RenderableType"]:
+            yield from super().get_renderables()
+            if latest:
+                yield Text(latest, overflow="ellipsis", no_wrap=True)
+
+    with Bar(*columns, console=screen) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda step: bar.advance(task, step)
+
+        def advance(steps: int, told: str = "") -> None:
+            nonlocal latest
+            latest = printable(told)
+            bar.advance(task, steps)
+
+        yield advance

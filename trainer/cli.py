@@ -71,8 +71,7 @@ def run(
     with recorded_in(workspace, "train", release_read, what, model=settings.model, seed=settings.seed) as recorded:
         outcome = train(release_read, settings, place, trackers=track or ())
         recorded.count(steps=0 if outcome.already_finished else outcome.num_steps - outcome.resumed_at)
-        if not outcome.already_finished:
-            record_steps(recorded, place)
+        record_steps(recorded, place)
     if speaks():
         _show_outcome(outcome, as_json=as_json)
 

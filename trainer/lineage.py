@@ -29,15 +29,20 @@ def recorded_in(
 
 
 def record_steps(run: Run, model: Path) -> None:
-    """Record which samples went into which step of the run that wrote a model folder; those of all its processes."""
+    """
+    Record which samples went into which step of the run that wrote a model folder; those of all its processes. Does
+    nothing if that is recorded already: a process may be killed when the folder is written and this is not.
+    """
     if run.store is None:
         return
     import pyarrow.parquet as pq
 
-    from synth.store.trained import TrainedStep, add_steps
+    from synth.store.trained import TrainedStep, add_steps, holds_steps
     from trainer.loop import read_log
 
     losses = {row["step"]: row["loss"] for row in read_log(model)}
+    if holds_steps(run.store, str(model), list(losses.values())):
+        return
     planned = pq.read_table(model / "steps.parquet", columns=["step", "stage", "task", "dataset", "sample_ids"])
     add_steps(
         run.store,

@@ -6,14 +6,17 @@ linearly through the warm-up and falling linearly to zero at the end of each sta
 steps and no schedule). Each stage starts with a fresh optimiser, as two runs one after the other would.
 """
 
+import copy
 import json
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +26,7 @@ from safetensors import SafetensorError
 
 from mining.hardware import Hardware
 from synth.records import SkiffError
+from synth.screen import Advance
 from synth.screen import progress as progress_bar
 from trainer.batches import Plan, Step, make_plan, write_plan
 from trainer.checkpoint import (
@@ -41,7 +45,7 @@ from trainer.config import Config, Stage
 from trainer.dev import measure
 from trainer.encoder import Encoder, choose_hardware, load_encoder
 from trainer.export import export_model
-from trainer.gradients import NotFinite, add_gradients
+from trainer.gradients import Measured, NotFinite, Tokens, add_gradients, tokenise
 from trainer.ranks import Ranks, joined, local_device
 from trainer.release import Release
 from trainer.sharding import clip, shard, whole_weights
@@ -171,13 +175,15 @@ class _Run:
         progress = there
         with self._told(there.step) as tell, self._bar() as advance:
             advance(len(self.plan.steps) - len(left))
-            for step in left:
-                advance(1)
+            for step, tokens in self._tokenised(left):
                 if step.stage == progress.ended_stage:
+                    advance(1)
                     continue
                 if optimizer is None or step.stage != stage:
                     optimizer, stage = _optimizer(self.encoder, self.config), step.stage
-                tell(self._train_step(optimizer, step))
+                row = self._train_step(optimizer, step, tokens)
+                tell(row)
+                advance(1, _in_short(row))
                 progress = self._looked_at(replace(progress, step=step.number), tell)
                 if self._is_kept(progress):
                     keep = self.config.keep_checkpoints
@@ -203,40 +209,49 @@ class _Run:
             yield tell
 
     @contextmanager
-    def _bar(self) -> Iterator[Callable[[int], None]]:
+    def _bar(self) -> Iterator[Advance]:
         if not self.ranks.is_first:
-            yield lambda steps: None
+            yield lambda steps, told="": None
             return
         with progress_bar("training", len(self.plan.steps)) as advance:
             yield advance
 
-    def _train_step(self, optimizer: torch.optim.AdamW, step: Step) -> Row:
+    def _tokenised(self, steps: Sequence[Step]) -> Iterator[tuple[Step, Tokens]]:
+        """Each step with its texts' tokens: those of the next one are made while the latest is trained."""
+        # A tokenizer serves one thread at a time, and evaluations take the encoder's.
+        beside = replace(self.encoder, tokenizer=copy.deepcopy(self.encoder.tokenizer))
+
+        def read(step: Step) -> Tokens:
+            return tokenise(beside, read_batch(self.release, step, self.config), self.ranks)
+
+        with ThreadPoolExecutor(max_workers=1) as worker:
+            ahead = [worker.submit(read, step) for step in steps[:1]]
+            for step, following in zip_longest(steps, steps[1:]):
+                tokens = ahead.pop().result()
+                if following:
+                    ahead.append(worker.submit(read, following))
+                yield step, tokens
+
+    def _train_step(self, optimizer: torch.optim.AdamW, step: Step, tokens: Tokens) -> Row:
         """One gradient step; returns its line of the log."""
         start = time.monotonic()
         stage = self.config.stages[step.stage - 1]
         rate = learning_rate(stage, step.number - self._first(step.stage) + 1)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = read_batch(self.release, step, self.config)
-        model, config = self.encoder.model, self.config
         try:
-            measured = add_gradients(
-                self.encoder,
-                batch,
-                token_budget=config.mini_batch_tokens,
-                cached=config.gradient_cache,
-                ranks=self.ranks,
-            )
-        except torch.OutOfMemoryError:
+            measured, norm = self._descend(optimizer, tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise SkiffError(
                 f"step {step.number}: the memory of {self.encoder.hardware.device} does not suffice: lower"
-                " mini_batch_tokens" + ("" if config.gradient_cache else " or set gradient_cache = true")
+                " mini_batch_tokens"
+                + (" or batch_size" if self.config.gradient_cache else " or set gradient_cache = true")
             ) from None
         except NotFinite as error:
-            raise SkiffError(f"step {step.number}: {error}; its batch is in {self._keep_batch(step, batch)}") from None
-        norm = clip(model.parameters(), config.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+            kept = self._keep_batch(step, tokens.batch)
+            raise SkiffError(f"step {step.number}: {error}; its batch is in {kept}") from None
         seconds = time.monotonic() - start
         return {
             "step": step.number,
@@ -254,6 +269,17 @@ class _Run:
             "memory_mb": memory_mb(self.encoder.hardware),
             "seconds": round(seconds, 4),
         }
+
+    def _descend(self, optimizer: torch.optim.AdamW, tokens: Tokens) -> tuple[Measured, float]:
+        """Move the weights along the gradient of a batch; its figures, and its norm before it was clipped."""
+        config, weights = self.config, self.encoder.model.parameters()
+        measured = add_gradients(
+            self.encoder, tokens, token_budget=config.mini_batch_tokens, cached=config.gradient_cache, ranks=self.ranks
+        )
+        norm = clip(weights, config.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return measured, norm
 
     def _first(self, stage: int) -> int:
         """The number of a stage's first step."""
@@ -293,6 +319,19 @@ class _Run:
         at_a_step = progress.step % self.config.checkpoint_steps == 0 or progress.step == len(self.plan.steps)
         stage = self.plan.steps[progress.step - 1].stage
         return at_a_step or progress.step == progress.best_step or stage == progress.ended_stage
+
+
+def _in_short(row: Row) -> str:
+    """A step's line of the log for the screen."""
+    return (
+        f"{row['task']} loss {row['loss']:.3f}, rate {row['learning_rate']:.1e}, norm {row['gradient_norm']:.2g},"
+        f" {row['tokens_per_second']:,.0f} tokens/s, {row['memory_mb']:,} MB"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory did not suffice, a GPU's or the machine's: torch has no kind of its own for the latter."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 def memory_mb(hardware: Hardware) -> int:

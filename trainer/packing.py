@@ -27,7 +27,7 @@ class Group:
     end: int
     num_texts: int
     longest: int
-    token_NL: Tensor | None  # (N texts, L) of the row's tokens, any one where a text has none; None: all are as long
+    token_NL: Tensor | None  # (N texts, L) of the group's tokens, any one where a text has none; None: all are as long
     is_token_NL: Tensor | None
 
 
@@ -79,7 +79,7 @@ class Pack:
         if min(lengths) == longest:
             return Group(start, end, last - first, longest, None, None)
         place_L = torch.arange(longest)
-        begin_N = torch.tensor(self._bounds[first:last])
+        begin_N = torch.tensor(self._bounds[first:last]) - start
         is_token_NL = place_L < torch.tensor(lengths)[:, None]
         token_NL = torch.where(is_token_NL, begin_N[:, None] + place_L, begin_N[:, None])
         return Group(start, end, last - first, longest, token_NL.to(self._device), is_token_NL.to(self._device))
@@ -139,25 +139,33 @@ def _by_groups(
     query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, pack: Pack, scaling: float | None, *, causal: bool
 ) -> Tensor:
     shared = query_THD.shape[1] // key_THD.shape[1]  # queries' heads that share keys and values
+    sizes = [group.end - group.start for group in pack.groups]
+    parts = zip(pack.groups, *(torch.split(each, sizes) for each in (query_THD, key_THD, value_THD)), strict=True)
     outs = []
-    for group in pack.groups:
-        if group.token_NL is None:
-            size = (group.num_texts, group.longest)
-            rows = slice(group.start, group.end)
-            parts = [torch.unflatten(each[rows], 0, size) for each in (query_THD, key_THD, value_THD)]
-        else:
-            parts = [each[group.token_NL] for each in (query_THD, key_THD, value_THD)]
-        query, key, value = (each.transpose(1, 2) for each in parts)
-        if shared > 1:
+    for group, *part in parts:
+        query, key, value = (_stacked(each, group).transpose(1, 2) for each in part)
+        length = query.shape[2]
+        if shared > 1 and causal:
             key, value = (each.repeat_interleave(shared, dim=1) for each in (key, value))
+        elif shared > 1:  # they see all of a text's tokens, so that they may stand in one row
+            query = torch.unflatten(query, 1, (-1, shared)).flatten(2, 3)
         # Padding is behind a text's tokens, where a causal one does not look.
         mask = None if group.is_token_NL is None or causal else group.is_token_NL[:, None, None, :]
         out = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal, scale=scaling
         )
+        if shared > 1 and not causal:
+            out = torch.unflatten(out, 2, (shared, length)).flatten(1, 2)
         out_NLHD = out.transpose(1, 2)
         outs.append(out_NLHD.flatten(0, 1) if group.is_token_NL is None else out_NLHD[group.is_token_NL])
     return torch.cat(outs)
+
+
+def _stacked(rows_KHD: Tensor, group: Group) -> Tensor:
+    """A group's K rows as its texts (N, L, H, D)."""
+    if group.token_NL is None:
+        return torch.unflatten(rows_KHD, 0, (group.num_texts, group.longest))
+    return rows_KHD[group.token_NL]
 
 
 def register() -> None:

@@ -30,6 +30,17 @@ class TrainedStep(NamedTuple):
     sample_ids: Sequence[str]
 
 
+def holds_steps(store: Store, output: str, losses: Sequence[float]) -> bool:
+    """Whether a run that wrote this model folder has its steps stored: as many, of the same losses."""
+    with store.read() as cursor:
+        found = cursor.execute(
+            "SELECT count(*), min(loss), max(loss) FROM train_step JOIN run USING (run_id)"
+            " WHERE run.config ->> 'output' = $output GROUP BY run_id",
+            {"output": output},
+        ).fetchall()
+    return (len(losses), min(losses), max(losses)) in found
+
+
 def add_steps(store: Store, run_id: UUID, steps: Sequence[TrainedStep]) -> None:
     """Store a run's steps, in one lease."""
     columns = {name: [getattr(step, name) for step in steps] for name in SCHEMA}

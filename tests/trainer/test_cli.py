@@ -86,6 +86,10 @@ def test_which_sample_went_into_which_step_is_asked_in_sql(
     )
     assert run(capsys, monkeypatch, *line, tmp_path / "model")[0] == 0  # it is finished: nothing is recorded twice
     assert query(store, "FROM training_steps").num_rows == found.num_rows
+    with store.write() as cursor:
+        cursor.execute("DELETE FROM train_step")  # as if the first one had been killed before it came to that
+    assert run(capsys, monkeypatch, *line, tmp_path / "model")[0] == 0
+    assert query(store, "FROM training_steps").num_rows == found.num_rows
 
 
 @pytest.mark.slow

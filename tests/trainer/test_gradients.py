@@ -12,14 +12,14 @@ from synth.records import SkiffError, Task
 from trainer.batches import make_plan
 from trainer.config import Config
 from trainer.encoder import Encoder, load_encoder
-from trainer.gradients import Measured, add_gradients
+from trainer.gradients import Measured, add_gradients, tokenise
 from trainer.release import Release
 from trainer.texts import Batch, read_batch
 
 
 def gradients(encoder: Encoder, batch: Batch, *, token_budget: int, cached: bool) -> tuple[Measured, torch.Tensor]:
     encoder.model.zero_grad()
-    measured = add_gradients(encoder, batch, token_budget=token_budget, cached=cached)
+    measured = add_gradients(encoder, tokenise(encoder, batch), token_budget=token_budget, cached=cached)
     found = [weight.grad.flatten() for weight in encoder.model.parameters() if weight.grad is not None]
     return measured, torch.cat(found)
 
@@ -84,5 +84,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(
     batch = read_batch(release, make_plan(release, config).steps[0], config)
     broken = dataclasses.replace(batch, loss=lambda embedding_TD: embedding_TD.sum() * torch.inf)
     with pytest.raises(SkiffError, match=r"the loss is .*: lower learning_rate"):
-        add_gradients(encoder, broken, token_budget=60, cached=True)
+        add_gradients(encoder, tokenise(encoder, broken), token_budget=60, cached=True)
     assert all(weight.grad is None for weight in encoder.model.parameters())

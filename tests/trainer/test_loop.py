@@ -165,6 +165,19 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     assert losses(train(release, config, tmp_path / "full").output) == losses(trained.output)
 
 
+def test_memory_that_does_not_suffice_is_told_with_what_to_lower(write_release: Write, config: Config, tmp_path: Path):
+    release = read_release(write_release({"retrieval": retrieval_rows("animals", 6000)}))
+    stage = dataclasses.replace(config.stages[0], batch_size=6000)  # whose scores of one another take 144 MB a time
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (400 << 20), limits[1]))
+    try:
+        with pytest.raises(SkiffError, match=r"step 1: the memory of cpu does not suffice: lower .* or batch_size"):
+            train(release, dataclasses.replace(config, stages=(stage,)), tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 def test_a_damaged_checkpoint_is_told(release: Release, config: Config, tmp_path: Path):
     home = tmp_path / "model.training" / "checkpoints" / "step-00000004"
     home.mkdir(parents=True)

@@ -9,7 +9,7 @@ from synth.records import Task
 from trainer.batches import make_plan
 from trainer.config import read_config
 from trainer.encoder import choose_hardware, load_encoder
-from trainer.gradients import add_gradients
+from trainer.gradients import add_gradients, tokenise
 from trainer.ranks import joined
 from trainer.release import read_release
 from trainer.texts import read_batch
@@ -26,7 +26,8 @@ def main(release: str, config: str, output: str) -> None:
             batch = read_batch(read, next(step for step in steps if step.task is task), settings)
             for cached in (True, False):
                 encoder.model.zero_grad()
-                measured = add_gradients(encoder, batch, token_budget=60, cached=cached, ranks=ranks)
+                tokens = tokenise(encoder, batch, ranks)
+                measured = add_gradients(encoder, tokens, token_budget=60, cached=cached, ranks=ranks)
                 gradients = {name: each.grad for name, each in encoder.model.named_parameters()}
                 torch.save((measured.loss, measured.tokens, gradients), f"{output}/{task}-{cached}-{ranks.rank}.pt")
 
