@@ -32,11 +32,13 @@ MINI_BATCH = 32  # texts, of sentence-transformers' cached form: its default
 TOKENS = 2048  # of a mini-batch, ours
 LONGEST_QUERY, LONGEST_PASSAGE = 48, 254
 SIDES = ("ours", "ours_direct", "st_cached", "st")
+PEER = "flag"  # needs an environment of its own
 NAMES = {
     "ours": "Skiff, gradient cache",
     "ours_direct": "Skiff, one pass",
     "st_cached": "sentence-transformers, CachedMultipleNegativesRankingLoss",
     "st": "sentence-transformers, MultipleNegativesRankingLoss",
+    "flag": "FlagEmbedding, sub-batches",
 }
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -73,6 +75,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small case, about a minute")
     parser.add_argument("--threads", type=int, default=1, help="of each side; with 1, CPU seconds are comparable")
     parser.add_argument("--sides", default="", help=f"some of {', '.join(SIDES)}; default: all (--quick: two)")
+    parser.add_argument(
+        "--peers", type=Path, help="an environment with FlagEmbedding, torch and transformers: PEERS/bin/python"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table of benchmarks/README.md as well")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -83,6 +88,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(_measured(options.side, case, options.folder, options.threads)) + "\n")
         return
     sides = options.sides.split(",") if options.sides else ["ours", "st_cached"] if options.quick else list(SIDES)
+    sides += [PEER] if options.peers else []
     figures: dict[str, float] = {"cpus": os.cpu_count() or 1, "threads": options.threads}
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -91,7 +97,7 @@ def main() -> None:
             if not folder.exists():
                 _save_model(case.model, folder)
             kept = [side for side in sides if case.batch < LARGE or side in ("ours", "st_cached")]
-            found = {side: _apart(side, case, folder, options.threads) for side in kept}
+            found = {side: _apart(side, case, folder, options) for side in kept}
             rows += [(case, side, each) for side, each in found.items()]
             figures |= _compared(case, found)
     figures |= {
@@ -102,11 +108,11 @@ def main() -> None:
     sys.stdout.write(json.dumps({name: round(value, 4) for name, value in figures.items()}) + "\n")
 
 
-def _apart(side: str, case: Case, folder: Path, threads: int) -> dict[str, float]:
+def _apart(side: str, case: Case, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """What one side takes, in a process of its own."""
     told = json.dumps({name: getattr(case, name) for name in ("model", "batch", "precision", "steps")})
     line = [
-        sys.executable,
+        str(options.peers / "bin" / "python") if side == PEER else sys.executable,
         __file__,
         "--side",
         side,
@@ -115,10 +121,10 @@ def _apart(side: str, case: Case, folder: Path, threads: int) -> dict[str, float
         "--folder",
         str(folder),
         "--threads",
-        str(threads),
+        str(options.threads),
     ]
     environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(options.threads),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -199,7 +205,8 @@ def _measured(side: str, case: Case, folder: Path, threads: int) -> dict[str, fl
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    step, parameters, slots = (_ours if side.startswith("ours") else _theirs)(side, case, folder)
+    kind = _ours if side.startswith("ours") else _flag if side == PEER else _theirs
+    step, parameters, slots = kind(side, case, folder)
     optimizer = torch.optim.AdamW(parameters, lr=RATE, fused=True)
     tokens, seconds, walls, losses = [], [], [], []
     for number in range(case.steps + 1):
@@ -285,7 +292,7 @@ def _ours(side: str, case: Case, folder: Path) -> tuple[Any, Any, Any]:
         ]
         return sum(computed) / sum(lengths)
 
-    return step, [each for name, each in model.named_parameters() if "pooler" not in name], slots
+    return step, _trained(model), slots
 
 
 def _theirs(side: str, case: Case, folder: Path) -> tuple[Any, Any, Any]:
@@ -307,9 +314,14 @@ def _theirs(side: str, case: Case, folder: Path) -> tuple[Any, Any, Any]:
             self.auto_model = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
 
         def forward(self, features: dict[str, Any]) -> dict[str, Any]:
-            states = self.auto_model(input_ids=features["input_ids"], attention_mask=features["attention_mask"])
-            return features | {"token_embeddings": states.last_hidden_state}
+            # As accelerate wraps it: the cached loss embeds again on the way back, outside of any other context.
+            with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"):
+                states = self.auto_model(
+                    input_ids=features["input_ids"], attention_mask=features["attention_mask"], **without_cache
+                )
+            return features | {"token_embeddings": states.last_hidden_state.float()}
 
+    without_cache = {"use_cache": False} if case.model == "qwen" else {}
     model = SentenceTransformer(modules=[Plain(), Pooling(384, "mean"), Normalize()], device="cpu")
     model.train()
     if side == "st":
@@ -317,31 +329,61 @@ def _theirs(side: str, case: Case, folder: Path) -> tuple[Any, Any, Any]:
     else:
         loss = CachedMultipleNegativesRankingLoss(model, scale=SCALE, mini_batch_size=MINI_BATCH)
 
-    def padded(texts: Sequence[list[int]]) -> dict[str, Any]:
-        """As their collator does: a column to its longest text."""
-        width = max(map(len, texts))
-        ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts])
-        mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts])
-        return {"input_ids": ids, "attention_mask": mask}
-
     def step(pairs: Pairs) -> float:
-        columns = [padded(column) for column in zip(*pairs, strict=True)]  # type: ignore[arg-type]
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"):
-            found = loss(columns, None)
+        columns = [_padded(column) for column in zip(*pairs, strict=True)]  # type: ignore[arg-type]
+        found = loss(columns, None)
         found.backward()
         return float(found.detach())
 
-    def slots(pairs: Pairs) -> float:
-        columns = list(zip(*pairs, strict=True))
-        size = MINI_BATCH if side == "st_cached" else len(pairs)
-        computed = 0
-        for column in columns:
-            for start in range(0, len(column), size):
-                part = column[start : start + size]
-                computed += len(part) * max(map(len, part))
-        return computed / sum(len(ids) for column in columns for ids in column)
+    size = MINI_BATCH if side == "st_cached" else case.batch
+    return step, _trained(model), lambda pairs: _slots_of_columns(pairs, size)
 
-    return step, [each for name, each in model.named_parameters() if "pooler" not in name], slots
+
+def _flag(side: str, case: Case, folder: Path) -> tuple[Any, Any, Any]:
+    import torch
+    from FlagEmbedding.finetune.embedder.encoder_only.base.modeling import BiEncoderOnlyEmbedderModel
+    from transformers import AutoModel
+
+    plain = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
+    model = BiEncoderOnlyEmbedderModel(
+        plain,
+        temperature=1 / SCALE,
+        sub_batch_size=MINI_BATCH,
+        sentence_pooling_method="mean",
+        normalize_embeddings=True,
+    )
+    model.train()
+
+    def step(pairs: Pairs) -> float:
+        queries, passages = (_padded(column) for column in zip(*pairs, strict=True))  # type: ignore[arg-type]
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"):
+            found = model(queries=queries, passages=passages).loss
+        found.backward()
+        return float(found.detach())
+
+    return step, _trained(model), lambda pairs: _slots_of_columns(pairs, MINI_BATCH)
+
+
+def _padded(texts: Sequence[list[int]]) -> dict[str, Any]:
+    """As their collators do: a column to its longest text."""
+    import torch
+
+    width = max(map(len, texts))
+    ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts])
+    mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _slots_of_columns(pairs: Pairs, size: int) -> float:
+    """Slots a token where columns are cut into parts of so many texts, each padded to its longest."""
+    columns = list(zip(*pairs, strict=True))
+    parts = [column[start : start + size] for column in columns for start in range(0, len(column), size)]
+    slots = sum(len(part) * max(map(len, part)) for part in parts)
+    return slots / sum(len(ids) for column in columns for ids in column)
+
+
+def _trained(model: Any) -> list[Any]:
+    return [each for name, each in model.named_parameters() if "pooler" not in name]
 
 
 def _print_table(rows: Sequence[tuple[Case, str, dict[str, float]]]) -> None:

@@ -15,6 +15,8 @@ from synth.screen import printable
 from trainer.checkpoint import RUN_FILE, read_json, write_atomically
 
 SCORES_FILE = "evaluation.json"
+DATASHEET = "release.md"  # the release's own page: what is in it, where from, and what was left out
+POOLED = {"mean": "Mean pooling over all tokens", "last": "The last token's state"}
 
 
 def write_card(folder: Path) -> None:
@@ -41,7 +43,7 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
         f"# {escape(release['name'])}: a text-embedding model",
         f"Trained from {escape(config['model'])} on the release {escape(release['name'])} "
         f"(digest {escape(release['digest'])}) with Skiff, by the recipe of the QZhou-Embedding report "
-        "(arXiv 2508.21632). Mean pooling over all tokens, then L2 normalisation; compare vectors by their cosine."
+        f"(arXiv 2508.21632). {POOLED[config['pooling']]}, then L2 normalisation; compare vectors by their cosine."
         + (" Attention was causal and was made bidirectional." if run["made_bidirectional"] else ""),
         "## Use",
         "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
@@ -52,6 +54,8 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
         _scores(evaluation),
         "## Training data",
         _table(("source", "origin", "licence", "version"), sources) if sources else "The release names no sources.",
+        f"The licences of these sources, and that of {escape(config['model'])}, hold for this model as far as they reach."
+        + (f" [{DATASHEET}]({DATASHEET}) is the release's datasheet." if run.get("has_datasheet") else ""),
         "## Training",
         _table(("setting", "value"), settings),
         _table(("stage", *config["stages"][0]), stages),

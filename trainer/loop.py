@@ -29,6 +29,7 @@ from synth.records import SkiffError
 from synth.screen import Advance
 from synth.screen import progress as progress_bar
 from trainer.batches import Plan, Step, make_plan, write_plan
+from trainer.card import DATASHEET
 from trainer.checkpoint import (
     RUN_FILE,
     Progress,
@@ -361,6 +362,9 @@ def _write_model(
     if (folder / BOARD).exists():
         shutil.copytree(folder / BOARD, model / BOARD)
     write_plan(plan, release, model / "steps.parquet")
+    has_datasheet = (release.path / "README.md").exists()
+    if has_datasheet:
+        shutil.copy(release.path / "README.md", model / DATASHEET)
     record = identity | {
         "config": asdict(config),
         "notes": list(plan.notes),
@@ -368,6 +372,7 @@ def _write_model(
         "made_bidirectional": encoder.made_bidirectional,
         "hardware_reason": encoder.hardware.reason,
         "processes": ranks.size,
+        "has_datasheet": has_datasheet,
         "seconds": round(sum(row["seconds"] for row in read_log(model)), 1),
     }
     write_atomically(model / RUN_FILE, json.dumps(record, indent=2, ensure_ascii=False).encode())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MERGED = "merge.json"  # what the folder was made of
-OF_THE_RUN = ("run.json", "evaluation.json", "metrics.jsonl", "steps.parquet", "README.md", "tensorboard")
+OF_THE_RUN = ("run.json", "evaluation.json", "metrics.jsonl", "steps.parquet", "README.md", "release.md", "tensorboard")
 Method = Literal["soup", "slerp"]
 METHODS: dict[str, Method] = {"soup": "soup", "slerp": "slerp"}
 

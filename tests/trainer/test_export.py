@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ from trainer.export import export_model, query_prompts
 from trainer.release import Release, read_release
 
 TEXTS = ["the cat is red", "where does the fox of tale 7 live"]
-RUN = {
+RUN: dict[str, Any] = {
     "release": {"name": "tiny", "digest": "d1"},
-    "config": {"model": "org/small", "seed": 3, "stages": [{"steps": 8}, {"steps": 4}]},
+    "config": {"model": "org/small", "seed": 3, "pooling": "mean", "stages": [{"steps": 8}, {"steps": 4}]},
     "plan": "p1",
     "hardware": {"device": "cpu", "precision": "fp32"},
     "notes": ["stage 1: few samples"],
@@ -105,6 +106,9 @@ def test_the_card_tells_base_model_release_sources_settings_and_that_there_are_n
     assert "| seed | 3 |" in card and "| 2 | 4 |" in card
     assert "was made bidirectional" in card and "- stage 1: few samples" in card
     assert "Not evaluated yet" in card
+    assert "Mean pooling" in card and "release.md" not in card
+    last = model_card(RUN | {"config": RUN["config"] | {"pooling": "last"}, "has_datasheet": True}, None)
+    assert "The last token's state, then" in last and "[release.md](release.md)" in last
 
 
 def test_hostile_names_are_shown_not_obeyed():

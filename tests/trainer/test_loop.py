@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from synth.records import SkiffError, UserError
 from tests.trainer.conftest import Write, classification_rows, command, retrieval_rows
 from trainer.checkpoint import load_checkpoint, read_progress
-from trainer.config import Config
+from trainer.config import Config, read_config
 from trainer.loop import Outcome, learning_rate, read_log, train
 from trainer.release import Release, read_release
 
@@ -51,6 +51,15 @@ def test_a_run_lowers_the_loss_and_leaves_nothing_but_the_model_folder(trained: 
         pytest.approx(sum(retrieval[-3:]) / 3),
     )
     assert (trained.hardware.device, trained.hardware.precision) == ("cpu", "fp32")
+
+
+def test_the_model_folder_holds_the_datasheet_of_its_release(write_release: Write, write_config: Write, tmp_path: Path):
+    folder = write_release()
+    (folder / "README.md").write_text("# Release tiny\n")
+    settings = read_config(str(write_config(("steps = 8", "steps = 1"), ("warmup_steps = 2", "warmup_steps = 0"))))
+    output = train(read_release(folder), settings, tmp_path / "model").output
+    assert (output / "release.md").read_text() == "# Release tiny\n"
+    assert "[release.md](release.md)" in (output / "README.md").read_text()
 
 
 def test_every_step_is_logged(trained: Outcome, config: Config):
