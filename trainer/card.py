@@ -54,7 +54,7 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
         _scores(evaluation),
         "## Training data",
         _table(("source", "origin", "licence", "version"), sources) if sources else "The release names no sources.",
-        f"The licences of these sources, and that of {escape(config['model'])}, hold for this model as far as they reach."
+        f"The licences of these sources, and that of {escape(config['model'])}, hold for this model as far as they go."
         + (f" [{DATASHEET}]({DATASHEET}) is the release's datasheet." if run.get("has_datasheet") else ""),
         "## Training",
         _table(("setting", "value"), settings),
