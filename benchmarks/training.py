@@ -208,7 +208,7 @@ def _measured(side: str, case: Case, folder: Path, threads: int) -> dict[str, fl
     kind = _ours if side.startswith("ours") else _flag if side == PEER else _theirs
     step, parameters, slots = kind(side, case, folder)
     optimizer = torch.optim.AdamW(parameters, lr=RATE, fused=True)
-    tokens, seconds, walls, losses = [], [], [], []
+    tokens, seconds, walls, losses, products = [], [], [], [], []
     for number in range(case.steps + 1):
         pairs = _pairs(case.batch, number)
         cpu, wall = time.process_time(), time.perf_counter()
@@ -221,6 +221,7 @@ def _measured(side: str, case: Case, folder: Path, threads: int) -> dict[str, fl
             seconds.append(time.process_time() - cpu)
             walls.append(time.perf_counter() - wall)
             tokens.append(sum(len(query) + len(passage) for query, passage in pairs))
+            products.append(_product_speed(case.precision))  # a machine's speed varies
     weights = sum(each.numel() for each in parameters if each.dim() > 1) - VOCABULARY * 384
     rate = statistics.median(each / taken for each, taken in zip(tokens, seconds, strict=True))
     useful = 6 * weights * rate
@@ -230,7 +231,7 @@ def _measured(side: str, case: Case, folder: Path, threads: int) -> dict[str, fl
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": statistics.fmean(losses[-max(1, case.steps // 2) :]),
         "slots_per_token": slots(_pairs(case.batch, 1)),
-        "of_matrix_product": useful / _product_speed(case.precision),
+        "of_matrix_product": useful / statistics.median(products),
     }
 
 

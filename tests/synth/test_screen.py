@@ -1,9 +1,11 @@
 """The edge to the terminal: hostile text is shown, errors are one line, progress stays off the results."""
 
 import sys
+from io import StringIO
 
 import pytest
 import typer
+from rich.console import Console
 
 from synth.records import LLMError, UserError
 from synth.screen import cell, printable, progress, run_app
@@ -67,3 +69,27 @@ def test_progress_leaves_one_line_where_there_is_no_terminal(capsys: pytest.Capt
         advance(2)
         advance(3)
     assert tuple(capsys.readouterr()) == ("", "encode: 5 of 5\n")
+
+
+def test_what_is_told_of_a_step_is_a_line_now_and_then_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress("training", 3) as advance:
+        advance(1, "loss 3")  # too soon after the start for a line
+        monkeypatch.setattr("synth.screen.SILENCE", 0)
+        advance(1, "loss 2\x1b[2J")
+        advance(1)
+    assert capsys.readouterr().err == "training: 2 of 3; loss 2\\x1b[2J\ntraining: 3 of 3\n"
+
+
+def test_what_is_told_of_a_step_stands_below_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=StringIO(), force_terminal=True, width=60, markup=False, color_system=None)
+    monkeypatch.setattr("synth.screen.console", lambda *, stderr: screen)
+    with progress("training", 2) as advance:
+        advance(1, "retrieval loss 1.500, \x1b[2J" + "9" * 90)
+        advance(1, "retrieval loss 1.250")
+    assert isinstance(screen.file, StringIO)
+    last = screen.file.getvalue()
+    bar, told, _ = last.rsplit("\n", 2)
+    assert "2/2" in bar and told == "retrieval loss 1.250"
+    assert "\x1b[2J9" not in last
