@@ -232,7 +232,7 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
             rate = task.finished_speed or task.speed
             return Text("" if rate is None else f"{rate:,.1f}/s")
 
-    screen = console(stderr=True)
+    screen, description = console(stderr=True), printable(description)
     if not screen.is_terminal:
         done, spoken = 0, time.monotonic()
 
@@ -251,7 +251,7 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
         say_how_far("")
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),

@@ -16,7 +16,7 @@ COMMANDS = (
             *("show", "sql", "stats"),
         ),
     ),
-    ("trainer", ("run", "evaluate")),
+    ("trainer", ("plan", "run", "evaluate", "merge")),
 )
 
 

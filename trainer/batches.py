@@ -7,7 +7,7 @@ section 6). Suffixes: B samples of a batch, N negatives of one sample.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +83,8 @@ def make_plan(release: Release, config: Config) -> Plan:
     """
     dev = _held_out(release, config)
     datasets, notes = _datasets(release, dev)
+    if config.evaluate_steps and not dev:
+        notes.append("nothing is held out to measure on, and no evaluation is made: no dataset has 20 samples")
     sizes = {key: len(dataset) for key, dataset in datasets.items()}
     steps: list[Step] = []
     for number, stage in enumerate(config.stages, start=1):
@@ -315,9 +317,9 @@ def _digest(release: Release, steps: list[Step]) -> str:
     return sha.hexdigest()
 
 
-def write_plan(plan: Plan, release: Release, path: Path) -> None:
+def write_plan(steps: Sequence[Step], release: Release, path: Path) -> None:
     """
-    Write the plan as Parquet, a row per step: step, stage, task, dataset, sample_ids, positives and negatives.
+    Write steps of a plan as Parquet, a row for each: step, stage, task, dataset, sample_ids, positives and negatives.
 
     Positives and negatives are places in the sample's own lists (retrieval) or rows of the release's
     classification.parquet, from 0; a sample with fewer negatives than others has -1.
@@ -336,6 +338,6 @@ def write_plan(plan: Plan, release: Release, path: Path) -> None:
             "positives": step.positive_B.tolist(),
             "negatives": step.negative_BN.tolist(),
         }
-        for step in plan.steps
+        for step in steps
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)

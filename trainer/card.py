@@ -16,6 +16,7 @@ from trainer.checkpoint import RUN_FILE, read_json, write_atomically
 
 SCORES_FILE = "evaluation.json"
 DATASHEET = "release.md"  # the release's own page: what is in it, where from, and what was left out
+SOURCE = ("name", "origin", "licence", "version")
 POOLED = {"mean": "Mean pooling over all tokens", "last": "The last token's state"}
 
 
@@ -37,7 +38,10 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
     config, release = run["config"], run["release"]
     settings = [(key, value) for key, value in config.items() if key != "stages"]
     stages = [(number, *stage.values()) for number, stage in enumerate(config["stages"], start=1)]
-    sources = [[source.get(key, "") for key in ("name", "origin", "licence", "version")] for source in run["sources"]]
+    sources = [
+        [source.get(key, "") for key in SOURCE] for source in run["sources"] if source.get("declared_use") != "eval"
+    ]
+    sources = [list(each) for each in dict.fromkeys(map(tuple, sources))]
     parts = [
         _front_matter(config["model"]),
         f"# {escape(release['name'])}: a text-embedding model",
@@ -53,7 +57,7 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
         "## Scores",
         _scores(evaluation),
         "## Training data",
-        _table(("source", "origin", "licence", "version"), sources) if sources else "The release names no sources.",
+        _table(("source", *SOURCE[1:]), sources) if sources else "The release names no sources.",
         f"The licences of these sources, and that of {escape(config['model'])}, hold for this model as far as they go."
         + (f" [{DATASHEET}]({DATASHEET}) is the release's datasheet." if run.get("has_datasheet") else ""),
         "## Training",
@@ -69,7 +73,8 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
 
 def _front_matter(base_model: str) -> str:
     # A JSON string is a YAML string; only a name of the hub may stand as base_model there.
-    base = [f"base_model: {json.dumps(base_model)}"] if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) else []
+    is_of_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists()
+    base = [f"base_model: {json.dumps(base_model)}"] if is_of_hub else []
     lines = ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity", *base]
     return "\n".join(["---", *lines, "tags: [sentence-transformers, feature-extraction, skiff]", "---"])
 
@@ -82,7 +87,10 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
         for row in evaluation["scores"]
     ]
     before = evaluation["baseline"] or "nothing"
-    told = f"On the sets held out from {escape(evaluation['release'])}; before: {escape(before)}."
+    release = escape(evaluation["release"])
+    own = f"On the sets held out from {release}"
+    told = own if evaluation.get("own_sets", True) else "On other sets than those that the release holds out"
+    told += f"; before: {escape(before)}."
     return f"{told}\n\n{_table(('set', 'measure', 'before', 'after', 'change', 'note'), rows)}"
 
 

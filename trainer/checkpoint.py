@@ -53,7 +53,7 @@ def is_finished(output: Path, identity: Identity) -> bool:
     Raises:
         UserError: something else is there.
     """
-    if not output.exists():
+    if not output.exists() and not output.is_symlink():
         return False
     there = read_json(output / RUN_FILE)
     if there is None:

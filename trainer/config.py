@@ -6,7 +6,8 @@ with Skiff, in trainer/stages: `qzhou` holds the figures of the QZhou-Embedding 
 a small model on a laptop's processor in two minutes.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from synth.settings import read_toml, record_of
 
 BUNDLED = Path(__file__).parent / "stages"
 MOST_DIMENSIONS = 1 << 16
+MOST_EXPONENT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,17 @@ def read_config(name: str) -> Config:
 def check_config(config: Config, where: str) -> Config:
     """The same configuration, if every value is in its range; else a UserError that names the key and `where`."""
     _require(bool(config.model.strip()), where, "model", "the name or folder of a model", config.model)
-    _require(config.seed >= 0, where, "seed", "0 or more", config.seed)
+    _require(0 <= config.seed < 1 << 63, where, "seed", "0 or more, and below 2 to the power of 63", config.seed)
+    _require_finite(config, where)
+    _require(
+        config.size_exponent <= MOST_EXPONENT,
+        where,
+        "size_exponent",
+        f"{MOST_EXPONENT:g} at most",
+        config.size_exponent,
+    )
+    _require(config.lora_rank <= MOST_DIMENSIONS, where, "lora_rank", f"{MOST_DIMENSIONS} at most", config.lora_rank)
+    _require(config.dev_samples != 1, where, "dev_samples", "0, or 2 or more", config.dev_samples)
     for key in ("temperature", "sts_temperature", "max_gradient_norm"):
         _require(getattr(config, key) > 0, where, key, "above 0", getattr(config, key))
     at_least_0 = (
@@ -106,18 +118,28 @@ def check_config(config: Config, where: str) -> Config:
         _require(getattr(config, key) >= 1, where, key, "1 or more", getattr(config, key))
     if config.evaluate_steps and not config.dev_samples:
         raise UserError(f"{where}: evaluate_steps needs dev_samples, which are held out to measure on")
+    if not config.evaluate_steps and (config.dev_samples or config.patience):
+        raise UserError(f"{where}: dev_samples and patience are for evaluations: set evaluate_steps, or both to 0")
     for number, stage in enumerate(config.stages, start=1):
         _check_stage(stage, f"{where}, stage {number}")
     return config
 
 
 def _check_stage(stage: Stage, where: str) -> None:
+    _require_finite(stage, where)
     _require(stage.steps >= 1, where, "steps", "1 or more", stage.steps)
     _require(stage.learning_rate > 0, where, "learning_rate", "above 0", stage.learning_rate)
     _require(0 <= stage.warmup_steps <= stage.steps, where, "warmup_steps", "from 0 to steps", stage.warmup_steps)
     _require(0 <= stage.retrieval_share <= 1, where, "retrieval_share", "from 0 to 1", stage.retrieval_share)
     for key in ("batch_size", "sts_batch_size"):
         _require(getattr(stage, key) >= 2, where, key, "2 or more", getattr(stage, key))
+
+
+def _require_finite(record: Config | Stage, where: str) -> None:
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, float):
+            _require(math.isfinite(value), where, field.name, "a finite number", value)
 
 
 def _require(holds: bool, where: str, key: str, range_: str, value: object) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 # The first two position embeddings of these belong to padding.
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+# What transformers raises of a folder whose files are broken, or do not belong together.
+BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+    *(ZeroDivisionError, AssertionError, StrictDataclassError),
+)
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -206,7 +212,9 @@ def load_encoder(
             raise UserError(f"{name}: {model.config.model_type} stays causal with is_causal = False: choose another")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    limit = _position_limit(model) or tokenizer.model_max_length
+    limit = position_limit(model.config) or tokenizer.model_max_length
+    if limit < 1:
+        raise UserError(f"{name}: has {limit} positions for tokens: its config.json is broken")
     stated = min(limit, tokenizer.model_max_length, _stated_tokens(Path(path)) or limit)
     packed = packed_tokens(model, limit)
     for key, weight in model.named_parameters():
@@ -273,13 +281,28 @@ def _load(name: str, path: str) -> tuple["PreTrainedModel", "PreTrainedTokenizer
             path, config=config, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load the model {name}: {first_line}") from None
+    except (*BROKEN, SafetensorError) as error:
+        raise UserError(f"cannot load the model {name}: {reason_of(error)}") from None
+    refuse_no_tokenizer(tokenizer, name)
+    if max(tokenizer.get_vocab().values()) >= model.get_input_embeddings().num_embeddings:
+        raise UserError(
+            f"{name}: its tokenizer has more tokens than its embeddings: choose a model whose files belong together"
+        )
     # A pooler is not used; any other weight that the file lacks would be trained from noise.
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise UserError(f"{name}: its file lacks {len(missing)} weights ({missing[0]}, ...): choose a complete model")
     return model, tokenizer
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line; its kind, if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def refuse_no_tokenizer(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+    """Raises UserError if a tokenizer knows nothing but special tokens: what is made where its files are not there."""
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
+        raise UserError(f"{name}: has no tokenizer: put its files beside the model's, or choose another model")
 
 
 def _stated_tokens(folder: Path) -> int:
@@ -323,8 +346,7 @@ def _first_position(model: "PreTrainedModel") -> int:
     return int(model.config.pad_token_id) + 1 if model.config.model_type in POSITIONS_AFTER_PADDING else 0
 
 
-def _position_limit(model: "PreTrainedModel") -> int:
-    """The most tokens for which the model has positions; 0 if it names no limit."""
-    config: Any = model.config
+def position_limit(config: Any) -> int:
+    """The most tokens for which a model of this configuration has positions; 0 if it names no limit."""
     limit = int(getattr(config, "max_position_embeddings", None) or 0)
     return limit - 2 if config.model_type in POSITIONS_AFTER_PADDING else limit

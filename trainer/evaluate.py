@@ -8,6 +8,7 @@ score is of cosines in fp32; each set is measured with the instruction that its 
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 BATCH_SIZE = 32
+MOST = 1e9  # of a score
+HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can name it, no tokenizer takes it
 Measure = Callable[["SentenceTransformer"], "list[Score]"]  # a held-out set: what measures a loaded model on it
 
 
@@ -61,6 +64,7 @@ class Evaluation:
     release: str
     release_digest: str
     sets: str
+    own_sets: bool  # those that the release holds out, not some that were named
     device: str
     scores: tuple[Change, ...]
 
@@ -84,6 +88,7 @@ def evaluate(model: str, release: Release, sets: Path, *, baseline: str = "", de
         release=release.name,
         release_digest=release.digest,
         sets=str(sets),
+        own_sets=sets.resolve() == (release.path / "eval").resolve(),
         device=f"{hardware.device}, {hardware.precision}",
         scores=tuple(_change(old, new) for old, new in zip_longest(before, after)),
     )
@@ -141,6 +146,9 @@ def read_sets(folder: Path, release: Release) -> list[Measure]:
     sets = [_retrieval(path, release) for path in sorted(folder.glob("retrieval/*/")) if path.is_dir()]
     sets += [_pairs(path, release) for path in sorted(folder.glob("pairs/*.jsonl"))]
     sets += [_labelled(path, release) for path in sorted(folder.glob("labelled/*.jsonl"))]
+    for path in folder.glob("*/*"):
+        if HALF.search(path.name):
+            raise UserError(f"{str(path)!r}: is no name in UTF-8: rename it")
     if not sets:
         raise UserError(f"{folder} has no held-out sets (retrieval/SET/, pairs/SET.jsonl or labelled/SET.jsonl)")
     return sets
@@ -227,6 +235,7 @@ def _labelled(path: Path, release: Release) -> Measure:
     fitted_on = [row for row in table.to_pylist() if row["dataset"] == path.stem] if table is not None else []
 
     def measure(model: "SentenceTransformer") -> list[Score]:
+        import numpy as np
         from sklearn.linear_model import LogisticRegression
 
         if not rows or len({row["label"] for row in fitted_on}) < 2:
@@ -234,6 +243,8 @@ def _labelled(path: Path, release: Release) -> Measure:
             return [Score(path.stem, "accuracy", None, note if rows else "no rows")]
         texts = [prefix + row["text"] for row in fitted_on + rows]
         vectors = model.encode(texts, batch_size=BATCH_SIZE, normalize_embeddings=True)
+        if not np.isfinite(vectors).all():
+            return [Score(path.stem, "accuracy", None, "the model gives vectors that are no numbers")]
         classifier = LogisticRegression(max_iter=1000)
         classifier.fit(vectors[: len(fitted_on)], [row["label"] for row in fitted_on])
         accuracy = classifier.score(vectors[len(fitted_on) :], [row["label"] for row in rows])
@@ -253,10 +264,8 @@ def _rows(path: Path, **types: type) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            good = isinstance(row, dict) and all(
-                isinstance(row.get(key), _accepted(type_)) for key, type_ in types.items()
-            )
-        except ValueError:
+            good = isinstance(row, dict) and all(_is_good(row.get(key), type_) for key, type_ in types.items())
+        except (ValueError, RecursionError):
             good = False
         if not good:
             wanted = ", ".join(f"{key} ({type_.__name__})" for key, type_ in types.items())
@@ -264,5 +273,8 @@ def _rows(path: Path, **types: type) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _accepted(type_: type) -> tuple[type, ...]:
-    return (float, int) if type_ is float else (type_,)
+def _is_good(value: object, type_: type) -> bool:
+    """Whether it is of the type: a text of whole characters, or a finite number of no absurd size."""
+    if type_ is float:
+        return isinstance(value, (float, int)) and not isinstance(value, bool) and abs(value) < MOST
+    return isinstance(value, type_) and not (isinstance(value, str) and HALF.search(value))

@@ -50,7 +50,15 @@ def export_model(
     model = SentenceTransformer(modules=modules, prompts=query_prompts(release), device="cpu")
     model.save_pretrained(str(folder), create_model_card=False)
     shutil.rmtree(plain)
+    share(folder)
     write_card(folder)
+
+
+def share(folder: Path) -> None:
+    """Let everyone read the weights whom the folder's other files let: safetensors writes them for the owner alone."""
+    usual = (folder / "config.json").stat().st_mode
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(usual)
 
 
 def query_prompts(release: Release) -> dict[str, str]:

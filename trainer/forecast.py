@@ -7,6 +7,7 @@ moment, or stated; which part of that training reaches is known from benchmarks/
 elsewhere. Figures are estimates, and say so.
 """
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,15 @@ from mining.hardware import Hardware
 from synth.records import Task, UserError
 from trainer.batches import Key, Plan, Step, make_plan
 from trainer.config import Config
-from trainer.encoder import choose_hardware, find_model, transformer_folder
+from trainer.encoder import (
+    BROKEN,
+    choose_hardware,
+    find_model,
+    position_limit,
+    reason_of,
+    refuse_no_tokenizer,
+    transformer_folder,
+)
 from trainer.ranks import local_device
 from trainer.release import Release
 from trainer.texts import read_batch
@@ -97,7 +106,7 @@ def forecast(
     plan = make_plan(release, config)
     hardware = choose_hardware(local_device(config.device), config.precision)
     shape = _shape(config)
-    tokens = _tokens_per_step(plan, release, config)
+    tokens = _tokens_per_step(plan, release, config, shape.positions)
     shares = tuple(_shares(plan, tokens, release))
     whole = sum(share.tokens for share in shares)
     operations = float((8 if config.gradient_cache else 6) * shape.multiplied * whole)
@@ -131,6 +140,7 @@ class _Shape:
     trained: int
     multiplied: int  # weights of linear layers
     states: int  # numbers that a token leaves for the way back
+    positions: int  # the longest text that the model takes, in tokens
 
 
 def _shape(config: Config) -> _Shape:
@@ -143,25 +153,27 @@ def _shape(config: Config) -> _Shape:
         settings = AutoConfig.from_pretrained(path)
         with torch.device("meta"):
             model = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the model {config.model}: {str(error).strip().splitlines()[0]}") from None
+    except BROKEN as error:
+        raise UserError(f"cannot read the model {config.model}: {reason_of(error)}") from None
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(weight.numel() for weight in model.parameters())
     updates = sum(config.lora_rank * (each.in_features + each.out_features) for each in linear)
     wide = getattr(settings, "intermediate_size", 4 * settings.hidden_size)
     states = settings.num_hidden_layers * (15 * settings.hidden_size + 4 * wide)
-    return _Shape(weights, updates or weights, sum(each.weight.numel() for each in linear), states)
+    multiplied = sum(each.weight.numel() for each in linear)
+    return _Shape(weights, updates or weights, multiplied, states, position_limit(settings) or sys.maxsize)
 
 
-def _tokens_per_step(plan: Plan, release: Release, config: Config) -> dict[tuple[int, Key], float]:
+def _tokens_per_step(plan: Plan, release: Release, config: Config, positions: int) -> dict[tuple[int, Key], float]:
     """The mean number of tokens of a step, by stage and dataset, from a few of its steps."""
     from transformers import AutoTokenizer
 
     path = transformer_folder(config.model, find_model(config.model))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the tokenizer of {config.model}: {str(error).splitlines()[0]}") from None
+    except BROKEN as error:
+        raise UserError(f"cannot read the tokenizer of {config.model}: {reason_of(error)}") from None
+    refuse_no_tokenizer(tokenizer, config.model)
     steps: dict[tuple[int, Key], list[Step]] = {}
     for step in plan.steps:
         steps.setdefault((step.stage, (step.task, step.dataset)), []).append(step)
@@ -169,7 +181,7 @@ def _tokens_per_step(plan: Plan, release: Release, config: Config) -> dict[tuple
     def count(step: Step) -> int:
         batch = read_batch(release, step, config)
         lengths = [len(ids) for ids in tokenizer(list(batch.texts))["input_ids"]]
-        return sum(map(min, lengths, batch.max_tokens))
+        return sum(min(length, most, positions) for length, most in zip(lengths, batch.max_tokens, strict=True))
 
     return {key: float(np.mean([count(step) for step in each[:SAMPLED]])) for key, each in steps.items()}
 

@@ -8,6 +8,7 @@ steps and no schedule). Each stage starts with a fresh optimiser, as two runs on
 
 import copy
 import json
+import math
 import resource
 import shutil
 import sys
@@ -25,7 +26,7 @@ import torch
 from safetensors import SafetensorError
 
 from mining.hardware import Hardware
-from synth.records import SkiffError
+from synth.records import SkiffError, UserError
 from synth.screen import Advance
 from synth.screen import progress as progress_bar
 from trainer.batches import Plan, Step, make_plan, write_plan
@@ -36,6 +37,7 @@ from trainer.checkpoint import (
     cut_log,
     is_finished,
     load_checkpoint,
+    read_json,
     read_progress,
     remove_run_folder,
     run_folder,
@@ -101,6 +103,8 @@ def train(release: Release, config: Config, output: Path, *, trackers: Sequence[
     encoder = load_encoder(
         config.model, hardware, bidirectional=config.attention == "full", pooling=config.pooling, lora=config.lora_rank
     )
+    if wide := [size for size in config.matryoshka if size >= encoder.num_dimensions]:
+        raise UserError(f"matryoshka: {wide[0]} is not below the {encoder.num_dimensions} dimensions of {config.model}")
     try:
         with joined(hardware.device) as ranks, run_folder(output, identity, ranks) as folder:
             if config.sharded and ranks.size > 1:
@@ -176,6 +180,8 @@ class _Run:
         progress = there
         with self._told(there.step) as tell, self._bar() as advance:
             advance(len(self.plan.steps) - len(left))
+            if self._evaluates() and not there.step:
+                self._measure(0, 1, tell)  # as the base model is
             for step, tokens in self._tokenised(left):
                 if step.stage == progress.ended_stage:
                     advance(1)
@@ -199,7 +205,7 @@ class _Run:
         if not self.ranks.is_first:
             yield lambda row: None
             return
-        cut_log(self.folder / LOG, done)
+        cut_log(self.folder / LOG, done or -1)  # of a run without a checkpoint nothing stays
         with (self.folder / LOG).open("a", encoding="utf-8") as log, tracked(self.folder, self.trackers) as track:
 
             def tell(row: Row) -> None:
@@ -278,6 +284,10 @@ class _Run:
             self.encoder, tokens, token_budget=config.mini_batch_tokens, cached=config.gradient_cache, ranks=self.ranks
         )
         norm = clip(weights, config.max_gradient_norm)
+        if not math.isfinite(norm):
+            raise NotFinite(
+                f"the gradient's norm is {norm}: lower learning_rate, or raise temperature, and train again"
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return measured, norm
@@ -304,17 +314,26 @@ class _Run:
         """Measure the model where that is due, and see what follows: the best so far, or the end of the stage."""
         config, step = self.config, self.plan.steps[progress.step - 1]
         ends = progress.step + 1 == self._first(step.stage + 1)
-        if not config.evaluate_steps or (progress.step % config.evaluate_steps and not ends):
+        if not self._evaluates() or (progress.step % config.evaluate_steps and not ends):
             return progress
-        scores = measure(self.encoder, self.plan, self.release, config)
-        score = self.ranks.as_the_first(fmean(scores.values()) if scores else 0.0)
-        tell({"step": progress.step, "stage": step.stage, "score": score, "scores": scores})
-        if score > progress.best_score:
+        score = self._measure(progress.step, step.stage, tell)
+        is_first = not progress.best_step or self.plan.steps[progress.best_step - 1].stage != step.stage
+        if is_first or score > progress.best_score:
             return replace(progress, best_step=progress.step, best_score=score, num_worse=0)
         num_worse = progress.num_worse + 1
         if ends or (config.patience and num_worse >= config.patience):
             return replace(progress, num_worse=0, ended_stage=step.stage)
         return replace(progress, num_worse=num_worse)
+
+    def _evaluates(self) -> bool:
+        return bool(self.config.evaluate_steps and self.plan.dev)
+
+    def _measure(self, step: int, stage: int, tell: Tell) -> float:
+        """The mean score of the held-out samples' datasets, the same for all processes."""
+        scores = measure(self.encoder, self.plan, self.release, self.config)
+        score = self.ranks.as_the_first(fmean(scores.values()) if scores else 0.0)
+        tell({"step": step, "stage": stage, "score": score, "scores": scores})
+        return score
 
     def _is_kept(self, progress: Progress) -> bool:
         at_a_step = progress.step % self.config.checkpoint_steps == 0 or progress.step == len(self.plan.steps)
@@ -361,13 +380,14 @@ def _write_model(
     shutil.copy(folder / LOG, model / LOG)
     if (folder / BOARD).exists():
         shutil.copytree(folder / BOARD, model / BOARD)
-    write_plan(plan, release, model / "steps.parquet")
+    trained = {row["step"] for row in read_log(model)}
+    write_plan([step for step in plan.steps if step.number in trained], release, model / "steps.parquet")
     has_datasheet = (release.path / "README.md").exists()
     if has_datasheet:
-        shutil.copy(release.path / "README.md", model / DATASHEET)
+        shutil.copyfile(release.path / "README.md", model / DATASHEET)
     record = identity | {
         "config": asdict(config),
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *_early_ends(model, plan), *_kept_weights(model)],
         "sources": list(release.sources),
         "made_bidirectional": encoder.made_bidirectional,
         "hardware_reason": encoder.hardware.reason,
@@ -382,8 +402,32 @@ def _write_model(
 
 def read_log(folder: Path) -> list[Row]:
     """The log of a run, a row for each step; evaluations are left out."""
-    rows = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if "loss" in row]
+    return [row for row in _rows(folder) if "loss" in row]
+
+
+def _rows(folder: Path) -> list[Row]:
+    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+def _early_ends(folder: Path, plan: Plan) -> Iterator[str]:
+    """A note on each stage that ended before its last step."""
+    trained = {row["step"] for row in read_log(folder)}
+    for stage in sorted({step.stage for step in plan.steps}):
+        steps = [step.number for step in plan.steps if step.stage == stage]
+        if left := len(set(steps) - trained):
+            yield f"stage {stage} ended {left} of its {len(steps)} steps early: its score had stopped rising"
+
+
+def _kept_weights(folder: Path) -> Iterator[str]:
+    """A note on which weights were written, where evaluations decided that, and what they scored."""
+    rows = [row for row in _rows(folder) if "score" in row]
+    if rows:
+        last = [row for row in rows if row["step"] and row["stage"] == rows[-1]["stage"]]
+        best = max(last, key=lambda row: row["score"])
+        yield (
+            f"the weights of step {best['step']} are kept: on held-out samples they score {best['score']:.4f}, the"
+            f" base model {rows[0]['score']:.4f}"
+        )
 
 
 def _outcome(output: Path, plan: Plan, hardware: Hardware, already_finished: bool, resumed_at: int) -> Outcome:
@@ -392,12 +436,12 @@ def _outcome(output: Path, plan: Plan, hardware: Hardware, already_finished: boo
         output=output,
         already_finished=already_finished,
         resumed_at=resumed_at,
-        num_steps=len(plan.steps),
+        num_steps=len(log),
         seconds=round(sum(row["seconds"] for row in log), 1),
         losses=_losses(log),
         plan=plan.digest,
         hardware=hardware,
-        notes=plan.notes,
+        notes=tuple((read_json(output / RUN_FILE) or {}).get("notes", plan.notes)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synth.records import SkiffError, UserError
 from trainer.checkpoint import write_atomically
+from trainer.export import share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,11 +42,14 @@ def merge(models: Sequence[Path], output: Path, *, method: Method, weights: Sequ
     from safetensors.torch import save_file
 
     files = [_weights_file(model) for model in models]
+    try:
+        opened: list[Any] = [safe_open(file, framework="pt") for file in files]
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{', '.join(map(str, files))}: one cannot be read: {error}: make it again") from None
     part = output.with_name(f".{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         shutil.copytree(models[0], part, ignore=shutil.ignore_patterns(WEIGHTS, *OF_THE_RUN))
-        opened: list[Any] = [safe_open(file, framework="pt") for file in files]
         _refuse_other_make(models, [_shapes(each) for each in opened])
         merged = {
             key: _between([each.get_tensor(key) for each in opened], shares, method)
@@ -54,6 +58,7 @@ def merge(models: Sequence[Path], output: Path, *, method: Method, weights: Sequ
         save_file(merged, part / files[0].relative_to(models[0]), metadata={"format": "pt"})
         told = {"method": method, "models": [str(model) for model in models], "weights": list(shares)}
         write_atomically(part / MERGED, json.dumps(told, indent=2).encode())
+        share(part)
         part.rename(output)
     except (OSError, SafetensorError) as error:
         raise SkiffError(f"cannot write {output}: {error}: mend that and run the same command again") from None
@@ -67,7 +72,7 @@ def _shares(models: Sequence[Path], method: Method, weights: Sequence[float]) ->
             f"{method} merges {'two models' if method == 'slerp' else 'two models or more'}, not {len(models)}"
         )
     given = list(weights) or [1.0] * len(models)
-    if len(given) != len(models) or not all(math.isfinite(each) and each >= 0 for each in given) or not sum(given):
+    if len(given) != len(models) or not all(each >= 0 for each in given) or not 0 < sum(given) < math.inf:
         raise UserError(f"--weight: give one number of 0 or more for each of the {len(models)} models")
     return [each / sum(given) for each in given]
 
@@ -109,4 +114,6 @@ def _between(tensors: "Sequence[Tensor]", shares: Sequence[float], method: Metho
         if math.sin(angle) > 1e-6:  # else they point alike, or opposite: the line between them
             factors = [math.sin(share * angle) / math.sin(angle) for share in shares]
     merged = torch.stack([factor * each for factor, each in zip(factors, exact, strict=True)]).sum(dim=0)
+    if not torch.isfinite(merged).all():
+        raise UserError("a model has weights that are no numbers: leave it out")
     return merged.to(tensors[0].dtype).contiguous()

@@ -4,8 +4,10 @@ Reading a release: the directory of docs/release-format.md, checked before a min
 The trainer reads nothing else, never the database. Tables stay in Arrow; a step takes the few rows that it needs.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,10 @@ def read_release(path: Path) -> Release:
     manifest = read_manifest(path)
     if not all(isinstance(source, dict) for source in manifest["sources"]):
         raise UserError(f"{path / MANIFEST}: sources is not a list of objects; make the release again")
+    try:
+        json.dumps(manifest, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path / MANIFEST}: holds half a character (a surrogate): make the release again") from None
     tables = {task: _read_samples(samples_file(path, task), task) for task in Task}
     samples = {task: table for task, table in tables.items() if table is not None and table.num_rows}
     if not samples:
@@ -70,14 +76,18 @@ def _read_samples(path: Path, task: Task) -> "pa.Table | None":
         missing = set(wanted.names) - set(found.schema_arrow.names)
         if missing - {SINCE.get(task)}:
             raise UserError(f"{path}: misses the columns {', '.join(sorted(missing))}: make the release again")
+        if len(set(found.schema_arrow.names)) < len(found.schema_arrow.names):
+            raise UserError(f"{path}: has a column twice: make the release again")
         table = found.read(columns=[name for name in wanted.names if name not in missing])
         for name in missing:
             table = table.append_column(name, pa.array([[]] * len(table), wanted.field(name).type))
         told = _scores(table.column("negatives")) if task is Task.RETRIEVAL else {}
         table = pa.table([_as_type(table.column(field.name), field.type) for field in wanted], schema=wanted)
+        table.validate(full=True)  # that texts are UTF-8
+        flaws = list(islice(_flaws(table), 1))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}: make the release again") from None
-    for column, row in _flaws(table):
+    for column, row in flaws:
         raise UserError(f"{path}, row {row}: {column} is blank or no number: make the release again")
     for name, column in told.items():
         table = table.append_column(name, column)
@@ -90,6 +100,10 @@ def _scores(negatives: "pa.ChunkedArray") -> "dict[str, pa.Array]":
     import pyarrow.compute as pc
 
     array = pa.concat_arrays(negatives.chunks) if negatives.num_chunks else pa.array([], negatives.type)
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.list_(pa.string()))
+    if not pa.types.is_list(array.type):
+        raise pa.ArrowInvalid(f"negatives are {array.type}, not a list")
     found = {}
     for name, field in (("negative_scores", "score"), ("positive_scores", "positive_score")):
         kind = array.type.value_type

@@ -202,7 +202,7 @@ def _classification(samples: list[dict[str, Any]], step: Step, release: Release,
         return class_masked_info_nce(
             embedding_TD[text],
             embedding_TD[positive],
-            embedding_TD[negative].view(*shape, -1),
+            embedding_TD[negative].view(*shape, embedding_TD.shape[1]),
             torch.tensor(label, device=device),
             torch.tensor(negative_label, device=device).view(shape),
             temperature=config.temperature,

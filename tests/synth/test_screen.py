@@ -93,3 +93,15 @@ def test_what_is_told_of_a_step_stands_below_the_bar(monkeypatch: pytest.MonkeyP
     bar, told, _ = last.rsplit("\n", 2)
     assert "2/2" in bar and told == "retrieval loss 1.250"
     assert "\x1b[2J9" not in last
+
+
+def test_a_description_is_shown_not_obeyed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress("measuring \x1b[31mX[/b]", 1) as advance:
+        advance(1)
+    assert capsys.readouterr().err == "measuring \\x1b[31mX[/b]: 1 of 1\n"
+    screen = Console(file=StringIO(), force_terminal=True, width=90, markup=False, color_system=None)
+    monkeypatch.setattr("synth.screen.console", lambda *, stderr: screen)
+    with progress("measuring \x1b[31mX[/b]", 1) as advance:
+        advance(1)
+    assert isinstance(screen.file, StringIO)
+    assert "measuring \\x1b[31mX[/b]" in screen.file.getvalue()

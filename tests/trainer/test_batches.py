@@ -214,7 +214,7 @@ def test_a_stage_without_samples_is_refused(write_release: Write, config: Config
 
 def test_the_plan_is_written_with_the_samples_of_every_step(release: Release, config: Config, tmp_path: Path):
     plan = make_plan(release, config)
-    write_plan(plan, release, tmp_path / "steps.parquet")
+    write_plan(plan.steps, release, tmp_path / "steps.parquet")
     rows = pq.read_table(tmp_path / "steps.parquet").to_pylist()
     assert [row["step"] for row in rows] == list(range(1, 17))
     ids = release.samples[plan.steps[0].task].column("sample_id").to_pylist()

@@ -40,7 +40,11 @@ def test_demo_is_two_short_stages():
         (("seed = 3", "seed = true"), "seed must be a whole number, not True"),
         (('"fp32"', '"fp8"'), "precision must be one of auto, bf16, fp32"),
         (("\ntemperature = 0.05", "\ntemperature = 0"), "temperature must be above 0, not 0.0"),
-        (("\ntemperature = 0.05", "\ntemperature = nan"), "temperature must be above 0, not nan"),
+        (("learning_rate = 1e-3", "learning_rate = inf"), "learning_rate must be a finite number, not inf"),
+        (("size_exponent = 0.5", "size_exponent = 400.0"), "size_exponent must be 10 at most"),
+        (("lora_rank = 0", "lora_rank = 1000000000000"), "lora_rank must be 65536 at most"),
+        (("seed = 3", "seed = 9223372036854775808"), "seed must be a number of at most 64 bits"),
+        (("\ntemperature = 0.05", "\ntemperature = nan"), "temperature must be a finite number, not nan"),
         (("hard_negatives = 2", "hard_negatives = -1"), "hard_negatives must be 0 or more, not -1"),
         (("query_tokens = 32", "query_tokens = 2"), "query_tokens must be 8 or more"),
         (("mini_batch_tokens = 128", "mini_batch_tokens = 0"), "mini_batch_tokens must be 1 or more"),
@@ -71,5 +75,7 @@ def test_a_configuration_that_is_not_there_is_told_with_those_that_are():
 
 def test_an_option_is_checked_like_a_line_of_the_file(write_config: Write):
     config = dataclasses.replace(read_config(str(write_config())), seed=-1)
-    with pytest.raises(UserError, match="options: seed must be 0 or more, not -1"):
+    with pytest.raises(UserError, match="seed must be 0 or more, and below 2 to the power of 63"):
+        check_config(dataclasses.replace(config, seed=1 << 63), "options")
+    with pytest.raises(UserError, match=r"options: seed must be 0 or more, .*, not -1"):
         check_config(config, "options")

@@ -208,3 +208,34 @@ def test_a_sentence_transformers_folder_may_keep_its_transformer_below(models: d
     (tmp_path / "model" / "0_Transformer" / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
     encoder = load_encoder(str(tmp_path / "model"), CPU)
     assert (encoder.stated_tokens, encoder.max_tokens) == (24, 64)
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlmr", "qwen"])
+def test_a_model_without_a_tokenizer_is_refused(models: dict[str, Path], tmp_path: Path, kind: str):
+    shutil.copytree(models[kind], tmp_path / "model", ignore=shutil.ignore_patterns("tok*", "vocab*", "merges*"))
+    with pytest.raises(UserError, match=r"has no tokenizer|cannot load the model"):
+        load_encoder(str(tmp_path / "model"), Hardware("cpu", "fp32", "a test"))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"hidden_size": "x"},
+        {"num_hidden_layers": 0},
+        {"num_attention_heads": 0},
+        {"hidden_size": 64},
+        {"hidden_act": "sing"},
+        {"pad_token_id": 10**6},
+        {"max_position_embeddings": -5},
+        {"vocab_size": 100},
+    ],
+)
+def test_settings_of_a_model_that_do_not_fit_are_told_in_one_line(
+    models: dict[str, Path], tmp_path: Path, broken: dict[str, Any]
+):
+    shutil.copytree(models["qwen"], tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings | broken))
+    with pytest.raises(UserError) as caught:
+        load_encoder(str(tmp_path / "model"), Hardware("cpu", "fp32", "a test"))
+    assert "\n" not in str(caught.value)

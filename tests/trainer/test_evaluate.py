@@ -145,3 +145,23 @@ def test_a_folder_without_sets_and_a_set_without_its_files_are_refused(
     (release.path / "eval" / "retrieval" / "animals" / "qrels.jsonl").unlink()
     with pytest.raises(UserError, match=r"qrels\.jsonl: cannot be read"):
         scores(models["bert"], release)
+
+
+@pytest.mark.parametrize("line", ['"score": NaN', '"score": Infinity', '"score": true', '"score": 1' + 30 * "0"])
+def test_scores_that_are_no_numbers_are_refused(models: dict[str, Path], release: Release, tmp_path: Path, line: str):
+    (tmp_path / "sets" / "pairs").mkdir(parents=True)
+    (tmp_path / "sets" / "pairs" / "p.jsonl").write_text('{"text1": "a", "text2": "b", ' + line + "}\n")
+    with pytest.raises(UserError, match=r"p\.jsonl, line 1: must be a JSON object"):
+        evaluate(str(models["bert"]), release, tmp_path / "sets")
+
+
+def test_the_card_says_when_the_sets_were_others(release: Release, write_config: Write, tmp_path: Path):
+    config = read_config(str(write_config(("steps = 8", "steps = 1"), ("warmup_steps = 2", "warmup_steps = 0"))))
+    output = train(release, config, tmp_path / "model").output
+    (tmp_path / "sets" / "pairs").mkdir(parents=True)
+    lines = '{"text1": "a", "text2": "b", "score": 1}\n{"text1": "c", "text2": "d", "score": 2}\n'
+    (tmp_path / "sets" / "pairs" / "p.jsonl").write_text(lines)
+    evaluate(str(output), release, tmp_path / "sets")
+    assert "On other sets than those that the release holds out" in (output / "README.md").read_text()
+    evaluate(str(output), release, release.path / "eval")
+    assert "On the sets held out from tiny" in (output / "README.md").read_text()

@@ -107,6 +107,8 @@ def test_the_card_tells_base_model_release_sources_settings_and_that_there_are_n
     assert "was made bidirectional" in card and "- stage 1: few samples" in card
     assert "Not evaluated yet" in card
     assert "Mean pooling" in card and "release.md" not in card
+    held_out = RUN["sources"][0] | {"name": "beasts", "declared_use": "eval"}
+    assert "beasts" not in model_card(RUN | {"sources": [*RUN["sources"], held_out]}, None)
     last = model_card(RUN | {"config": RUN["config"] | {"pooling": "last"}, "has_datasheet": True}, None)
     assert "The last token's state, then" in last and "[release.md](release.md)" in last
 

@@ -1,13 +1,16 @@
 """What a run will take, held against what it took."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from synth.records import UserError
+from tests.trainer.conftest import Write
 from trainer.batches import make_plan
-from trainer.config import Config
+from trainer.config import Config, read_config
 from trainer.forecast import forecast
 from trainer.loop import read_log, train
 from trainer.release import Release
@@ -51,3 +54,25 @@ def test_numbers_that_are_none_are_refused(release: Release, config: Config, num
         forecast(release, config, teraflops=number)
     with pytest.raises(UserError, match="--price-per-hour must be above 0"):
         forecast(release, config, price_per_hour=number)
+
+
+def test_texts_are_counted_up_to_what_the_model_takes(
+    release: Release, write_config: Write, models: dict[str, Path], tmp_path: Path
+):
+    shutil.copytree(models["bert"], tmp_path / "short")
+    settings = json.loads((tmp_path / "short" / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 16}))
+    config = read_config(str(write_config(model="bert")))
+    texts = sum(share.samples for share in forecast(release, config).shares)
+    short = forecast(release, dataclasses.replace(config, model=str(tmp_path / "short")))
+    assert short.tokens < forecast(release, config).tokens
+    assert short.tokens <= 16 * 6 * texts  # a query, a positive and four others
+
+
+def test_a_model_without_a_tokenizer_is_refused(
+    release: Release, config: Config, models: dict[str, Path], tmp_path: Path
+):
+    for kind in ("bert", "qwen"):
+        shutil.copytree(models[kind], tmp_path / kind, ignore=shutil.ignore_patterns("tok*", "vocab*", "merges*"))
+        with pytest.raises(UserError, match=r"has no tokenizer|cannot read the tokenizer"):
+            forecast(release, dataclasses.replace(config, model=str(tmp_path / kind)))

@@ -311,3 +311,32 @@ def _kill_after(steps: int, seconds: float, arguments: list[object], log: Path) 
             time.sleep(0.005)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
+
+
+def test_classes_are_learnt_without_negatives_of_their_own(release: Release, config: Config, tmp_path: Path):
+    output = train(release, dataclasses.replace(config, hard_negatives=0), tmp_path / "model").output
+    assert {row["task"] for row in read_log(output)} == {"retrieval", "sts", "classification"}
+
+
+def test_dimensions_that_the_model_has_not_are_refused(release: Release, config: Config, tmp_path: Path):
+    with pytest.raises(UserError, match="matryoshka: 32 is not below the 32 dimensions"):
+        train(release, dataclasses.replace(config, matryoshka=(8, 32)), tmp_path / "model")
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_refused_before_anything_is_trained(
+    release: Release, config: Config, tmp_path: Path
+):
+    (tmp_path / "model").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="exists and was not made by this command"):
+        train(release, config, tmp_path / "model")
+
+
+def test_everyone_may_read_the_weights_who_may_read_the_rest(trained: Outcome):
+    modes = {path.stat().st_mode for path in trained.output.rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
+def test_a_step_that_would_ruin_the_weights_is_not_taken(release: Release, config: Config, tmp_path: Path):
+    wild = dataclasses.replace(config.stages[0], steps=2, learning_rate=1e38, warmup_steps=0)
+    with pytest.raises(SkiffError, match=r"step \d: the (loss|gradient's norm) is"):
+        train(release, dataclasses.replace(config, stages=(wild,)), tmp_path / "model")

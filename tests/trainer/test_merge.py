@@ -56,6 +56,7 @@ def test_slerp_goes_along_the_arc(pair: list[Path], tmp_path: Path):
         ("soup", [1.0], "give one number of 0 or more for each of the 2"),
         ("soup", [0.0, 0.0], "give one number of 0 or more"),
         ("soup", [1.0, math.nan], "give one number of 0 or more"),
+        ("soup", [1e308, 1e308], "give one number of 0 or more"),
         ("slerp", [1.0, 1.0, 1.0], "give one number of 0 or more"),
     ],
 )
@@ -74,6 +75,12 @@ def test_models_of_another_make_too_few_of_them_and_a_folder_that_is_there_are_r
         merge(pair, pair[0], method="soup")
     save_file({"a": torch.zeros(3)}, pair[1] / "model.safetensors")
     with pytest.raises(UserError, match=r"model-1 is of another make than .*model-0 \(weight a\)"):
+        merge(pair, tmp_path / "merged", method="soup")
+    save_file({"a": torch.tensor([math.nan, 0.0]), "n": torch.tensor([1])}, pair[1] / "model.safetensors")
+    with pytest.raises(UserError, match="weights that are no numbers"):
+        merge(pair, tmp_path / "merged", method="soup")
+    (pair[1] / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"model-1.*: one cannot be read"):
         merge(pair, tmp_path / "merged", method="soup")
     (pair[1] / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no model\.safetensors"):

@@ -103,3 +103,30 @@ def test_a_row_that_no_step_could_use_is_named(write_release: Write, task: str, 
 def test_missing_columns_and_wrong_types_are_refused(write_release: Write, rows: list[dict[str, Any]]):
     with pytest.raises(UserError, match=r"sts\.parquet: .*make the release again"):
         read_release(write_release({"sts": rows}))
+
+
+def test_half_a_character_in_a_manifest_is_refused(write_release: Write):
+    with pytest.raises(UserError, match="half a character"):
+        read_release(write_release(sources=[{"name": "\ud800"}]))
+
+
+def test_odd_columns_are_refused_before_they_stop_a_run(write_release: Write):
+    path = write_release() / "samples" / "sts.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("text1", table.column("text1")), path)
+    with pytest.raises(UserError, match="has a column twice"):
+        read_release(path.parent.parent)
+    for name in ("text1", "instruction"):
+        place = table.column_names.index(name)
+        broken = pa.array([b"\xff\xfe"] * len(table), pa.binary()).view(pa.string())
+        pq.write_table(table.set_column(place, name, broken), path)
+        with pytest.raises(UserError, match=r"sts\.parquet: cannot be read"):
+            read_release(path.parent.parent)
+
+
+def test_samples_none_of_which_has_negatives_are_read(write_release: Write):
+    rows = [row | {"negatives": None} for row in samples()["retrieval"]]
+    assert read_release(write_release({"retrieval": rows})).samples[Task.RETRIEVAL].num_rows == len(rows)
+    path = write_release({"retrieval": [row | {"negatives": "a"} for row in rows]}, name="other")
+    with pytest.raises(UserError, match="negatives are string, not a list"):
+        read_release(path)
