@@ -13,7 +13,7 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,23 @@ def run_folder(output: Path, identity: Identity, ranks: Ranks) -> Iterator[Path]
     """
     folder = _run_folder(output)
     if not ranks.is_first:
-        ranks.wait()
+        if not ranks.as_the_first(0.0):
+            raise UserError("the first process says why this cannot begin")
         yield folder
         return
+    with ExitStack() as held:
+        try:
+            held.enter_context(_claimed(folder, output, identity))
+        except (UserError, OSError):
+            ranks.as_the_first(0.0)  # the others wait to be told
+            raise
+        ranks.as_the_first(1.0)
+        yield folder
+
+
+@contextmanager
+def _claimed(folder: Path, output: Path, identity: Identity) -> Iterator[None]:
+    """The folder, made or found again, and locked."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -89,8 +103,7 @@ def run_folder(output: Path, identity: Identity, ranks: Ranks) -> Iterator[Path]
             write_atomically(folder / RUN_FILE, json.dumps(identity, indent=2, ensure_ascii=False).encode())
         else:
             _refuse_other(there, identity, folder)
-        ranks.wait()
-        yield folder
+        yield
 
 
 def _run_folder(output: Path) -> Path:

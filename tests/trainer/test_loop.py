@@ -175,8 +175,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
 
 
 def test_memory_that_does_not_suffice_is_told_with_what_to_lower(write_release: Write, config: Config, tmp_path: Path):
-    release = read_release(write_release({"retrieval": retrieval_rows("animals", 6000)}))
-    stage = dataclasses.replace(config.stages[0], batch_size=6000)  # whose scores of one another take 144 MB a time
+    release = read_release(write_release({"retrieval": retrieval_rows("animals", 12_000)}))
+    stage = dataclasses.replace(config.stages[0], batch_size=12_000)  # whose scores of one another take 576 MB a time
     limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (400 << 20), limits[1]))

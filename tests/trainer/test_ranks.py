@@ -73,3 +73,16 @@ def test_texts_are_dealt_out_evenly_in_number_and_size():
     assert sorted(place for hand in hands for place in hand) == list(range(7))
     assert sorted(map(len, hands)) == [2, 2, 3]
     assert [[[5, 100, 7, 90, 95, 3, 6][place] for place in hand] for hand in hands] == [[100, 5, 3], [95, 6], [90, 7]]
+
+
+@pytest.mark.slow
+def test_an_output_that_is_another_ones_ends_all_processes_with_the_reason(
+    write_release: Write, write_config: Write, tmp_path: Path
+):
+    (tmp_path / "model.training" / "checkpoints" / "step-00000004").mkdir(parents=True)
+    (tmp_path / "model.training" / "run.json").write_text('{"format": 0}')
+    line = ["run", "--release", write_release(), "--config", write_config(), "--output", tmp_path / "model"]
+    together = torchrun(2, "-m", "trainer", *line)
+    assert together.returncode != 0
+    assert "error: " in together.stderr and "holds a run with another format" in together.stderr
+    assert "Connection" not in together.stderr and "gloo" not in together.stderr
