@@ -16,7 +16,7 @@ COMMANDS = (
             *("show", "sql", "stats"),
         ),
     ),
-    ("trainer", ("plan", "run", "evaluate", "merge")),
+    ("trainer", ("plan", "run", "evaluate", "curve", "merge")),
 )
 
 

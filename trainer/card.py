@@ -83,15 +83,27 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
     if evaluation is None:
         return "Not evaluated yet: run `trainer evaluate` on this folder."
     rows = [
-        [row["set"], row["measure"], *(_number(row[key]) for key in ("before", "after", "change")), row["note"]]
+        [
+            row["set"],
+            row["measure"],
+            *(_number(row[key]) for key in ("before", "after", "change")),
+            _spread(row),
+            row["note"],
+        ]
         for row in evaluation["scores"]
     ]
-    before = evaluation["baseline"] or "nothing"
-    release = escape(evaluation["release"])
-    own = f"On the sets held out from {release}"
-    told = own if evaluation.get("own_sets", True) else "On other sets than those that the release holds out"
-    told += f"; before: {escape(before)}."
-    return f"{told}\n\n{_table(('set', 'measure', 'before', 'after', 'change', 'note'), rows)}"
+    own = f"On the sets held out from {escape(evaluation['release'])}"
+    told = own if evaluation["own_sets"] else "On other sets than those that the release holds out"
+    told += (
+        f"; before: {escape(evaluation['against'] or 'nothing')}. Between the numbers of the last column but one the "
+    )
+    told += "change lies in 95 of 100 resamples of the same queries, pairs or texts."
+    return f"{told}\n\n{_table(('set', 'measure', 'before', 'after', 'change', '95 of 100', 'note'), rows)}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    found = row["change_interval"]
+    return f"{found['low']:+.3f} to {found['high']:+.3f}" if found else ""
 
 
 def _number(value: float | None) -> str:

@@ -1,19 +1,16 @@
 """The `trainer` command: options to one call, its outcome to the screen. Decides nothing."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synth.screen import cell, new_table, run_app, say, show
+from synth.screen import run_app, say
+from trainer.screens import show_curve, show_evaluation, show_forecast, show_outcome
 
 if TYPE_CHECKING:
     from trainer.config import Config
-    from trainer.evaluate import Evaluation
-    from trainer.forecast import Forecast
-    from trainer.loop import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +70,7 @@ def run(
         recorded.count(steps=0 if outcome.already_finished else outcome.num_steps - outcome.resumed_at)
         record_steps(recorded, place)
     if speaks():
-        _show_outcome(outcome, as_json=as_json)
+        show_outcome(outcome, as_json=as_json)
 
 
 @app.command()
@@ -105,7 +102,7 @@ def plan(
     from trainer.forecast import forecast
 
     found = forecast(release_read, settings, processes=processes, teraflops=teraflops, price_per_hour=price_per_hour)
-    _show_forecast(found, as_json=as_json)
+    show_forecast(found, as_json=as_json)
 
 
 @app.command()
@@ -134,40 +131,137 @@ def merge(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder, an installed package with a model, or a hub name.")],
-    release: ReleaseOption,
-    baseline: Annotated[
-        str | None, typer.Option(help="What to compare with. Default: the base model, if `trainer run` made MODEL.")
+    release: Annotated[
+        str | None,
+        typer.Option(help="Measure on what it holds out. Default: the release that `trainer run` made MODEL of."),
     ] = None,
     sets: Annotated[
-        Path | None, typer.Option(help="Held-out sets in a release's layout. Default: RELEASE/eval.")
+        list[Path] | None,
+        typer.Option(help="Measure on these: a folder or file that `synth ingest` could read. May be repeated."),
     ] = None,
+    split: Annotated[str, typer.Option(help="Of these sets. Default: test, else all that are held out.")] = "",
+    mteb: Annotated[
+        list[str] | None, typer.Option(help="Measure on a task of mteb, by its name. May be repeated.")
+    ] = None,
+    mteb_data: Annotated[
+        Path | None, typer.Option(help="Copies of the tasks' data sets, each in a folder of the task's name.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help='What to compare with ("": nothing). Default: the base model, if `trainer run` made MODEL.'),
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Write what each query, pair and text scores, as JSON Lines.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Show so many queries that rose and fell most.")] = 0,
+    figure: Annotated[Path | None, typer.Option(help="Draw the scores: a name ending in .svg, .png or .pdf.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a text that are read. Default: the model's own.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: what is fast here.")] = "fp32",
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     workspace: WorkspaceOption = Path(),
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """
-    Measure a model on held-out sets, before and after training, and write the scores into its folder.
+    Measure a model on sets that people labelled, against the model that it was trained from, or any other.
 
-    Example: trainer evaluate models/first-demo --release first
+    A folder that `trainer run` made is given the scores: evaluation.json, and its card.
+
+    Example: trainer evaluate models/first-demo --examples 3
     """
     from synth.stages.release_files import find_folder
+    from trainer.figures import check_figure
     from trainer.release import read_release
 
-    found = find_folder(release, workspace / "releases")
-    release_read = read_release(found)
+    if figure is not None:
+        check_figure(figure)
+    name = release or ("" if sets or mteb else _release_of(model, workspace))
+    release_read = read_release(find_folder(name, workspace / "releases")) if name else None
     _quiet()
+    from trainer.compare import Settings
+    from trainer.evaluate import Asked, made_here, write_items
     from trainer.evaluate import evaluate as evaluate_model
-    from trainer.evaluate import made_here
     from trainer.lineage import recorded_in
 
     record = made_here(model)
-    compared = baseline if baseline is not None else record["config"]["model"] if record else ""
-    with recorded_in(workspace, "evaluate", release_read, {"baseline": compared}, model=model) as recorded:
-        outcome = evaluate_model(
-            model, release_read, sets or found / "eval", baseline=compared, device=device or "auto"
-        )
+    compared = against if against is not None else record["config"]["model"] if record else ""
+    asked = Asked(sets or (), split, mteb or (), mteb_data)
+    settings = Settings(device or "auto", precision, max_length, resamples, seed)
+    what = {"against": compared, "sets": [str(path) for path in asked.sets], "mteb": list(asked.tasks), "split": split}
+    with recorded_in(workspace, "evaluate", release_read, what, model=model, seed=seed) as recorded:
+        outcome, results = evaluate_model(model, release_read, asked, against=compared, settings=settings)
         recorded.count(scores=len(outcome.scores))
-    _show_evaluation(outcome, as_json=as_json)
+    if items is not None:
+        write_items(items, results)
+    if figure is not None:
+        from trainer.figures import draw_changes
+
+        draw_changes(figure, outcome.scores, compared, model)
+    show_evaluation(outcome, results, examples=examples, as_json=as_json)
+
+
+@app.command()
+def curve(
+    release: ReleaseOption,
+    config: ConfigOption,
+    fractions: Annotated[str, typer.Option(help="Of the release's samples, with commas between them.")] = "0.1,0.3,1",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Models of each fraction.")] = 1,
+    sets: Annotated[
+        list[Path] | None, typer.Option(help="Measure on these. Default: what the release holds out. May be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of these sets. Default: test, else all that are held out.")] = "",
+    workspace: WorkspaceOption = Path(),
+    output: Annotated[Path | None, typer.Option(help="Default: WORKSPACE/curves/RELEASE-CONFIG.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the curve: a name ending in .svg, .png or .pdf.")] = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    precision: Annotated[str, typer.Option(help="Of measuring: fp32, bf16, or auto.")] = "fp32",
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Train on parts of a release and measure each model: would more data help?
+
+    All are trained for the same number of steps. Models are removed when they are measured. Stopped anywhere, the same
+    command goes on where it was.
+
+    Example: trainer curve --release first --config demo --fractions 0.1,0.3,1 --figure curve.svg
+    """
+    from synth.stages.release_files import find_folder
+    from trainer.figures import check_figure, draw_curve
+    from trainer.release import read_release
+
+    if figure is not None:
+        check_figure(figure)
+    settings = _settings(config, model=model, seed=seed, device=device)
+    found = find_folder(release, workspace / "releases")
+    release_read = read_release(found)
+    _quiet()
+    from trainer.compare import Settings
+    from trainer.curve import learning_curve, read_fractions
+    from trainer.evaluate import Asked
+
+    parts = read_fractions(fractions)
+    place = output or workspace / "curves" / f"{found.resolve().name}-{Path(config).stem}"
+    drawn = learning_curve(
+        release_read, settings, parts, range(settings.seed, settings.seed + seeds), place,
+        asked=Asked(sets or (), split), settings=Settings(settings.device, precision),
+    )  # fmt: skip
+    if figure is not None:
+        draw_curve(figure, drawn.by_set(), "samples")
+    show_curve(drawn, as_json=as_json)
+
+
+def _release_of(model: str, workspace: Path) -> str:
+    """The release that a model was trained on, if it is there."""
+    from trainer.evaluate import made_here
+
+    record = made_here(model)
+    name = str(record["release"]["name"]) if record else ""
+    return name if name and (workspace / "releases" / name).is_dir() else ""
 
 
 def _settings(config: str, *, model: str | None, seed: int | None, device: str | None) -> "Config":
@@ -192,62 +286,6 @@ def _quiet() -> None:
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
-def _show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(dataclasses.asdict(outcome), indent=2, default=str))
-        return
-    for note in outcome.notes:
-        say(f"note: {note}")
-    if outcome.already_finished:
-        say(f"{outcome.output} is finished: nothing was trained; choose another --output to train again")
-        return
-    went_on = f", went on after step {outcome.resumed_at}" if outcome.resumed_at else ""
-    say(f"trained {outcome.num_steps} steps in {outcome.seconds} s on {outcome.hardware}{went_on}")
-    for task, (first, last) in outcome.losses.items():
-        say(f"loss of {task}: {first:.3f} in the first quarter of its steps, {last:.3f} in the last")
-    say(f"model: {outcome.output}")
-
-
-def _show_forecast(found: "Forecast", *, as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(dataclasses.asdict(found), indent=2))
-        return
-    for note in found.notes:
-        say(f"note: {note}")
-    columns = ("stage", "task", "dataset", "batches", "samples", "passes", "tokens")
-    table = new_table(columns, numeric=[name not in ("task", "dataset") for name in columns])
-    for each in found.shares:
-        numbers = (f"{each.batches:,}", f"{each.samples:,}", f"{each.passes:.2f}", f"{each.tokens:,}")
-        table.add_row(*(cell(value) for value in (each.stage, each.task, each.dataset, *numbers)))
-    show(table)
-    say(f"{found.num_steps:,} steps, about {found.tokens:,} tokens (plan {found.plan[:12]})")
-    trained = "all" if found.trained_weights == found.weights else f"{found.trained_weights:,}"
-    say(f"weights: {found.weights:,}, of which {trained} are trained")
-    memory = f"{found.memory / 2**30:.1f} GiB"
-    say(f"memory: about {memory} for each of {found.processes} processes, beside the program's own")
-    hours = f"{found.hours:.1f} hours" if found.hours >= 1 else f"{60 * found.hours:.1f} minutes"
-    say(
-        f"time: about {hours}, for {found.operations:.2g} operations at {found.speed / 1e12:.2g} teraflops each"
-        f" ({found.speed_from})"
-    )
-    if found.cost is not None:
-        say(f"cost: about {found.cost:,.2f}")
-
-
-def _show_evaluation(evaluation: "Evaluation", *, as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(dataclasses.asdict(evaluation), indent=2))
-        return
-    before = f"before: {evaluation.baseline}" if evaluation.baseline else "no baseline"
-    say(f"after: {evaluation.model}, {before}, measured on {evaluation.device}")
-    table = new_table(("set", "measure", "before", "after", "change", "note"))
-    for row in evaluation.scores:
-        change = "" if row.change is None else f"{row.change:+.4f}"
-        numbers = ("" if value is None else f"{value:.4f}" for value in (row.before, row.after))
-        table.add_row(*(cell(value) for value in (row.set, row.measure, *numbers, change, row.note)))
-    show(table)
 
 
 def main() -> None:

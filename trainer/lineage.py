@@ -13,17 +13,19 @@ from trainer.release import Release
 
 @contextmanager
 def recorded_in(
-    workspace: Path, kind: str, release: Release, config: dict[str, Any], *, model: str, seed: int | None = None
+    workspace: Path, kind: str, release: Release | None, config: dict[str, Any], *, model: str, seed: int | None = None
 ) -> Iterator[Run]:
     """
-    Record a run of `kind` with the release's name and digest and this configuration; how it ended is recorded too.
+    Record a run of `kind` with the release's name and digest (if it is of one) and this configuration; how it ended is
+    recorded too.
 
     Outside a workspace nothing is recorded but what the model's folder says of itself.
     """
     if find_store(workspace) is None or os.environ.get("RANK", "0") != "0":  # of several processes the first records
         yield Run()
         return
-    full = {"release": release.name, "release_digest": release.digest, **config}
+    of = {"release": release.name, "release_digest": release.digest} if release else {}
+    full = {**of, **config}
     with recorded(Workspace.open(workspace).store, kind, full, model=model, seed=seed) as run:
         yield run
 

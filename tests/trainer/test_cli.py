@@ -28,7 +28,7 @@ def run(
     return left.value.code or 0, captured.out, captured.err
 
 
-@pytest.mark.parametrize("arguments", ["", "'run', ", "'evaluate', "])
+@pytest.mark.parametrize("arguments", ["", "'run', ", "'evaluate', ", "'curve', "])
 def test_help_has_an_example_and_loads_nothing_heavy(arguments: str):
     code = f"""
 import sys
@@ -37,6 +37,7 @@ from trainer.cli import app
 result = CliRunner().invoke(app, [{arguments}"--help"])
 assert result.exit_code == 0, result.output
 heavy = ["torch", "transformers", "sentence_transformers", "duckdb", "pyarrow", "numpy", "sklearn", "mining"]
+heavy += ["matplotlib", "mteb"]
 assert not [name for name in heavy if name in sys.modules], [name for name in heavy if name in sys.modules]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -105,7 +106,7 @@ def test_the_whole_story_in_two_commands(write_release: Write, write_config: Wri
     measured = command("evaluate", outcome["output"], "--release", "tiny", "--workspace", tmp_path, "--json")
     assert measured.returncode == 0, measured.stderr
     found = json.loads(measured.stdout)
-    assert found["baseline"].endswith("qwen")  # the model that it was trained from
+    assert found["against"].endswith("qwen")  # the model that it was trained from
     assert all(row["before"] is not None and row["change"] is not None for row in found["scores"])
 
 
@@ -130,10 +131,68 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
     code, out, err = run(capsys, monkeypatch, *line)
     assert (code, out) == (2, "")
     assert "holds a run with another config.model" in err
-    code, out, _ = run(capsys, monkeypatch, "evaluate", tmp_path / "model", "--release", tmp_path / "releases" / "tiny")
+    written = ["--items", tmp_path / "items.jsonl", "--figure", tmp_path / "scores.svg", "--examples", 2]
+    line = ["evaluate", tmp_path / "model", "-w", tmp_path, *written]  # of the release that it was trained on
+    code, out, _ = run(capsys, monkeypatch, *line)
     assert code == 0
     assert "measured on cpu, fp32" in out
-    assert [name for name in ("animals", "pairs", "moods", "nDCG@10", "before", "change") if name not in out] == []
+    wanted = (
+        "animals",
+        "pairs",
+        "moods",
+        "nDCG@10",
+        "MRR@10",
+        "before",
+        "change",
+        "95 of 100",
+        "queries that rose most",
+    )
+    assert [name for name in wanted if name not in out] == []
+    assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 33
+    assert "animals" in (tmp_path / "scores.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "nothing to measure on: name a --release, or --sets PATH, or --mteb TASK"),
+        (["--sets", "nowhere"], "nowhere: there is no such file or folder"),
+        (["--sets", "SETS", "--split", "third"], "it has no row of the split 'third'"),
+        (["--sets", "SETS", "--figure", "scores.bmp"], "a figure's name must end in .svg, .png, .pdf"),
+        (["--sets", "SETS", "--figure", "nowhere/scores.svg"], "its folder does not exist"),
+        (["--sets", "SETS", "--precision", "fp8"], "there is no precision 'fp8'"),
+        (["--sets", "SETS", "--max-length", "100000"], "max_length is 100000, but"),
+        (["--sets", "SETS", "--against", "./nowhere"], "no model ./nowhere"),
+        (["--mteb", "NoSuchTask"], "mteb has no task of this name"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write_release: Write,
+    models: dict[str, Path], options: list[str], told: str,
+):  # fmt: skip
+    sets = str(write_release() / "eval")
+    line = [sets if option == "SETS" else option for option in options]
+    code, out, err = run(capsys, monkeypatch, "evaluate", models["bert"], *line)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and told in err
+
+
+def test_a_curve_is_a_row_for_each_part_and_a_column_for_each_set(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write_release: Write,
+    write_config: Write,
+    tmp_path: Path,
+):
+    write_release()
+    line = ["curve", "--release", "tiny", "--config", write_config(), "-w", tmp_path, "--fractions", "0.5,1"]
+    code, out, _ = run(capsys, monkeypatch, *line, "--figure", tmp_path / "curve.svg")
+    assert code == 0
+    wanted = ("samples", "animals nDCG@10", "pairs Spearman", "moods accuracy", "none", "43", "85")
+    assert [name for name in wanted if name not in out] == []
+    assert "animals nDCG@10" in (tmp_path / "curve.svg").read_text()
+    code, out, err = run(capsys, monkeypatch, *line[:-1], "0.5,2")
+    assert (code, out) == (2, "") and "write numbers above 0 and 1 at most" in err
 
 
 @pytest.mark.parametrize(
