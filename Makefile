@@ -3,7 +3,7 @@
 # make quick       the tests without the slow ones
 # make lake        the tests of the store with DuckDB 1.5, as a file and as a DuckLake
 # make faiss-gpu   the tests of search and mining with FAISS for CUDA, as on a machine without a GPU
-# make docs        write docs/commands.md and the answers in docs/sql.md anew
+# make docs        write docs/commands.md, docs/settings.md and the answers in docs/sql.md anew
 PYTHON ?= python3
 GPU ?=
 DEMO ?= demo
@@ -89,6 +89,7 @@ check: install
 
 docs: install
 	.venv/bin/python -m tests.command_reference > docs/commands.md
+	.venv/bin/python -m tests.settings_reference > docs/settings.md
 	.venv/bin/python -m tests.cookbook
 
 # The browser tests need Chromium; on Debian, and as root, it is installed.

@@ -1,5 +1,6 @@
 """What the documentation says is so: commands, views, SQL and links."""
 
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
@@ -7,11 +8,17 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from synth.llm.config import Endpoint, LLMConfig
+from synth.stages.mine.settings import MineSettings
 from synth.store.connection import Store
 from synth.store.console import query
-from tests import cookbook
+from synth.store.guidelines import ReviewSettings
+from synth.store.release_policy import ReleasePolicy
+from synth.workspace import TEMPLATE
+from tests import cookbook, settings_reference
 from tests.command_reference import COMMANDS, help_of, reference
 from tests.conftest import REPOSITORY
+from trainer.config import Config, Stage
 
 README = (REPOSITORY / "README.md").read_text()
 SQL_PAGE = (REPOSITORY / "docs" / "sql.md").read_text()
@@ -29,6 +36,22 @@ def test_every_command_stands_in_the_readmes_table(command: str) -> None:
 def test_the_reference_of_commands_is_what_help_prints() -> None:
     page = (REPOSITORY / "docs" / "commands.md").read_text()
     assert page == reference(), "docs/commands.md is out of date: run `make docs`"
+
+
+def test_the_reference_of_settings_is_what_the_code_says() -> None:
+    page = (REPOSITORY / "docs" / "settings.md").read_text()
+    assert page == settings_reference.page(), "docs/settings.md is out of date: run `make docs`"
+
+
+@pytest.mark.parametrize("record", [ReleasePolicy, ReviewSettings, Config, Stage])
+def test_every_setting_says_what_it_means(record: type) -> None:
+    assert [each.name for each in settings_reference.settings_of(record) if not each.means] == []
+
+
+@pytest.mark.parametrize("record", [Endpoint, LLMConfig, MineSettings])
+def test_a_new_workspace_names_every_setting(record: type) -> None:
+    named = set(re.findall(r"^(?:# )?(\w+) = ", TEMPLATE, re.MULTILINE))
+    assert {field.name for field in dataclasses.fields(record)} - {"endpoints"} <= named
 
 
 @pytest.mark.parametrize("view", VIEWS)

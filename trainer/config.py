@@ -23,9 +23,9 @@ MOST_EXPONENT = 10.0
 class Stage:
     """One stage of training: its optimiser starts afresh, its learning rate rises, then falls linearly to zero."""
 
-    steps: int
+    steps: int  # batches
     learning_rate: float  # the highest, reached after the warm-up
-    warmup_steps: int
+    warmup_steps: int  # in which the rate rises from 0
     retrieval_share: float  # the report's eta: retrieval's share of batches (not of samples); 1 = no others
     batch_size: int  # samples of a batch of retrieval or classification
     sts_batch_size: int  # pairs of a batch of sts
@@ -36,7 +36,7 @@ class Config:
     """All that determines a training run, the release apart."""
 
     model: str  # a folder, an installed package with a model in it, or a name on the Hugging Face hub
-    seed: int
+    seed: int  # of the plan and of whatever begins at random
     device: str  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "bf16", "fp32"]  # of the matrix products; auto = bf16 where the hardware computes it
     attention: Literal["full", "causal"]  # full: a decoder is made bidirectional; causal: it stays as it comes
@@ -53,8 +53,8 @@ class Config:
     hard_negatives: int  # most negatives of one sample in one batch
     query_tokens: int  # queries are cut to so many tokens, instruction included
     passage_tokens: int  # so are passages, and both texts of a pair
-    weight_decay: float
-    max_gradient_norm: float
+    weight_decay: float  # AdamW's; of matrices alone, not of biases and norms
+    max_gradient_norm: float  # to which a longer gradient is shortened
     mini_batch_tokens: int  # padded tokens that the model is given at once; changes speed and memory, not the gradient
     gradient_cache: bool  # keep one mini-batch in memory, not the whole batch, for a third more work
     sharded: bool  # several GPUs: each holds a part of weights and optimiser (FSDP), not all of them
@@ -63,7 +63,7 @@ class Config:
     dev_samples: int  # of each dataset, held out of training to measure on; a tenth of it at most
     evaluate_steps: int  # steps between two evaluations on those; 0: none
     patience: int  # evaluations without a better score after which a stage ends; 0: it does not
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...]  # one after the other, each with an optimiser of its own
 
 
 def read_config(name: str) -> Config:

@@ -24,7 +24,7 @@ class ReleasePolicy:
     min_reviewers: int = 0  # people who have a last word on the latest revision
     min_agreement: float = 0.0  # share of these who approve; of a sample that no person judged nothing is asked
     judged: str = ""  # leave out what this judge would, or "any", or "all" of them, and what none of these has graded
-    exclude_sources: tuple[str, ...] = ()
+    exclude_sources: tuple[str, ...] = ()  # names of sources of which nothing goes in
     contamination: bool = True  # leave out what repeats an evaluation set
     near_duplicates: bool = True  # of samples that say nearly the same keep one
     max_negatives: int = 4  # of each sample
