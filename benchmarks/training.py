@@ -29,7 +29,7 @@ VOCABULARY = 30_522
 SCALE = 50.0  # one by the temperature of 0.02
 RATE = 1e-4
 MINI_BATCH = 32  # texts, of sentence-transformers' cached form: its default
-TOKENS = 1536  # of a mini-batch, ours
+TOKENS = 1280  # of a mini-batch, ours
 LONGEST_QUERY, LONGEST_PASSAGE = 48, 254
 SIDES = ("ours", "ours_direct", "st_cached", "st")
 PEER = "flag"  # needs an environment of its own
@@ -78,6 +78,10 @@ def main() -> None:
     parser.add_argument(
         "--peers", type=Path, help="an environment with FlagEmbedding, torch and transformers: PEERS/bin/python"
     )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of each case below 512 pairs, the sides in turn (--quick: 1)"
+    )
+    parser.add_argument("--batch", type=int, help="only the cases of so many pairs")
     parser.add_argument("--markdown", action="store_true", help="print the table of benchmarks/README.md as well")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -92,14 +96,20 @@ def main() -> None:
     figures: dict[str, float] = {"cpus": os.cpu_count() or 1, "threads": options.threads}
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for case in QUICK if options.quick else ALL:
+        for case in QUICK if options.quick else [each for each in ALL if options.batch in (None, each.batch)]:
             folder = Path(scratch) / case.model
             if not folder.exists():
                 _save_model(case.model, folder)
             kept = [side for side in sides if case.batch < LARGE or side in ("ours", "st_cached")]
-            found = {side: _apart(side, case, folder, options) for side in kept}
+            rounds = 1 if options.quick or case.batch >= LARGE else options.rounds
+            taken = [{side: _apart(side, case, folder, options) for side in kept} for _ in range(rounds)]
+            found = {
+                side: {name: statistics.median(each[side][name] for each in taken) for name in taken[0][side]}
+                for side in kept
+            }
             rows += [(case, side, each) for side, each in found.items()]
-            figures |= _compared(case, found)
+            ratios = [_compared(case, each) for each in taken]  # of one round: the machine's speed varies
+            figures |= {name: statistics.median(each[name] for each in ratios) for name in ratios[0]}
     figures |= {
         name: max(values) if "memory" in name or "loss" in name else min(values) for name, values in _worst(figures)
     }
