@@ -1,12 +1,15 @@
 # make demo        install and run the whole story on the bundled data (GPU=1: with CUDA)
 # make test        install and run every check and test
 # make quick       the tests without the slow ones
+# make proof       train on what each part of the pipeline made, and measure: does the data help? (40 minutes)
 # make lake        the tests of the store with DuckDB 1.5, as a file and as a DuckLake
 # make faiss-gpu   the tests of search and mining with FAISS for CUDA, as on a machine without a GPU
 # make docs        write docs/commands.md, docs/settings.md and the answers in docs/sql.md anew
 PYTHON ?= python3
 GPU ?=
 DEMO ?= demo
+PROOF ?= proof
+DATA ?= data/sample
 
 FAISS := $(if $(GPU),gpu,cpu)
 OTHER_FAISS := $(if $(GPU),cpu,gpu)
@@ -16,7 +19,7 @@ INSTALLED := .venv/.installed-$(FAISS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: install demo test quick check lake faiss-gpu docs chromium clean
+.PHONY: install demo proof test quick check lake faiss-gpu docs chromium clean
 
 install: $(INSTALLED)
 
@@ -45,6 +48,9 @@ demo: install
 	$(call step,trainer evaluate $(DEMO)/models/first-demo --release first -w $(DEMO))
 	@printf '\nLook at the samples yourself:  .venv/bin/synth review -w $(DEMO) --queue audit\n'
 	@printf 'Ask the store in SQL:          .venv/bin/synth sql "SELECT query, source, method, status FROM samples LIMIT 5" -w $(DEMO)\n'
+
+proof: install
+	python benchmarks/proof.py --data $(DATA) --work $(PROOF) --figure $(PROOF).svg --markdown
 
 # A process for each core, since many tests wait; a file's tests stay together and share what they have made.
 PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
@@ -100,4 +106,4 @@ chromium:
 	  { echo 'Chromium is needed for the browser tests: install it, or set CHROMIUM to its path' >&2; exit 1; }
 
 clean:
-	rm -rf .venv $(DEMO) build *.egg-info
+	rm -rf .venv $(DEMO) $(PROOF) $(PROOF).svg build *.egg-info

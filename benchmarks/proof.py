@@ -89,28 +89,28 @@ def make_data(data: Path, exclude: Sequence[str], work: Path) -> dict[str, Any]:
     ws = work / "workspace"
     if not (ws / "synth.toml").exists():
         synth("init", ws)
-    synth("ingest", data.resolve(), "-w", ws)
+    for path in [data] if not exclude else [each for each in sorted(data.glob("*/*")) if each.stem not in exclude]:
+        synth("ingest", path.resolve(), "-w", ws)
     synth("generate", "--task", "retrieval", "-w", ws)
     synth("mine", "-w", ws)
     synth("review", "--policy", "consistent", "-w", ws)
     aware = last_mining(ws)
     synth("mine", "--rank-min", 1, "--rank-max", 4, "--relative-cap", 0, "--choice", "top", "-w", ws)
     naive = last_mining(ws)
-    left = [part for name in exclude for part in ("--exclude-source", name)]
     asked, made = "operation = 'ingest' AND task = 'retrieval'", "operation = 'query'"
     releases = {
-        "docs": release("docs", ws, "--where", made, "--mining", aware, *left),
-        "docs_naive": release("docs_naive", ws, "--where", made, "--mining", naive, *left),
-        "people": release("people", ws, "--where", asked, "--mining", aware, *left),
-        "all": release("all", ws, "--mining", aware, *left),
+        "docs": release("docs", ws, "--where", made, "--mining", aware),
+        "docs_naive": release("docs_naive", ws, "--where", made, "--mining", naive),
+        "people": release("people", ws, "--where", asked, "--mining", aware),
+        "all": release("all", ws, "--mining", aware),
     }
-    counts = plant(ws, work, releases, left)
-    found = {"workspace": str(ws), "releases": releases, "counts": counts, "exclude": list(exclude), "data": data.name}
+    counts = plant(ws, work, releases)
+    found = {"workspace": str(ws), "releases": releases, "counts": counts, "data": data.name}
     done.write_text(json.dumps(found, indent=2))
     return found
 
 
-def plant(ws: Path, work: Path, releases: dict[str, Any], left: Sequence[str]) -> dict[str, int]:
+def plant(ws: Path, work: Path, releases: dict[str, Any]) -> dict[str, int]:
     """Bring the held-out queries in as data to train on, and release with the check and without it."""
     eval_sets = ws / "releases" / "people" / "eval" / "retrieval"
     rows = []
@@ -127,9 +127,9 @@ def plant(ws: Path, work: Path, releases: dict[str, Any], left: Sequence[str]) -
     synth("mine", "--source", PLANTED, "-w", ws)
     synth("review", "--policy", "consistent", "-w", ws)
     both = ("--where", "operation = 'ingest' AND task = 'retrieval'")
-    releases["checked"] = release("checked", ws, *both, *left)
+    releases["checked"] = release("checked", ws, *both)
     (work / "unchecked.toml").write_text("contamination = false\n")
-    releases["unchecked"] = release("unchecked", ws, "--policy", work / "unchecked.toml", *both, *left)
+    releases["unchecked"] = release("unchecked", ws, "--policy", work / "unchecked.toml", *both)
     return {
         "planted": len(rows),
         "planted_in_checked": planted_in(ws / "releases" / "checked"),
@@ -191,9 +191,7 @@ class Scores:
         self.work, self.made = work, made
         releases = Path(made["workspace"]) / "releases"
         self.releases = {name: read_release(find_folder(name, releases)) for name in made["releases"]}
-        sets, _ = read_sets(releases / "all" / "eval")
-        self.sets = [one for one in sets if one.name not in made["exclude"]]
-        self.device = ""
+        self.sets, _ = read_sets(releases / "all" / "eval")
         (work / "scores").mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str, seed: int) -> Path:
@@ -233,31 +231,36 @@ class Scores:
         for one in self.sets:
             result = measure(one, measurer)
             for each in result.measures[:1]:
-                found[f"{one.name} {each.name}"] = each.value
-                if each.is_mean:
-                    found[f"items {one.name} {each.name}"] = each.item_N
+                key = f"{one.name} {each.name}"
+                found |= {key: each.value, f"items {key}": each.item_N}
+                if not each.is_mean:  # a rank correlation, of these cosines with people's scores
+                    found[f"people {key}"] = np.array(one.scores)
         np.savez(self.path(name, seed), **found)
+
+    def read(self, name: str, seeds: Sequence[int]) -> list[Any]:
+        """What stands in an arm's files, one for each seed; the model as it comes has none."""
+        return [np.load(self.path(name, seed)) for seed in (seeds if name != BASE else [0])]
 
     def values(self, name: str, seeds: Sequence[int]) -> dict[str, list[float]]:
         """Set and measure -> a score for each seed."""
-        read = [np.load(self.path(name, seed)) for seed in (seeds if name != BASE else [0])]
-        return {key: [float(each[key]) for each in read] for key in read[0] if not key.startswith(("items", "device"))}
+        read = self.read(name, seeds)
+        keys = [key.removeprefix("items ") for key in read[0] if key.startswith("items ")]
+        return {key: [float(each[key]) for each in read] for key in keys}
 
     def change(self, name: str, against: str, key: str, seeds: Sequence[int]) -> tuple[float, Any]:
         """How much an arm's mean over seeds is above another's, and its interval over the set's items."""
-        from trainer.metrics import bootstrap, interval, mean_of
+        from trainer.metrics import bootstrap, interval, mean_of, spearman_of
 
-        def items(arm: str) -> Any:
-            chosen = seeds if arm != BASE else [0]
-            there = [np.load(self.path(arm, seed)) for seed in chosen]
-            wanted = f"items {key}"
-            return np.mean([each[wanted] for each in there], axis=0) if wanted in there[0] else None
+        def statistic(arm: str) -> Any:
+            read = self.read(arm, seeds)
+            if f"people {key}" in read[0]:
+                each_seed = [spearman_of(each[f"items {key}"].astype(float), each[f"people {key}"]) for each in read]
+                return lambda row_RN: np.mean([one(row_RN) for one in each_seed], axis=0)
+            return mean_of(np.mean([each[f"items {key}"] for each in read], axis=0))
 
         mean = statistics.fmean(self.values(name, seeds)[key]) - statistics.fmean(self.values(against, seeds)[key])
-        new, old = items(name), items(against)
-        if new is None:
-            return mean, None
-        drawn = bootstrap([mean_of(old), mean_of(new)], len(new), resamples=RESAMPLES, seed=0)
+        number = len(self.read(name, seeds)[0][f"items {key}"])
+        drawn = bootstrap([statistic(against), statistic(name)], number, resamples=RESAMPLES, seed=0)
         return mean, interval(drawn[1] - drawn[0])
 
 
@@ -282,7 +285,28 @@ def show(arms: Sequence[Arm], seeds: Sequence[int], scores: Scores, made: dict[s
         f"planted: {counts['planted']} held-out queries with their answers; in the release with the check "
         f"{counts['planted_in_checked']}, without it {counts['planted_in_unchecked']}"
     )
-    say(f"device: {np.load(scores.path(BASE, 0))['device']}; seeds: {len(seeds)}; pairs of stage 1: {STEPS * BATCH}")
+    device = scores.read(BASE, seeds)[0]["device"]
+    say(f"measured on {device}; {len(seeds)} seeds; {STEPS * BATCH} pairs in stage 1; {machine()}")
+
+
+def machine() -> str:
+    """What this was run on, and of which commit."""
+    import platform
+
+    import torch
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    names = [line.partition(":")[2].strip() for line in lines_of_cpu() if line.startswith("model name")]
+    name = names[0] if names else platform.processor()
+    return f"commit {commit or 'unknown'}, {name}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def lines_of_cpu() -> list[str]:
+    """What Linux says of the processors; nothing elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
 
 
 COMPARED = [

@@ -69,24 +69,16 @@ def show_evaluation(
     if as_json:
         say(json.dumps(finite(dataclasses.asdict(evaluation)), indent=2))
         return
-    for note in evaluation.notes:
-        say(f"note: {note}")
     before = f"before: {evaluation.against}" if evaluation.against else "compared with nothing"
     say(f"after: {evaluation.model}, {before}, measured on {evaluation.device}")
     two = bool(evaluation.against)
-    columns = (
-        "set",
-        "of",
-        "measure",
-        *(("before", "after", "change", "95 of 100", "better, worse") if two else ("score", "95 of 100")),
-        "note",
-    )
-    table = new_table(columns)
+    compared_with = ("before", "after", "change", "95 of 100", "better, worse") if two else ("score", "95 of 100", "")
+    table = new_table(("set", "measure", *compared_with))
     for row in evaluation.scores:
-        table.add_row(
-            *(cell(value) for value in (row.set, row.num_items or "", row.measure, *_values(row, two=two), row.note))
-        )
+        table.add_row(*(cell(value) for value in (row.set, row.measure, *_values(row, two=two))))
     show(table)
+    for note in (*evaluation.notes, *dict.fromkeys(f"{row.set}: {row.note}" for row in evaluation.scores if row.note)):
+        say(f"note: {note}")
     if two and any(row.change_interval for row in evaluation.scores):
         say(
             f"95 of 100: between these the change lies in 95 of 100 of {evaluation.resamples:,} resamples of the same"
@@ -97,9 +89,10 @@ def show_evaluation(
 
 
 def _values(row: "Change", *, two: bool) -> "Sequence[str]":
+    of = f"of {row.num_items:,}" if row.num_items else ""
     if not two:
-        return _number(row.after), _spread(row.after_interval)
-    counts = "" if row.better is None else f"{row.better}, {row.worse}"
+        return _number(row.after), _spread(row.after_interval), of
+    counts = of if row.better is None else f"{row.better:,}, {row.worse:,} {of}"
     return _number(row.before), _number(row.after), _number(row.change, "+"), _spread(row.change_interval, "+"), counts
 
 
