@@ -2,6 +2,7 @@
 # make test        install and run every check and test
 # make quick       the tests without the slow ones
 # make proof       train on what each part of the pipeline made, and measure: does the data help? (40 minutes)
+# make guides      follow the guides of docs/ to the letter (ten minutes)
 # make lake        the tests of the store with DuckDB 1.5, as a file and as a DuckLake
 # make faiss-gpu   the tests of search and mining with FAISS for CUDA, as on a machine without a GPU
 # make docs        write docs/commands.md, docs/settings.md and the answers in docs/sql.md anew
@@ -19,7 +20,7 @@ INSTALLED := .venv/.installed-$(FAISS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: install demo proof test quick check lake faiss-gpu docs chromium clean
+.PHONY: install demo proof guides test quick check lake faiss-gpu docs chromium clean
 
 install: $(INSTALLED)
 
@@ -51,6 +52,9 @@ demo: install
 
 proof: install
 	python benchmarks/proof.py --data $(DATA) --work $(PROOF) --figure $(PROOF).svg --markdown
+
+guides: install
+	python -m tests.guides
 
 # A process for each core, since many tests wait; a file's tests stay together and share what they have made.
 PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile

@@ -3,7 +3,7 @@ The settings of a training run: one TOML file, read into frozen records, nothing
 
 Every key must be there and no other may be, so that a run can be read years later from the file alone. Two files come
 with Skiff, in trainer/stages: `qzhou` holds the figures of the QZhou-Embedding report (arXiv 2508.21632), `demo` trains
-a small model on a laptop's processor in two minutes.
+a small model on a laptop's processor in some minutes.
 """
 
 import math
