@@ -106,10 +106,14 @@ async def test_what_waits_for_a_slot_takes_longer_and_is_served() -> None:
     assert server.most_at_once == 8
 
 
-async def test_a_capacity_moves_after_requests_and_after_seconds() -> None:
-    moves = [Move(Capacity(), after_requests=3), Move(Capacity(at_once=0), after_seconds=0.2)]
-    async with ChatServer(at_once=0, moves=moves) as server:
+async def test_a_capacity_moves_after_requests() -> None:
+    async with ChatServer(at_once=0, moves=[Move(Capacity(), after_requests=3)]) as server:
         assert statuses(await ask(server, 5)) == [429, 429, 429, 200, 200]
+
+
+async def test_a_capacity_moves_after_seconds_from_the_first_request() -> None:
+    async with ChatServer(moves=[Move(Capacity(at_once=0), after_seconds=0.2)]) as server:
+        assert statuses(await ask(server)) == [200]
         await asyncio.sleep(0.2)
         assert statuses(await ask(server)) == [429]
 
