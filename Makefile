@@ -48,7 +48,7 @@ demo: install
 	$(call step,trainer run --release first --config demo -w $(DEMO))
 	$(call step,trainer evaluate $(DEMO)/models/first-demo --release first -w $(DEMO))
 	@printf '\nLook at the samples yourself:  .venv/bin/synth review -w $(DEMO) --queue audit\n'
-	@printf 'Ask the store in SQL:          .venv/bin/synth sql "SELECT query, source, method, status FROM samples LIMIT 5" -w $(DEMO)\n'
+	@printf 'Ask the store in SQL:          .venv/bin/synth sql "SELECT query, source, method, status FROM samples WHERE status = '\''approved'\'' LIMIT 5" -w $(DEMO)\n'
 
 proof: install
 	python benchmarks/proof.py --data $(DATA) --work $(PROOF) --figure $(PROOF).svg --markdown
