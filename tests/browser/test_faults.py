@@ -90,7 +90,7 @@ def test_a_busy_store_is_said_and_nothing_is_lost(review: Opened, server: Server
     with open(f"{server.store.path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         seen = decide(page, "a", "a")
-        expect(page.locator(".stored.late")).to_be_visible()
+        expect(page.locator(".stored.late")).to_be_visible(timeout=9_000)  # the store is given up after ten seconds
         expect(page.locator(".status")).not_to_contain_text("another process")
         expect(page.locator(".status")).to_contain_text("another process has kept the store", timeout=20_000)
         seen += decide(page, "a")
