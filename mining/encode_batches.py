@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mining import MiningError
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,6 +39,8 @@ def window_of(features: dict[str, Any], size: int, device: "torch.device") -> Wi
     mask_WL = features.get("attention_mask")
     if mask_WL is None or mask_WL.ndim != 2:
         return Window(np.arange(size), None, False, batch_to_device(features, device))
+    if not mask_WL.shape[1]:
+        raise MiningError("the model's tokenizer makes no tokens of a text: is its tokenizer.json missing?")
     num_tokens_W = mask_WL.sum(dim=1).numpy()
     order_W = np.argsort(-num_tokens_W, kind="stable")
     sorted_features = {key: value[order_W] if _is_per_text(value, size) else value for key, value in features.items()}

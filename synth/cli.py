@@ -247,7 +247,10 @@ def review(
     say(f"{outcome.num_new} of these verdicts are new")
     if outcome.warning:
         say(f"warning: {outcome.warning}")
-    say(f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit")
+    say(
+        f"next: synth release create NAME -w {workspace}, or look at what was decided: synth review --queue audit"
+        f" -w {workspace}"
+    )
 
 
 def _as_read(audit: "Audit") -> dict[str, str | int | float]:

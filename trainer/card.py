@@ -46,7 +46,7 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
         _front_matter(config["model"]),
         f"# {escape(release['name'])}: a text-embedding model",
         f"Trained from {escape(config['model'])} on the release {escape(release['name'])} "
-        f"(digest {escape(release['digest'])}) with Skiff, by the recipe of the QZhou-Embedding report "
+        f"(digest {escape(release['digest'])}) with Skiff, in stages as the QZhou-Embedding report has them "
         f"(arXiv 2508.21632). {POOLED[config['pooling']]}, then L2 normalisation; compare vectors by their cosine."
         + (" Attention was causal and was made bidirectional." if run["made_bidirectional"] else ""),
         "## Use",

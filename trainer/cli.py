@@ -160,7 +160,7 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: what is fast here.")] = "fp32",
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Of the bootstrap.")] = 0,
     workspace: WorkspaceOption = Path(),
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -172,20 +172,29 @@ def evaluate(
 
     Example: trainer evaluate models/first-demo --examples 3
     """
+    from synth.records import UserError
     from synth.stages.release_files import find_folder
+    from trainer.encoder import find_model
     from trainer.figures import check_figure
     from trainer.release import read_release
 
     if figure is not None:
         check_figure(figure)
+    find_model(model)
     name = release or ("" if sets or mteb else _release_of(model, workspace))
     release_read = read_release(find_folder(name, workspace / "releases")) if name else None
     _quiet()
     from trainer.compare import Settings
-    from trainer.evaluate import Asked, made_here, write_items
+    from trainer.evaluate import Asked, check_items, keep_scores, made_here, write_items
     from trainer.evaluate import evaluate as evaluate_model
     from trainer.lineage import recorded_in
 
+    if items is not None:
+        check_items(items, sets or ())
+        if figure is not None and items.resolve() == figure.resolve():
+            raise UserError(f"{items}: is named for --items and for --figure; name two files")
+    if mteb_data is not None and (not mteb or not mteb_data.is_dir()):
+        raise UserError(f"--mteb-data {mteb_data}: name a folder that is there, and the tasks with --mteb")
     record = made_here(model)
     compared = against if against is not None else record["config"]["model"] if record else ""
     asked = Asked(sets or (), split, mteb or (), mteb_data)
@@ -194,13 +203,14 @@ def evaluate(
     with recorded_in(workspace, "evaluate", release_read, what, model=model, seed=seed) as recorded:
         outcome, results = evaluate_model(model, release_read, asked, against=compared, settings=settings)
         recorded.count(scores=len(outcome.scores))
+    show_evaluation(outcome, results, examples=examples, as_json=as_json)  # first, lest a full disk should take it
+    keep_scores(outcome)
     if items is not None:
         write_items(items, results)
     if figure is not None:
         from trainer.figures import draw_changes
 
         draw_changes(figure, outcome.scores, compared, model)
-    show_evaluation(outcome, results, examples=examples, as_json=as_json)
 
 
 @app.command()
@@ -250,9 +260,9 @@ def curve(
         release_read, settings, parts, range(settings.seed, settings.seed + seeds), place,
         asked=Asked(sets or (), split), settings=Settings(settings.device, precision),
     )  # fmt: skip
+    show_curve(drawn, as_json=as_json)
     if figure is not None:
         draw_curve(figure, drawn.by_set(), "samples")
-    show_curve(drawn, as_json=as_json)
 
 
 def _release_of(model: str, workspace: Path) -> str:

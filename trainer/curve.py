@@ -6,23 +6,27 @@ alone. A part is drawn from each dataset, and holds every smaller part of the sa
 measured, so that a curve that was stopped goes on where it was.
 """
 
+import fcntl
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mining import MiningError
 from synth.records import UserError
+from synth.screen import printable
 from trainer.checkpoint import read_json, write_atomically
 from trainer.compare import MAIN, Settings, measurer_of
 from trainer.config import Config
 from trainer.evaluate import Asked, sets_to_measure
 from trainer.loop import train
-from trainer.measure import Measurer, measure
+from trainer.measure import measure
 from trainer.release import Release
 from trainer.sets import EvaluationSet
 
@@ -54,12 +58,12 @@ class Curve:
     notes: tuple[str, ...]
 
     def by_set(self) -> dict[str, list[tuple[int, list[float]]]]:
-        """By set and measure: for each number of samples the score of every seed."""
-        found: dict[str, dict[int, list[float]]] = {}
+        """By set and measure: for each fraction, in rising order, its number of samples and the score of every seed."""
+        found: dict[str, dict[float, tuple[int, list[float]]]] = {}
         for point in self.points:
             for name, value in point.scores.items():
-                found.setdefault(name, {}).setdefault(point.num_samples, []).append(value)
-        return {name: sorted(parts.items()) for name, parts in found.items()}
+                found.setdefault(name, {}).setdefault(point.fraction, (point.num_samples, []))[1].append(value)
+        return {name: [parts[fraction] for fraction in sorted(parts)] for name, parts in found.items()}
 
 
 def read_fractions(said: str) -> list[float]:
@@ -88,31 +92,51 @@ def learning_curve(
         UserError: nothing to measure on, another curve in the folder, or whatever `train` refuses.
     """
     sets, notes = sets_to_measure(release, asked)
-    identity = _identity(release, config, asked)
-    there = _points_there(output, identity)
-    device = ""
-    for fraction, seed in [(0.0, 0), *((fraction, seed) for fraction in fractions for seed in seeds)]:
-        if (fraction, seed) in there:
-            continue
-        own = replace(config, seed=seed)
-        if fraction:
-            part = part_of(release, fraction, seed)
-            place = output / f"model-{fraction:g}-{seed}"
-            model, number = str(train(part, own, place).output), _size(part)
-        else:
-            model, number = config.model, 0
-        scores, device = _scores(model, sets, release, settings)
-        there[fraction, seed] = Point(fraction, seed, number, scores)
-        points = [there[key] for key in sorted(there)]
-        kept = {**identity, "device": device, "points": [asdict(point) for point in points]}
-        output.mkdir(parents=True, exist_ok=True)
-        write_atomically(output / FILE, json.dumps(kept, indent=2, ensure_ascii=False).encode())
-        if fraction:
-            shutil.rmtree(model)
-    wanted = {0.0, *fractions}
-    points = [there[key] for key in sorted(there) if key[0] in wanted and (key[1] in seeds or not key[0])]
-    device = device or str((read_json(output / FILE) or {}).get("device", ""))
+    with _claimed(output):
+        points, device = _measured(release, config, fractions, seeds, output, sets, settings)
     return Curve(release.name, release.digest, config.model, device, tuple(points), tuple(notes))
+
+
+def _measured(
+    release: Release, config: Config, fractions: Sequence[float], seeds: Sequence[int], output: Path,
+    sets: Sequence[EvaluationSet], settings: Settings,
+) -> tuple[list[Point], str]:  # fmt: skip
+    """The points that are wanted, and the device; those that are not there yet are made, and kept one by one."""
+    identity = _identity(release, config, sets, settings)
+    there, device = _points_there(output, identity)
+    for fraction, seed in [(0.0, 0), *((fraction, seed) for fraction in fractions for seed in seeds)]:
+        place = output / f"model-{fraction:g}-{seed}"
+        if (fraction, seed) not in there:
+            model, number = config.model, 0
+            if fraction:
+                part = part_of(release, fraction, seed)
+                model, number = str(train(part, replace(config, seed=seed), place).output), _size(part)
+            scores, device = _scores(model, sets, release, settings)
+            there[fraction, seed] = Point(fraction, seed, number, scores)
+            kept = {**identity, "device": device, "points": [asdict(there[key]) for key in sorted(there)]}
+            write_atomically(output / FILE, json.dumps(kept, indent=2, ensure_ascii=False).encode())
+        if place.is_dir():  # also where an earlier run was killed when it had kept the point
+            shutil.rmtree(place)
+    wanted = {0.0, *fractions}
+    return [there[key] for key in sorted(there) if key[0] in wanted and (key[1] in seeds or not key[0])], device
+
+
+@contextmanager
+def _claimed(output: Path) -> Iterator[None]:
+    """The folder, made or found again, and locked."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}: name another --output") from None
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another curve is being made in {output}: wait for it, or name another --output") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def part_of(release: Release, fraction: float, seed: int) -> Release:
@@ -136,38 +160,52 @@ def _size(release: Release) -> int:
     return sum(table.num_rows for table in release.samples.values())
 
 
-def _identity(release: Release, config: Config, asked: Asked) -> dict[str, Any]:
-    settings = json.loads(json.dumps(asdict(config)))
+def _identity(
+    release: Release, config: Config, sets: Sequence[EvaluationSet], settings: Settings
+) -> dict[str, Any]:  # fmt: skip
+    trained = json.loads(json.dumps(asdict(config)))
     for key in ("seed", "device", "precision", "mini_batch_tokens", "gradient_cache", "sharded"):
-        del settings[key]
-    measured = [*map(str, asked.sets), asked.split]
-    return {"release": release.name, "release_digest": release.digest, "config": settings, "sets": measured}
+        del trained[key]
+    content = hashlib.sha256()
+    for one in sets:
+        content.update(json.dumps([type(one).__name__, asdict(one)]).encode())
+    measured = {"sets": content.hexdigest(), "precision": settings.precision}
+    return {"release": release.name, "release_digest": release.digest, "config": trained, **measured}
 
 
-def _points_there(output: Path, identity: dict[str, Any]) -> dict[tuple[float, int], Point]:
-    kept = read_json(output / FILE)
-    if kept is None:
-        return {}
+def _points_there(output: Path, identity: dict[str, Any]) -> tuple[dict[tuple[float, int], Point], str]:
+    """The points that are kept, and the device that they were measured on."""
+    path = output / FILE
+    if not path.exists():
+        return {}, ""
+    kept = read_json(path) or {}
+    try:
+        points = [Point(**point) for point in kept["points"]]
+        for point in points:
+            float(point.fraction), int(point.seed), int(point.num_samples)
+            [f"{name.strip()} {value:.4f}" for name, value in point.scores.items()]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path}: broken, or of another version: remove it, or name another --output") from None
     other = next((key for key, value in identity.items() if kept.get(key) != value), None)
     if other:
         raise UserError(f"{output}: holds a curve with another {other}: name another --output, or remove that folder")
-    points = [Point(**point) for point in kept["points"]]
-    return {(point.fraction, point.seed): point for point in points}
+    return {(point.fraction, point.seed): point for point in points}, printable(str(kept.get("device", "")))
 
 
 def _scores(
     model: str, sets: Sequence[EvaluationSet], release: Release, settings: Settings
 ) -> tuple[dict[str, float], str]:
     measurer = measurer_of(model, release, settings)
-    try:
-        found = dict(_main_scores(sets, measurer))
-    except MiningError as error:
-        raise UserError(str(error)) from None
-    return found, f"{', '.join(measurer.encoder.devices)}, {measurer.encoder.precision}"
-
-
-def _main_scores(sets: Sequence[EvaluationSet], measurer: Measurer) -> Iterator[tuple[str, float]]:
+    found: dict[str, float] = {}
+    notes: list[str] = []
     for one in sets:
-        for measured in measure(one, measurer).measures:
-            if measured.name == MAIN[type(one)]:
-                yield f"{one.name} {measured.name}", measured.value
+        try:
+            result = measure(one, measurer)
+        except MiningError as error:
+            raise UserError(f"{one.name}: {error}") from None
+        main = MAIN[type(one)]
+        found |= {f"{one.name} {main}": each.value for each in result.measures if each.name == main}
+        notes += [] if result.measures else [f"{one.name}: {result.note}"]
+    if not found:
+        raise UserError("; ".join(["there is nothing to measure", *notes]))
+    return found, f"{', '.join(measurer.encoder.devices)}, {measurer.encoder.precision}"

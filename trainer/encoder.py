@@ -236,6 +236,8 @@ def find_model(name: str) -> str:
     """
     from mining.model_folder import refuse_what_the_hub_cannot_give, resolve_model
 
+    if not name.strip():
+        raise UserError("the model has no name: give a folder, an installed package or a Hugging Face name (org/model)")
     try:
         path = resolve_model(name)
         if not Path(path).is_dir() and HUB_NAME.fullmatch(path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.records import UserError
-from trainer.card import SCORES_FILE, write_card
+from trainer.card import SCORES_FILE, model_card, write_card
 from trainer.checkpoint import RUN_FILE, read_json, write_atomically
 from trainer.compare import Change, Comparison, Settings, changes, compare
 from trainer.measure import TOP, Result
@@ -54,8 +54,6 @@ def evaluate(
     """
     Measure a model, and one to compare it with unless that is "".
 
-    A model folder made by `trainer run` is given the scores: evaluation.json, and its card is written anew.
-
     Raises:
         UserError: nothing to measure on, no such model or device, or a line of a set that cannot be read.
     """
@@ -81,11 +79,20 @@ def evaluate(
         notes=tuple(notes),
         scores=tuple(scores),
     )
-    if made_here(model):
-        content = json.dumps(asdict(evaluation), indent=2, ensure_ascii=False)
-        write_atomically(Path(model) / SCORES_FILE, content.encode())
-        write_card(Path(model))
     return evaluation, compared
+
+
+def keep_scores(evaluation: Evaluation) -> None:
+    """
+    Give a model folder made by `trainer run` its scores: evaluation.json, and its card anew. Other models get nothing.
+
+    Raises:
+        SkiffError: the disk did not take it.
+    """
+    if made_here(evaluation.model):
+        content = json.dumps(asdict(evaluation), indent=2, ensure_ascii=False)
+        write_atomically(Path(evaluation.model) / SCORES_FILE, content.encode())
+        write_card(Path(evaluation.model))
 
 
 def sets_to_measure(release: Release | None, asked: Asked) -> tuple[list[EvaluationSet], list[str]]:
@@ -116,9 +123,21 @@ def sets_to_measure(release: Release | None, asked: Asked) -> tuple[list[Evaluat
 
 
 def made_here(model: str) -> dict[str, Any] | None:
-    """The record of the run that made a model folder; None of any other model."""
+    """
+    The record of the run that made a model folder; None of any other model.
+
+    Raises:
+        UserError: it is broken, or another version's.
+    """
     record = read_json(Path(model) / RUN_FILE)
-    return record if record and "plan" in record and "config" in record else None
+    if not record or "plan" not in record or "config" not in record:
+        return None
+    try:
+        model_card(record, None)  # takes all that is asked of a record
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        path = Path(model) / RUN_FILE
+        raise UserError(f"{path}: broken, or of another version: take it away to measure the model alone") from None
+    return record
 
 
 def item_rows(compared: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
@@ -128,12 +147,23 @@ def item_rows(compared: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
             yield from ITEMS[type(each.one)](each)
 
 
+def check_items(path: Path, sets: Sequence[Path] = ()) -> None:
+    """
+    Raise UserError unless `write_items` can write there, before an hour is spent on what it writes. It may not replace
+    what is measured, nor lie in its folder, where it would be taken for a set.
+    """
+    if not path.name or not path.parent.is_dir() or (path.exists() and not path.is_file()) or path.is_symlink():
+        raise UserError(f"{path}: name a plain file, in a folder that is there")
+    if any(path.resolve().is_relative_to(each.resolve()) for each in sets):
+        raise UserError(f"{path}: lies in what is measured; name a file elsewhere")
+
+
 def write_items(path: Path, compared: Sequence[Comparison]) -> None:
     """
     Write `item_rows` as JSON Lines.
 
     Raises:
-        OSError: the disk did not take it.
+        SkiffError: the disk did not take it.
     """
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in item_rows(compared))
     write_atomically(path, "".join(lines).encode())

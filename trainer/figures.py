@@ -45,6 +45,8 @@ def check_figure(path: Path) -> None:
         raise UserError(f"{path}: a figure's name must end in {', '.join(KINDS)}")
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; make it first")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: is no plain file; give another name")
 
 
 def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str) -> None:
@@ -103,7 +105,7 @@ def draw_curve(path: Path, points: Mapping[str, Sequence[tuple[float, Sequence[f
 def draw_panels(path: Path, rows: Sequence[str], panels: Mapping[str, Sequence[Sequence[float]]]) -> None:
     """
     A panel for each set side by side, a row for each way to make a model: the mean of its seeds, and each of them. A
-    line marks where the first row stands.
+    line marks where the first row stands. All panels are as wide, so that a small change looks small.
 
     Args:
         panels: title -> for each row a score of each seed.
@@ -112,6 +114,8 @@ def draw_panels(path: Path, rows: Sequence[str], panels: Mapping[str, Sequence[S
         OSError: the disk did not take it.
     """
     height = (1.0 + ROW * len(rows)) * math.ceil(len(panels) / COLUMNS)
+    ends = {title: (min(map(min, found)), max(map(max, found))) for title, found in panels.items()}
+    width = 1.1 * max((high - low for low, high in ends.values()), default=0) or 0.1
     with _panes(path, height=height, number=len(panels)) as panes:
         for number, (axes, (title, found)) in enumerate(zip(panes, panels.items(), strict=True)):
             for place, scores in enumerate(found):
@@ -121,6 +125,7 @@ def draw_panels(path: Path, rows: Sequence[str], panels: Mapping[str, Sequence[S
             first = found[0]
             axes.axvline(sum(first) / len(first), color=BEFORE, linewidth=0.8, linestyle=":")
             axes.set_yticks([-place for place in range(len(rows))], rows if number % COLUMNS == 0 else [""] * len(rows))
+            axes.set_xlim(sum(ends[title]) / 2 - width / 2, sum(ends[title]) / 2 + width / 2)
             axes.set_title(printable(title), fontsize=9)
             axes.grid(axis="x", color=GRID)
             axes.tick_params(labelsize=8)

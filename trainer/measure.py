@@ -83,10 +83,16 @@ class Measurer:
         own = {name: prompt for name, prompt in self.encoder.model.get().prompts.items() if prompt}
         if one.name in own:
             return str(own[one.name])
-        taken = next(filter(None, map(INSTRUCTED.fullmatch, own.values())), None)
-        if taken is None or not one.instruction:
+        return self.instructed(one.instruction)
+
+    def instructed(self, instruction: str) -> str:
+        """An instruction in the form that the model takes them in; "" if it takes none, or there is none."""
+        prompts = [prompt for prompt in self.encoder.model.get().prompts.values() if prompt]
+        taken = next(filter(None, map(INSTRUCTED.fullmatch, prompts)), None)
+        if taken is None or not instruction:
             return ""
-        return taken.string.replace(taken["instruction"], one.instruction, 1)
+        start, end = taken.span("instruction")
+        return f"{taken.string[:start]}{instruction}{taken.string[end:]}"
 
     def encode(self, texts: Sequence[str], prefix: str | None) -> NDArray[np.float32]:
         """(N, D) vectors of texts with what stands before them; None: what the model puts before any text."""

@@ -7,16 +7,18 @@ Face hub or its cache, or from a folder of copies.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mining import MiningError
 from synth.records import UserError
 from synth.screen import progress
 from trainer.compare import Change, Settings, measurer_of
-from trainer.measure import INSTRUCTED, Measurer
+from trainer.measure import Measurer
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -84,26 +86,53 @@ def _task(name: str, data: Path | None) -> "AbsTask":
 
 def _score(task: "AbsTask", measurer: Measurer) -> float:
     import mteb
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetsError
     from datasets.utils import disable_progress_bars
 
     name = task.metadata.name
     disable_progress_bars()
-    with warnings.catch_warnings():
+    with _own_cache(task), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             task.load_data()
-        except (OSError, ValueError, DatasetNotFoundError) as error:  # a hub that cannot be reached is an OSError
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        except (OSError, ValueError, KeyError, TypeError, DatasetsError) as error:  # no hub is an OSError
             raise UserError(
-                f"the data of {name} cannot be had ({first_line:.200}): copy the data set into FOLDER/{name}, and say"
-                " --mteb-data FOLDER"
+                f"the data of {name} cannot be had ({_first_line(error)}): copy the data set into FOLDER/{name}, and"
+                " say --mteb-data FOLDER"
             ) from None
         try:
             found = mteb.evaluate(_model(measurer), task, cache=None, co2_tracker=False, show_progress_bar=False)
         except MiningError as error:
             raise UserError(f"{name}: {error}") from None
+        except (ValueError, KeyError, TypeError, IndexError, DatasetsError) as error:
+            raise UserError(
+                f"mteb cannot measure {name} on its data ({_first_line(error)}): compare the copy with the hub's"
+            ) from None
     return float(found.task_results[0].get_score())
+
+
+def _first_line(error: Exception) -> str:
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
+
+
+@contextmanager
+def _own_cache(task: "AbsTask") -> Iterator[None]:
+    """
+    For a copy of the data set a cache of its own: `datasets` knows a folder by its name, and would give what it held
+    when it was read first.
+    """
+    from datasets import config
+
+    if not Path(task.metadata.dataset["path"]).is_dir():
+        yield
+        return
+    usual = config.HF_DATASETS_CACHE
+    with TemporaryDirectory() as folder:
+        config.HF_DATASETS_CACHE = Path(folder)
+        try:
+            yield
+        finally:
+            config.HF_DATASETS_CACHE = usual
 
 
 def _model(measurer: Measurer) -> Any:
@@ -113,8 +142,6 @@ def _model(measurer: Measurer) -> Any:
     from mteb.types import PromptType
 
     encoder = measurer.encoder
-    prompts = [prompt for prompt in encoder.model.get().prompts.values() if prompt]
-    taken = next(filter(None, map(INSTRUCTED.fullmatch, prompts)), None)
 
     class Model(AbsEncoder):
         mteb_model_meta = ModelMeta.create_empty(
@@ -129,8 +156,6 @@ def _model(measurer: Measurer) -> Any:
             if prompt_type == PromptType.document:
                 return measurer.encode(texts, encoder.passage_instruction)
             own = encoder.query_instruction if prompt_type == PromptType.query else None
-            instruction = self.get_instruction(task_metadata, prompt_type) if taken else ""
-            prefix = taken.string.replace(taken["instruction"], instruction, 1) if taken and instruction else own
-            return measurer.encode(texts, prefix)
+            return measurer.encode(texts, measurer.instructed(self.get_instruction(task_metadata, prompt_type)) or own)
 
     return Model()

@@ -135,17 +135,17 @@ def show_curve(curve: "Curve", *, as_json: bool) -> None:
     by_set = curve.by_set()
     say(f"{curve.model}, trained on parts of {curve.release}, measured on {curve.device}")
     table = new_table(("samples", *by_set), numeric=[True] * (1 + len(by_set)))
-    parts = {name: dict(found) for name, found in by_set.items()}
-    for number in sorted({number for found in parts.values() for number in found}):
-        table.add_row(
-            cell(f"{number:,}" if number else "none"), *(cell(_seeds(found.get(number))) for found in parts.values())
-        )
+    for fraction in sorted({point.fraction for point in curve.points}):
+        points = [point for point in curve.points if point.fraction == fraction]
+        scores = [[point.scores[name] for point in points if name in point.scores] for name in by_set]
+        number = points[0].num_samples
+        table.add_row(cell(f"{number:,}" if number else "none"), *(cell(_seeds(each)) for each in scores))
     show(table)
-    if len({point.seed for point in curve.points}) > 1:
+    if len({point.seed for point in curve.points if point.fraction}) > 1:
         say("the mean of the seeds, and in brackets how far the lowest and the highest are apart")
 
 
-def _seeds(scores: "Sequence[float] | None") -> str:
+def _seeds(scores: "Sequence[float]") -> str:
     if not scores:
         return ""
     mean = f"{sum(scores) / len(scores):.4f}"

@@ -9,6 +9,7 @@ classifier on: those of its splits to train on.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -132,6 +133,7 @@ def _read_beir(found: FoundSet, wanted: str) -> RetrievalSet | None:
     texts: dict[str, str] = {}
     split_of: dict[str, str | None] = {}
     judged: dict[str | None, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    unknown = 0
 
     def passage(reader: Reader, row: Row) -> None:
         key, title = reader.needed_key(row, "id"), reader.optional(row, "title")
@@ -159,15 +161,27 @@ def _read_beir(found: FoundSet, wanted: str) -> RetrievalSet | None:
     for split, key in _parsed(found, tables["queries"], QUERIES, query):
         split_of[key] = split
     for split, (asked, answer, grade) in _parsed(found, tables["judgements"], JUDGEMENTS, judgement):
-        if grade > 0 and asked in texts:
+        if asked in texts:
             judged[split_of[asked] if split_of[asked] is not None else split][asked][answer] = grade
-    chosen = _chosen(judged, wanted)
-    qrels = {key: answers for split in judged if split in chosen for key, answers in judged[split].items()}
-    asked_there = sum(split in chosen for split in split_of.values())
-    note = f"{asked_there - len(qrels)} queries without a positive are not counted" if asked_there > len(qrels) else ""
+        else:
+            unknown += 1
+    chosen = _chosen([split for split in judged if any(map(_positives, judged[split].values()))], wanted)
+    qrels: dict[str, dict[str, float]] = {}
+    there = {key for key, split in split_of.items() if split in chosen}
+    for key, answers in chain.from_iterable(judged[split].items() for split in judged if split in chosen):
+        there.add(key)
+        if positives := _positives(answers):
+            qrels[key] = qrels.get(key, {}) | positives  # a query may be judged in two splits
+    notes = [f"{len(there) - len(qrels)} queries without a positive are not counted"] if len(there) > len(qrels) else []
+    notes += [f"{unknown} judgements are of queries that are not there"] if unknown else []
     if not qrels:
         return None
-    return RetrievalSet(found.about.name, found.about.instruction, corpus, {k: texts[k] for k in qrels}, qrels, note)
+    queries = {key: texts[key] for key in qrels}
+    return RetrievalSet(found.about.name, found.about.instruction, corpus, queries, qrels, "; ".join(notes))
+
+
+def _positives(answers: Mapping[str, float]) -> dict[str, float]:
+    return {answer: grade for answer, grade in answers.items() if grade > 0}
 
 
 def _read_tuples(found: FoundSet, wanted: str) -> RetrievalSet | None:

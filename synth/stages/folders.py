@@ -4,6 +4,7 @@ What lies in a folder that is ingested: what may be read of it, which files are 
 Hidden files and folders are passed over, and so are folders that are links (one may lead back) and Skiff workspaces.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
@@ -33,7 +34,7 @@ def check_files(root: Path) -> None:
             raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
         if not (path.name == "qrels" if path.is_dir() else _is_read(path)):
             continue
-        if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
+        if path != root and path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
             raise UserError(f"{path}: a link that leaves the folder; put what it names here, or ingest its target")
         if not path.is_file() and not path.is_dir():
             raise UserError(f"{path}: not a regular file; take it away")

@@ -150,6 +150,9 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
     assert [name for name in wanted if name not in out] == []
     assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 33
     assert "animals" in (tmp_path / "scores.svg").read_text()
+    (tmp_path / "items.jsonl.part").mkdir()  # what cannot be written is said when the scores are shown
+    code, out, err = run(capsys, monkeypatch, *line)
+    assert code == 1 and "nDCG@10" in out and "error: cannot write" in err
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,10 @@ def test_outcomes_for_people_name_device_loss_and_place_and_a_table_of_changes(
         (["--sets", "SETS", "--split", "third"], "it has no row of the split 'third'"),
         (["--sets", "SETS", "--figure", "scores.bmp"], "a figure's name must end in .svg, .png, .pdf"),
         (["--sets", "SETS", "--figure", "nowhere/scores.svg"], "its folder does not exist"),
+        (["--sets", "SETS", "--items", "nowhere/items.jsonl"], "name a plain file, in a folder that is there"),
+        (["--sets", "SETS", "--items", "both.svg", "--figure", "both.svg"], "name two files"),
+        (["--sets", "SETS", "--mteb-data", "nowhere"], "name a folder that is there, and the tasks with --mteb"),
+        (["--sets", "SETS", "--against", " "], "the model has no name"),
         (["--sets", "SETS", "--precision", "fp8"], "there is no precision 'fp8'"),
         (["--sets", "SETS", "--max-length", "100000"], "max_length is 100000, but"),
         (["--sets", "SETS", "--against", "./nowhere"], "no model ./nowhere"),

@@ -1,7 +1,9 @@
 """Scores of held-out sets: right, complete, and told where there is none."""
 
 import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 
 from synth.records import UserError
 from tests.trainer.conftest import ANIMALS, INSTRUCTION, Write, classification_rows, samples, write_lines
-from trainer.compare import Change, Settings
+from trainer.compare import Change, Settings, measurer_of
 from trainer.config import read_config
-from trainer.evaluate import Asked, Evaluation, evaluate, item_rows, write_items
+from trainer.evaluate import Asked, Evaluation, check_items, evaluate, item_rows, keep_scores, made_here, write_items
 from trainer.loop import train
 from trainer.release import Release, read_release
+from trainer.sets import RetrievalSet
 
 CPU = Settings(device="cpu", resamples=200)
 
@@ -108,6 +111,7 @@ def test_a_classifier_is_fitted_on_the_training_samples_alone(models: dict[str, 
 def test_a_trained_model_is_given_its_scores(release: Release, write_config: Write, tmp_path: Path):
     output = train(release, read_config(str(write_config())), tmp_path / "model").output
     evaluation = measured(output, release)
+    keep_scores(evaluation)
     written = json.loads((output / "evaluation.json").read_text())
     assert written["release_digest"] == "d1" and len(written["scores"]) == len(evaluation.scores)
     card = (output / "README.md").read_text()
@@ -208,9 +212,9 @@ def test_the_card_says_when_the_sets_were_others(release: Release, write_config:
     (tmp_path / "sets" / "pairs").mkdir(parents=True)
     lines = '{"text1": "a", "text2": "b", "score": 1}\n{"text1": "c", "text2": "d", "score": 2}\n'
     (tmp_path / "sets" / "pairs" / "p.jsonl").write_text(lines)
-    measured(output, release, tmp_path / "sets")
+    keep_scores(measured(output, release, tmp_path / "sets"))
     assert "On other sets than those that the release holds out" in (output / "README.md").read_text()
-    measured(output, release)
+    keep_scores(measured(output, release))
     assert "On the sets held out from tiny" in (output / "README.md").read_text()
 
 
@@ -222,3 +226,45 @@ def test_a_model_is_asked_as_it_was_trained_with_and_without_the_release(
     own, elsewhere = scores(output, release), scores(output, None, release.path / "eval")
     for measure in ("nDCG@10", "MRR@10"):  # the model knows the instruction of `animals`
         assert own["animals", measure].after == elsewhere["animals", measure].after
+
+
+@pytest.mark.parametrize(
+    "record",
+    ['{"plan": 1, "config": {}}', '{"plan": "p", "config": "c"}', '{"plan": 1, "config": {"model": 3, "stages": []}}'],
+)
+def test_a_record_that_is_broken_is_refused_and_none_is_no_record(tmp_path: Path, record: str):
+    assert made_here(str(tmp_path)) is None
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert made_here(str(tmp_path)) is None
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(UserError, match=r"run\.json: broken, or of another version: take it away"):
+        made_here(str(tmp_path))
+
+
+def test_items_replace_nothing_but_a_plain_file_beside_what_is_measured(tmp_path: Path):
+    (tmp_path / "sets").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "plain.jsonl").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "plain.jsonl")
+    check_items(tmp_path / "plain.jsonl", [tmp_path / "sets"])
+    for taken in (tmp_path / "sets", tmp_path / "pipe", tmp_path / "link", Path()):
+        with pytest.raises(UserError, match="name a plain file"):
+            check_items(taken)
+    for inside in (tmp_path / "sets" / "items.jsonl", tmp_path / "plain.jsonl"):
+        with pytest.raises(UserError, match="lies in what is measured"):
+            check_items(inside, [tmp_path / "sets", tmp_path / "plain.jsonl"])
+
+
+def test_only_a_model_that_takes_instructions_gets_the_sets_own_in_its_own_form(
+    models: dict[str, Path], tmp_path: Path
+):
+    from sentence_transformers import SentenceTransformer
+
+    prompts = {"query": "Instruct: Find it\nQuery:", "named": "Search: "}
+    SentenceTransformer(str(models["bert"]), device="cpu", prompts=prompts).save_pretrained(str(tmp_path / "taught"))
+    taught = measurer_of(str(tmp_path / "taught"), None, CPU)
+    one = RetrievalSet("claims", "Given a claim, find {evidence}", {}, {}, {})
+    assert taught.prefix(one) == "Instruct: Given a claim, find {evidence}\nQuery:"
+    assert taught.prefix(replace(one, instruction="")) == ""  # then what it puts before any query stands there
+    assert taught.prefix(replace(one, name="named")) == "Search: "
+    assert measurer_of(str(models["bert"]), None, CPU).prefix(one) == ""

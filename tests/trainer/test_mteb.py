@@ -71,6 +71,23 @@ def test_retrieval_scores_what_mteb_scores(models: dict[str, Path], tmp_path: Pa
     assert row.change == pytest.approx(row.after - row.before)
 
 
+def test_a_copy_is_read_as_it_is_now_and_one_that_is_broken_is_told(models: dict[str, Path], tmp_path: Path):
+    copy = tmp_path / "copies" / "SciFact"
+    write_scifact(copy)
+
+    def score() -> float | None:
+        [row], _ = measure_tasks(str(models["bert"]), "", ["SciFact"], tmp_path / "copies", CPU)
+        return row.after
+
+    first = score()
+    judged = (copy / "qrels" / "test.jsonl").read_text()
+    (copy / "qrels" / "test.jsonl").write_text(judged.splitlines()[0] + "\n")
+    assert score() != first
+    (copy / "corpus.jsonl").write_text('{"x": 1}\n')
+    with pytest.raises(UserError, match="SciFact"):
+        score()
+
+
 def test_classes_are_told_apart_as_often_as_by_mteb(models: dict[str, Path], tmp_path: Path):
     train = [
         {

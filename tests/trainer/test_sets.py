@@ -42,6 +42,14 @@ def test_without_a_test_split_all_that_is_held_out_is_measured(tmp_path: Path):
     assert isinstance(found, RetrievalSet) and list(found.queries) == ["q1", "q2"]
 
 
+def test_what_was_judged_in_two_splits_counts_twice_and_what_cannot_count_is_told(tmp_path: Path):
+    write_beir(tmp_path / "two", {"dev": "q0\td0\t1\nq1\td0\t2\nq1\td0\t0\n", "validation": "q0\td1\t1\nq9\td1\t1\n"})
+    found = read_one(tmp_path / "two")
+    assert isinstance(found, RetrievalSet) and found.qrels == {"q0": {"d0": 1.0, "d1": 1.0}}  # the last word on q1 is 0
+    note = "1 queries without a positive are not counted; 1 judgements are of queries that are not there"
+    assert found.note == note
+
+
 def test_what_has_only_a_split_to_train_on_is_told_and_left(tmp_path: Path):
     write_beir(tmp_path / "nf", {"train": "q0\td0\t1\n"})
     write_lines(tmp_path / "pairs.jsonl", [{"text1": "a", "text2": "b", "score": n} for n in range(3)])

@@ -71,7 +71,8 @@ def nothing_left(store: Store, plan: MinePlan) -> str:
         where = f"in {', '.join(plan.names)}" if plan.names else "in any source"
         return (
             f"nothing to mine: there are no retrieval samples to train on {where}; documents need `synth generate`"
-            " first, texts with a class and scored pairs are mined with --task"
+            " first, texts with a class and scored pairs are mined with --task, and what an evaluation set asks is"
+            " never mined"
         )
     done = "nothing is left to mine: what there is was mined with these settings already"
     since = overtaken(store, plan.stage_key)

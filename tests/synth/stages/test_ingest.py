@@ -190,6 +190,7 @@ def test_a_link_out_of_the_folder_and_what_is_no_file_are_refused(store: Store, 
         "sources.toml": lambda path: path.symlink_to(secret),
         "pipe.jsonl": lambda path: os.mkfifo(path),
         "zero.jsonl": lambda path: path.symlink_to("/dev/zero"),
+        "loop.jsonl": lambda path: path.symlink_to(path),
     }.items():
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
