@@ -56,7 +56,7 @@ class BudgetSpent(SkiffError):
 
 
 class Stopped(SkiffError):
-    """Asked to stop (Ctrl-C): no further request is sent; what was in flight has been finished."""
+    """Asked to stop (Ctrl-C): nothing further was begun, what was begun has been finished and is kept."""
 
     exit_code = 130
 

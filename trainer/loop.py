@@ -11,6 +11,7 @@ import json
 import math
 import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +27,9 @@ import torch
 from safetensors import SafetensorError
 
 from mining.hardware import Hardware
-from synth.records import SkiffError, UserError
-from synth.screen import Advance
+from synth.commands.stopping import replaceable
+from synth.records import SkiffError, Stopped, UserError
+from synth.screen import Advance, warn
 from synth.screen import progress as progress_bar
 from trainer.batches import Plan, Step, make_plan, write_plan
 from trainer.card import DATASHEET
@@ -89,9 +91,12 @@ def train(release: Release, config: Config, output: Path, *, trackers: Sequence[
     Train as configured and write the model folder `output`; stopped anywhere, the same call goes on. Under `torchrun`
     every process calls this, and the first one writes. `trackers` are told the log, too: see trainer/tracking.py.
 
+    Ctrl-C, SIGTERM or SIGHUP ends it after the step it is at, with a checkpoint; a second one ends it at once.
+
     Raises:
         UserError: the configuration does not fit the release, the machine or the model; the output is another run's.
         SkiffError: the loss is not finite, memory or disk did not suffice.
+        Stopped: a signal asked for it.
     """
     plan = make_plan(release, config)
     hardware = choose_hardware(local_device(config.device), config.precision)
@@ -178,7 +183,7 @@ class _Run:
             optimizer = _optimizer(self.encoder, self.config) if goes_on else None
             load_checkpoint(self.folder, there.step, self.encoder.model, optimizer)
         progress = there
-        with self._told(there.step) as tell, self._bar() as advance:
+        with self._told(there.step) as tell, _asked_to_stop() as is_asked, self._bar() as advance:
             advance(len(self.plan.steps) - len(left))
             if self._evaluates() and not there.step:
                 self._measure(0, 1, tell)  # as the base model is
@@ -192,9 +197,13 @@ class _Run:
                 tell(row)
                 advance(1, _in_short(row))
                 progress = self._looked_at(replace(progress, step=step.number), tell)
-                if self._is_kept(progress):
+                stops = bool(self.ranks.most(is_asked()))
+                if stops or self._is_kept(progress):
                     keep = self.config.keep_checkpoints
                     save_checkpoint(self.folder, progress, self.encoder.model, optimizer, self.ranks, keep=keep)
+                if stops:
+                    of = len(self.plan.steps)
+                    raise Stopped(f"stopped after step {step.number} of {of}: the same command goes on from there")
         if progress.best_step and progress.best_step != progress.step:
             load_checkpoint(self.folder, progress.best_step, self.encoder.model, None)
         return there.step
@@ -205,6 +214,10 @@ class _Run:
         if not self.ranks.is_first:
             yield lambda row: None
             return
+        if done:
+            warn(f"goes on after step {done}")
+        elif (self.folder / LOG).exists() and b"\n" in (self.folder / LOG).read_bytes():
+            warn("begins anew: an earlier run was ended before its first checkpoint")
         cut_log(self.folder / LOG, done or -1)  # of a run without a checkpoint nothing stays
         with (self.folder / LOG).open("a", encoding="utf-8") as log, tracked(self.folder, self.trackers) as track:
 
@@ -339,6 +352,30 @@ class _Run:
         at_a_step = progress.step % self.config.checkpoint_steps == 0 or progress.step == len(self.plan.steps)
         stage = self.plan.steps[progress.step - 1].stage
         return at_a_step or progress.step == progress.best_step or stage == progress.ended_stage
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """What tells whether a signal has asked to stop. The second one does what it would have done without us."""
+    replaced = replaceable()
+    asked = False
+
+    def put_back() -> None:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+    def hear(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        put_back()
+        warn("stopping after this step; Ctrl-C again to stop now")
+
+    for number in replaced:
+        signal.signal(number, hear)
+    try:
+        yield lambda: asked
+    finally:
+        put_back()
 
 
 def _in_short(row: Row) -> str:

@@ -100,7 +100,7 @@ class _Watch:
         self._on_first = on_first
         self._first_at = 0.0
         self._early: list[signal.Signals] = []
-        self._replaced = _replaceable()
+        self._replaced = replaceable()
 
     def __enter__(self) -> "_Watch":
         for number in self._replaced:
@@ -141,8 +141,8 @@ class _Watch:
             signal.signal(number, handler)
 
 
-def _replaceable() -> dict[signal.Signals, Handler]:
-    """The handlers of the signals that may be replaced: in the main thread, and if they are not ignored."""
+def replaceable() -> dict[signal.Signals, Handler]:
+    """The handlers of SIGNALS that may be replaced: in the main thread, and if they are not ignored."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     found = {number: signal.getsignal(number) for number in SIGNALS}

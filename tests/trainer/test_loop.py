@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -20,10 +21,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synth.records import SkiffError, UserError
+from synth.records import SkiffError, Stopped, UserError
 from tests.trainer.conftest import Write, classification_rows, command, retrieval_rows
 from trainer.checkpoint import load_checkpoint, read_progress
 from trainer.config import Config, read_config
+from trainer.gradients import Measured, add_gradients
 from trainer.loop import Outcome, learning_rate, read_log, train
 from trainer.release import Release, read_release
 
@@ -301,16 +303,84 @@ def test_a_run_killed_ten_times_at_any_moment_ends_with_the_bits_of_one_that_was
     assert all(first[name].equal(second[name]) for name in first)
 
 
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_stop_keeps_its_last_step_and_says_so(
+    write_release: Write, write_config: Write, tmp_path: Path
+):
+    path = write_config(("checkpoint_steps = 4", "checkpoint_steps = 100"))
+    line = ["run", "--release", write_release(), "--config", path, "--output", tmp_path / "model"]
+    stopped = _end_after(2, 0, line, tmp_path / "model.training" / "metrics.jsonl", signal.SIGTERM)
+    assert stopped.returncode == 130
+    assert "stopping after this step; Ctrl-C again to stop now\n" in stopped.stderr
+    told = re.search(r"stopped after step (\d+) of 16: the same command goes on from there", stopped.stderr)
+    assert told
+    resumed = command(*line, "--json")
+    assert f"goes on after step {told[1]}\n" in resumed.stderr
+    assert json.loads(resumed.stdout)["resumed_at"] == int(told[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_one_signal_ends_a_run_after_the_step_it_is_at_and_nothing_is_trained_twice(
+    number: signal.Signals, release: Release, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = signal.getsignal(number)
+    _signal_in_step(monkeypatch, 3, number)
+    with pytest.raises(Stopped, match="stopped after step 3 of 16: the same command goes on from there"):
+        train(release, config, tmp_path / "model")
+    assert signal.getsignal(number) is before
+    assert train(release, config, tmp_path / "model").resumed_at == 3
+    assert losses(tmp_path / "model") == losses(train(release, config, tmp_path / "whole").output)
+
+
+def test_a_second_signal_ends_a_run_at_once_and_what_is_lost_is_said(
+    release: Release,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    _signal_in_step(monkeypatch, 3, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(release, config, tmp_path / "model")
+    capsys.readouterr()
+    assert train(release, config, tmp_path / "model").resumed_at == 0
+    assert "begins anew: an earlier run was ended before its first checkpoint\n" in capsys.readouterr().err
+
+
+def _signal_in_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
+    """Signals that reach this process while it is at a step."""
+    steps = 0
+
+    def add(*arguments: Any, **named: Any) -> Measured:
+        nonlocal steps
+        steps += 1
+        for number in numbers if steps == step else ():
+            signal.raise_signal(number)
+        return add_gradients(*arguments, **named)
+
+    monkeypatch.setattr("trainer.loop.add_gradients", add)
+
+
 def _kill_after(steps: int, seconds: float, arguments: list[object], log: Path) -> None:
+    _end_after(steps, seconds, arguments, log, signal.SIGKILL)
+
+
+def _end_after(
+    steps: int, seconds: float, arguments: list[object], log: Path, number: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Send a run a signal when its log has so many steps, and what became of it."""
     code = "from trainer.cli import main; main()"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment) as process:
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 100
         while not log.exists() or log.read_bytes().count(b"\n") < steps:
             assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
             time.sleep(0.005)
         time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=100)
+    return subprocess.CompletedProcess(line, process.returncode, stderr=told)
 
 
 def test_classes_are_learnt_without_negatives_of_their_own(release: Release, config: Config, tmp_path: Path):
