@@ -25,11 +25,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # mining.py beside this is not the package
 
-STEPS, BATCH = 24, 32  # of stage 1: 768 pairs, fewer than the 974 that people asked in the bundled data
-STEPS_2 = 48
-PASSAGE_TOKENS = 128  # of the demo's 192: twenty-one models in forty minutes
 RESAMPLES, QUICK_STEPS = 2000, 3
 PLANTED = "planted"
+
+# What `--where` takes: what people asked, what the engine made, and of this what is not about a test query's answer.
+ASKED, MADE = "operation = 'ingest' AND task = 'retrieval'", "operation = 'query'"
+ELSEWHERE = f"""{MADE} AND seed_id NOT IN (SELECT text_id FROM passages WHERE text IN
+    (SELECT unnest(positives) FROM samples WHERE declared_use = 'eval'))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ ARMS = [
     Arm("in_batch", "in-batch", "documents, in-batch negatives alone", "docs", 0),
     Arm("naive", "ranks 1-4", "documents, ranks 1 to 4 as negatives", "docs_naive"),
     Arm("documents", "documents", "documents, synth mine", "docs"),
+    Arm("elsewhere", "elsewhere", "documents that answer no test query, synth mine", "elsewhere"),
     Arm("people", "people", "people's queries, synth mine", "people"),
     Arm("stage1", "both", "both, stage 1", "all"),
     Arm("stage2", "stage 2", "both, stages 1 and 2", "all", after="stage1"),
@@ -99,11 +102,11 @@ def make_data(data: Path, exclude: Sequence[str], work: Path) -> dict[str, Any]:
     aware = last_mining(ws)
     synth("mine", "--rank-min", 1, "--rank-max", 4, "--relative-cap", 0, "--choice", "top", "-w", ws)
     naive = last_mining(ws)
-    asked, made = "operation = 'ingest' AND task = 'retrieval'", "operation = 'query'"
     releases = {
-        "docs": release("docs", ws, "--where", made, "--mining", aware),
-        "docs_naive": release("docs_naive", ws, "--where", made, "--mining", naive),
-        "people": release("people", ws, "--where", asked, "--mining", aware),
+        "docs": release("docs", ws, "--where", MADE, "--mining", aware),
+        "docs_naive": release("docs_naive", ws, "--where", MADE, "--mining", naive),
+        "elsewhere": release("elsewhere", ws, "--where", ELSEWHERE, "--mining", aware),
+        "people": release("people", ws, "--where", ASKED, "--mining", aware),
         "all": release("all", ws, "--mining", aware),
     }
     counts = plant(ws, work, releases, aware)
@@ -128,7 +131,7 @@ def plant(ws: Path, work: Path, releases: dict[str, Any], mining: str) -> dict[s
     synth("ingest", work / f"{PLANTED}.jsonl", "--use", "train", "-w", ws)
     synth("review", "--policy", "consistent", "-w", ws)
     # they have no mined negatives: `synth mine` takes no query that is held out, whatever its source is said to be
-    both = ("--where", "operation = 'ingest' AND task = 'retrieval'", "--mining", mining)
+    both = ("--where", ASKED, "--mining", mining)
     releases["checked"] = release("checked", ws, *both)
     (work / "unchecked.toml").write_text("contamination = false\n")
     releases["unchecked"] = release("unchecked", ws, "--policy", work / "unchecked.toml", *both)
@@ -213,16 +216,16 @@ class Scores:
         return self.work / "scores" / f"{name}-{seed}.npz"
 
     def config(self, arm: Arm, seed: int, steps: int = 0) -> Any:
-        """The demo's configuration, with as many pairs for each arm."""
+        """The demo's configuration, one stage of it: as many pairs for each arm."""
         from trainer.config import read_config
 
         config = read_config("demo")
         first, second = config.stages
-        stage = replace(second, steps=steps or STEPS_2) if arm.after else replace(first, steps=steps or STEPS)
-        stage = replace(stage, warmup_steps=min(stage.warmup_steps, stage.steps - 1))
+        stage = second if arm.after else first
+        if steps:
+            stage = replace(stage, steps=steps, warmup_steps=min(stage.warmup_steps, steps - 1))
         model = str(self.work / "models" / f"{arm.after}-{seed}") if arm.after else config.model
-        own = {"hard_negatives": arm.hard_negatives, "passage_tokens": PASSAGE_TOKENS, "stages": (stage,)}
-        return replace(config, seed=seed, model=model, **own)
+        return replace(config, seed=seed, model=model, hard_negatives=arm.hard_negatives, stages=(stage,))
 
     def train(self, arm: Arm, seed: int, steps: int) -> None:
         """Train and measure an arm, unless that is done."""
@@ -328,6 +331,7 @@ def lines_of_cpu() -> list[str]:
 COMPARED = {
     "Against the model as it comes": [
         ("documents", BASE, "unlabelled documents"),
+        ("elsewhere", BASE, "those that answer no test query"),
         ("people", BASE, "people's queries"),
         ("stage1", BASE, "both"),
     ],
@@ -337,6 +341,8 @@ COMPARED = {
         ("naive", "in_batch", "ranks 1 to 4, against in-batch alone"),
     ],
     "What people's queries and documents add to each other": [
+        ("documents", "elsewhere", "all documents, against those that answer no test query"),
+        ("elsewhere", "people", "those that answer none, against people's queries"),
         ("stage1", "people", "both, against people's queries"),
         ("stage1", "documents", "both, against documents"),
     ],
