@@ -44,7 +44,7 @@ def model_card(run: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
     sources = [list(each) for each in dict.fromkeys(map(tuple, sources))]
     parts = [
         _front_matter(config["model"]),
-        f"# {escape(release['name'])}: a text-embedding model",
+        f"# {escape(Path(config['model']).name)}, trained on {escape(release['name'])}",
         f"Trained from {escape(config['model'])} on the release {escape(release['name'])} "
         f"(digest {escape(release['digest'])}) with Skiff, in stages as the QZhou-Embedding report has them "
         f"(arXiv 2508.21632). {POOLED[config['pooling']]}, then L2 normalisation; compare vectors by their cosine."
