@@ -31,7 +31,7 @@ def check_files(root: Path) -> None:
     inside = root.resolve()
     for path in [root, *(sorted(root.rglob("*")) if root.is_dir() else ())]:
         if not str(path).isprintable():
-            raise UserError(f"{path!r}: the name of this file has characters that cannot be printed; rename it")
+            raise UserError(f"{str(path)!r}: the name of this file has characters that cannot be printed; rename it")
         if not (path.name == "qrels" if path.is_dir() else _is_read(path)):
             continue
         if path != root and path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
