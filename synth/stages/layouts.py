@@ -98,7 +98,7 @@ def find_sets(path: Path, given: Described) -> tuple[list[FoundSet], list[str]]:
     left = unread(path, (file for each in found for file in each.files)) if path.is_dir() else []
     if not found:
         raise UserError(
-            "; ".join([f"{path}: no data set and no document is here", *left, "see `synth ingest --help` for the layouts"])
+            "; ".join([f"{path}: nothing here can be read", *left, "see `synth ingest --help` for the layouts"])
         )
     if given.name and len(found) > 1:
         sets = few([Path(each.path).name for each in found])

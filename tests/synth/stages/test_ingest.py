@@ -313,5 +313,5 @@ def test_two_sets_of_one_name_are_refused(store: Store, beir: Path) -> None:
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         run(store, tmp_path / "nowhere")
-    with pytest.raises(UserError, match="nothing to ingest"):
+    with pytest.raises(UserError, match="nothing here can be read"):
         run(store, tmp_path / "store.duckdb.lock")
