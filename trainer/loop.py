@@ -183,7 +183,7 @@ class _Run:
             optimizer = _optimizer(self.encoder, self.config) if goes_on else None
             load_checkpoint(self.folder, there.step, self.encoder.model, optimizer)
         progress = there
-        with self._told(there.step) as tell, _asked_to_stop() as is_asked, self._bar() as advance:
+        with self._told(there.step) as tell, _asked_to_stop(self.ranks) as is_asked, self._bar() as advance:
             advance(len(self.plan.steps) - len(left))
             if self._evaluates() and not there.step:
                 self._measure(0, 1, tell)  # as the base model is
@@ -355,7 +355,7 @@ class _Run:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+def _asked_to_stop(ranks: Ranks) -> Iterator[Callable[[], bool]]:
     """What tells whether a signal has asked to stop. The second one does what it would have done without us."""
     replaced = replaceable()
     asked = False
@@ -368,7 +368,8 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         put_back()
-        warn("stopping after this step; Ctrl-C again to stop now")
+        if ranks.is_first:
+            warn("stopping after this step; Ctrl-C again to stop now")
 
     for number in replaced:
         signal.signal(number, hear)

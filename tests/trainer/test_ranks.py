@@ -1,8 +1,11 @@
 """Several processes do to a model what one does."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,14 @@ from tests.trainer.conftest import Write, command
 from trainer.loop import read_log
 from trainer.ranks import Ranks
 
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
 
 def torchrun(number: int, *line: object) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [*launcher, *map(str, line)], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-        timeout=300,
+        [*LAUNCHER, str(number), *map(str, line)], cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True,
+        check=False, timeout=300,
     )  # fmt: skip
 
 
@@ -86,3 +90,26 @@ def test_an_output_that_is_another_ones_ends_all_processes_with_the_reason(
     assert together.returncode != 0
     assert "error: " in together.stderr and "holds a run with another format" in together.stderr
     assert "Connection" not in together.stderr and "gloo" not in together.stderr
+
+
+@pytest.mark.slow
+def test_processes_that_are_asked_to_stop_keep_one_step_and_go_on_after_it(
+    write_release: Write, write_config: Write, tmp_path: Path
+):
+    config = write_config(("checkpoint_steps = 4", "checkpoint_steps = 100"))
+    line = ["run", "--release", write_release(), "--config", config, "--output", tmp_path / "model"]
+    launched = [*LAUNCHER, "2", "-m", "trainer", *map(str, line)]
+    log = tmp_path / "model.training" / "metrics.jsonl"
+    with subprocess.Popen(launched, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 200
+        while not log.exists() or log.read_bytes().count(b"\n") < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=100)
+    assert told.count("stopping after this step") == 1
+    kept = re.search(r"stopped after step (\d+) of 16", told)
+    assert kept
+    again = torchrun(2, "-m", "trainer", *line, "--json")
+    assert again.returncode == 0, again.stderr
+    assert f"goes on after step {kept[1]}\n" in again.stderr
