@@ -51,7 +51,8 @@ def check_figure(path: Path) -> None:
 
 def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str) -> None:
     """
-    The main measure of each set for both models (or one), with its interval: a row each.
+    The main measure of each set, a row each: of two models with the interval of the change, which may be chance where it
+    reaches the score before, or of one with its own.
 
     Raises:
         OSError: the disk did not take it.
@@ -61,10 +62,14 @@ def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str)
     ]
     with _axes(path, height=1.2 + ROW * max(len(rows), 1)) as axes:
         for place, each in enumerate(reversed(rows)):
-            if each.before is not None:
-                _dot(axes, each.before, each.before_interval, place + 0.12, BEFORE, hollow=True)
             assert each.after is not None
-            _dot(axes, each.after, each.after_interval, place - 0.12, AFTER)
+            spread = each.after_interval
+            if each.before is not None:
+                moved = each.change_interval
+                spread = moved and Interval(each.before + moved.low, each.before + moved.high)
+            _dot(axes, each.after, spread, place, AFTER)
+            if each.before is not None:  # over the line, to be seen where that reaches it
+                _dot(axes, each.before, None, place, BEFORE, hollow=True)
         names = [f"{printable(each.set)}  {each.measure}" for each in reversed(rows)]
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -73,7 +78,8 @@ def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str)
         for edge, face, name in [*told, (AFTER, AFTER, after)]:
             axes.plot([], [], "o", color=edge, markerfacecolor=face, label=_short(name))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        axes.set_xlabel("score, with the interval of 95 of 100 resamples")
+        line = "95 of 100 resampled changes end on the line" if before else "95 of 100 resamples are on the line"
+        axes.set_xlabel(f"score; {line}")
 
 
 def draw_curve(path: Path, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], label: str) -> None:
