@@ -51,8 +51,8 @@ def check_figure(path: Path) -> None:
 
 def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str) -> None:
     """
-    The main measure of each set, a row each: of two models with the interval of the change, which may be chance where it
-    reaches the score before, or of one with its own.
+    The main measure of each set, a row each: of two models with the interval of the change, which may be chance where
+    it reaches the score before, or of one with its own.
 
     Raises:
         OSError: the disk did not take it.
