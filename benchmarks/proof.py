@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # mining.py beside this is not the package
 
 RESAMPLES, QUICK_STEPS = 2000, 3
+QUICK_ARMS = ("in_batch", "documents", "stage1", "stage2")
 PLANTED = "planted"
 
 # What `--where` takes: what people asked, what the engine made, and of this what is not about a test query's answer.
@@ -66,13 +67,19 @@ def main() -> None:
     parser.add_argument("--exclude", action="append", default=[], help="a set that takes no part; may be repeated")
     parser.add_argument("--work", type=Path, default=Path("proof"), help="where everything is made")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--arm", action="append", choices=[arm.name for arm in ARMS], help="may be repeated; default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="three steps, one seed, four arms: that it runs")
     parser.add_argument("--figure", type=Path, help="draw it: a name ending in .svg, .png or .pdf")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/results.md as well")
     options = parser.parse_args()
     start = time.monotonic()
     seeds = range(1 if options.quick else options.seeds)
-    arms = [arm for arm in ARMS if not options.quick or arm.name in ("in_batch", "documents", "stage1", "stage2")]
+    wanted = options.arm or (QUICK_ARMS if options.quick else [arm.name for arm in ARMS])
+    arms = [arm for arm in ARMS if arm.name in wanted]
+    if missing := {arm.after for arm in arms} - {"", *wanted}:
+        parser.error(f"--arm {missing.pop()} is needed, too: another goes on from it")
     made = make_data(options.data, options.exclude, options.work)
     scores = Scores(options.work, made)
     scores.measure(BASE, 0, scores.config(ARMS[0], 0).model)
