@@ -23,6 +23,8 @@ from trainer.ranks import Ranks
 
 RUN_FILE = "run.json"
 CHECKPOINTS, PART, PROGRESS = "checkpoints", "unfinished", "progress.json"
+WRITING = ".part"  # after the name of a file that is not whole yet
+LONGEST_NAME = 255  # bytes, on every file system in use
 Identity = Mapping[str, Any]  # what must be equal for a run to be gone on with; JSON
 
 
@@ -141,9 +143,22 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def check_place(path: Path) -> None:
+    """
+    Raise UserError unless `write_atomically` can write there, as far as can be told before an hour is spent on what it
+    writes.
+    """
+    if len(os.fsencode(f"{path.name}{WRITING}")) > LONGEST_NAME:
+        raise UserError(f"{path}: the name is too long; give a shorter one")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; make it first")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: is no plain file; give another name")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a machine that lost its power, finds the old one or the new one whole."""
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{WRITING}")
     try:
         with part.open("wb") as file:
             file.write(content)

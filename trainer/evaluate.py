@@ -14,7 +14,7 @@ from typing import Any
 
 from synth.records import UserError
 from trainer.card import SCORES_FILE, model_card, write_card
-from trainer.checkpoint import RUN_FILE, read_json, write_atomically
+from trainer.checkpoint import RUN_FILE, check_place, read_json, write_atomically
 from trainer.compare import Change, Comparison, Settings, changes, compare
 from trainer.measure import TOP, Result
 from trainer.release import Release
@@ -152,8 +152,7 @@ def check_items(path: Path, sets: Sequence[Path] = ()) -> None:
     Raise UserError unless `write_items` can write there, before an hour is spent on what it writes. It may not replace
     what is measured, nor lie in its folder, where it would be taken for a set.
     """
-    if not path.name or not path.parent.is_dir() or (path.exists() and not path.is_file()) or path.is_symlink():
-        raise UserError(f"{path}: name a plain file, in a folder that is there")
+    check_place(path)
     if any(path.resolve().is_relative_to(each.resolve()) for each in sets):
         raise UserError(f"{path}: lies in what is measured; name a file elsewhere")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth.records import UserError
 from synth.screen import printable
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import check_place, write_atomically
 from trainer.compare import MAIN, Change
 from trainer.metrics import Interval
 
@@ -43,10 +43,7 @@ def check_figure(path: Path) -> None:
     """Raise UserError unless a picture can be written there, before an hour is spent on what it shows."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: a figure's name must end in {', '.join(KINDS)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: its folder does not exist; make it first")
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path}: is no plain file; give another name")
+    check_place(path)
 
 
 def draw_changes(path: Path, changes: Sequence[Change], before: str, after: str) -> None:

@@ -248,7 +248,7 @@ def test_items_replace_nothing_but_a_plain_file_beside_what_is_measured(tmp_path
     (tmp_path / "link").symlink_to(tmp_path / "plain.jsonl")
     check_items(tmp_path / "plain.jsonl", [tmp_path / "sets"])
     for taken in (tmp_path / "sets", tmp_path / "pipe", tmp_path / "link", Path()):
-        with pytest.raises(UserError, match="name a plain file"):
+        with pytest.raises(UserError, match="is no plain file; give another name"):
             check_items(taken)
     for inside in (tmp_path / "sets" / "items.jsonl", tmp_path / "plain.jsonl"):
         with pytest.raises(UserError, match="lies in what is measured"):
