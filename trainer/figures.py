@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from synth.records import UserError
@@ -35,7 +36,7 @@ LINES = (
 )  # told apart in grey too
 MARKERS = "os^Dv*PX"
 ROW, WIDTH = 0.34, 7.5  # inches
-COLUMNS = 3  # of panels
+COLUMNS, TITLE = 3, 20  # of panels, and letters in a line of a title
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC")
 
 
@@ -129,7 +130,7 @@ def draw_panels(path: Path, rows: Sequence[str], panels: Mapping[str, Sequence[S
             axes.axvline(sum(first) / len(first), color=BEFORE, linewidth=0.8, linestyle=":")
             axes.set_yticks([-place for place in range(len(rows))], rows if number % COLUMNS == 0 else [""] * len(rows))
             axes.set_xlim(sum(ends[title]) / 2 - width / 2, sum(ends[title]) / 2 + width / 2)
-            axes.set_title(printable(title), fontsize=9)
+            axes.set_title(fill(printable(title), TITLE), fontsize=9)
             axes.grid(axis="x", color=GRID)
             axes.tick_params(labelsize=8)
 
